@@ -1,0 +1,145 @@
+"""Every file name in a run directory, and the only ways to write one."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_bench.errors import RunError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` so that `path` holds either its old or its new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write `document` as indented JSON, atomically. Raises: ValueError for NaN or infinity."""
+    write_atomically(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """`<outputs>/<run_id>/`: one run, complete."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity, which is also the name of its folder."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "config.yaml"
+
+    @property
+    def run_json(self) -> Path:
+        """What happened: status, device, versions, dataset, model, best epoch."""
+        return self.path / "run.json"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def model(self) -> Path:
+        """The selected model."""
+        return self.path / "model.keras"
+
+    @property
+    def state(self) -> Path:
+        """The folder of what resuming needs."""
+        return self.path / "state"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of PNG figures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page of this run."""
+        return self.path / "report.html"
+
+    def predictions(self, split: str) -> Path:
+        """The saved predictions of one split."""
+        return self.path / "predictions" / f"{split}.csv"
+
+    def metrics(self, split: str) -> Path:
+        """The metrics computed from the saved predictions of one split."""
+        return self.path / "metrics" / f"{split}.json"
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """One JSON object of this run. Raises: RunError naming the file and the trouble."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path}: cannot be read as JSON ({error}).\n"
+                "Train the run again with --fresh, or remove its folder."
+            ) from error
+        if not isinstance(document, dict):
+            raise RunError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+        return document
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this run for one process; the lock vanishes with the process, however it ends.
+
+        Raises:
+            RunError: another process holds it; the message names that process.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RunError(
+                    f"{self.path}: this run is being trained by {holder}.\n"
+                    "Wait for it to end, stop it, or train under another --outputs."
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+
+def find_run(outputs: Path, run_id: str) -> RunDirectory:
+    """The run called `run_id`. Raises: RunError naming the runs that are there."""
+    run = RunDirectory(outputs / run_id)
+    if run.run_json.exists():
+        return run
+    present = [other.run_id for other in list_runs(outputs)]
+    found = f"it holds {', '.join(present[:8])}" if present else "it holds no runs"
+    raise RunError(
+        f"{outputs}: no run called '{run_id}'; {found}.\n"
+        "Give one of these, or the folder that holds the run with --outputs."
+    )
+
+
+def list_runs(outputs: Path) -> list[RunDirectory]:
+    """The runs below `outputs`, by name. Raises: RunError when the folder is missing."""
+    if not outputs.is_dir():
+        raise RunError(
+            f"{outputs}: no such folder.\nGive the folder that holds your runs, or train one first."
+        )
+    return [RunDirectory(path.parent) for path in sorted(outputs.glob("*/run.json"))]
