@@ -4,13 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fer_bench.errors import RunError
+
+LOCK = "lock"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -99,6 +102,31 @@ class RunDirectory:
             raise RunError(f"{path}: expected a JSON object, found {type(document).__name__}.")
         return document
 
+    def status(self) -> str | None:
+        """`running`, `finished`, `failed`, `interrupted`, or None where nothing was begun."""
+        return self._said("status")
+
+    def started(self) -> str | None:
+        """When training began (ISO 8601), or None where nothing was begun."""
+        return self._said("started")
+
+    def _said(self, key: str) -> str | None:
+        return self.read_json(self.run_json).get(key) if self.run_json.exists() else None
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+    def replace_file(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Let `write` make a file beside `path`, then put it in its place in one step."""
+        temporary = path.with_name(f".writing-{path.name}")
+        write(temporary)
+        temporary.replace(path)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this run for one process; the lock vanishes with the process, however it ends.
@@ -107,7 +135,7 @@ class RunDirectory:
             RunError: another process holds it; the message names that process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        with (self.path / LOCK).open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -120,7 +148,11 @@ class RunDirectory:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                if [path.name for path in self.path.iterdir()] == [LOCK]:
+                    shutil.rmtree(self.path)  # nothing was begun
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:

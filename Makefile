@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint clean
+
+help:  ## show this list
+	@awk -F ':.*## +' '/^[.a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.venv: $(INSTALLED)  ## make the virtual environment (PYTHON=... chooses the interpreter)
+
+# Made again when the dependencies change. Groups of dependencies need pip 25.1.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$($(PYTHON) --version 2>/dev/null) || found=missing; \
+	  echo "fer-bench needs Python 3.11 or newer; '$(PYTHON)' is $$found." >&2; \
+	  echo "Name another interpreter: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, show the comparison
+	@set -eu; \
+	printed=$$($(BIN)/fer train configs/drawn_compact.yaml); \
+	run=$$(printf '%s\n' "$$printed" | tail -n 1); \
+	$(BIN)/fer evaluate "$$run"; \
+	$(BIN)/fer compare outputs --html outputs/comparison.html; \
+	echo "The comparison is at $(CURDIR)/outputs/comparison.html"
+
+test: lint  ## check style and types, then run the tests
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+lint: $(INSTALLED)  ## check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+clean:  ## remove the virtual environment and all caches; keep data/ and outputs/
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

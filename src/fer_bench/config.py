@@ -1,0 +1,411 @@
+"""The experiment file: its schema, and the way from YAML and overrides to a frozen `Experiment`."""
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from fer_bench.errors import ConfigError
+from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
+
+
+class Section(BaseModel):
+    """A part of the experiment: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Dataset(Section):
+    """Which samples, and how they are split and balanced."""
+
+    name: str = Field(description="registered name of the dataset, for example opencv_emotion")
+    root: Path = Field(description="folder of the dataset as unpacked; default data/<name>")
+    validation: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"] = Field(
+        0.1,
+        description="part of the training split that chooses the model (stratified, seeded), or "
+        "`validation` to use the split of that name which the release itself has",
+    )
+    split_seed: int = Field(
+        0, ge=0, description="seed of the carved validation split and of undersampling"
+    )
+    balance: Literal["none", "class_weights", "undersample", "oversample"] = Field(
+        "none",
+        description="what is done about unequal classes, in the training split only: loss weights "
+        "n / (classes * n_class), a fixed subset as large as the smallest class allows, or "
+        "repeating samples up to the largest class",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_root(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "name" in data and data.get("root") is None:
+            return {**data, "root": f"data/{data['name']}"}
+        return data
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str) -> str:
+        return _registered(DATASETS, name)
+
+
+class Augment(Section):
+    """Random changes of training images, composed into one affine warp and one intensity map."""
+
+    flip: bool = Field(False, description="mirror left and right with probability 1/2")
+    rotation: float = Field(
+        0.0, ge=0, le=0.5, description="largest rotation either way, as a part of a full turn"
+    )
+    zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale either way")
+    shear: float = Field(0.0, ge=0, lt=1, description="largest tangent of the shear angle")
+    shift: float = Field(
+        0.0, ge=0, lt=1, description="largest shift either way, as a part of the image size"
+    )
+    brightness: float = Field(
+        0.0, ge=0, le=1, description="largest added intensity, as a part of 255"
+    )
+    contrast: float = Field(
+        0.0, ge=0, lt=1, description="largest change of contrast around the image mean"
+    )
+    fill: Literal["reflect", "nearest", "constant"] = Field(
+        "reflect", description="what is seen beyond the edge of a warped image; constant is black"
+    )
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels move at all."""
+        return self.flip or any((self.rotation, self.zoom, self.shear, self.shift))
+
+
+class Image(Section):
+    """What an image looks like when it reaches the model."""
+
+    size: int = Field(ge=8, le=1024, description="height and width in pixels")
+    augment: Augment = Field(Augment(), description="random changes of training images")
+
+
+class Head(Section):
+    """From the backbone's features to the logits."""
+
+    pooling: Literal["avg", "max", "flatten", "none"] = Field(
+        "avg", description="how a feature map becomes a vector; none for a vector backbone"
+    )
+    dense: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (), description="widths of dense layers before the classifier"
+    )
+    activation: Literal["relu", "gelu", "silu", "linear"] = Field(
+        "relu", description="activation of the dense layers"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate before the classifier")
+    l2: float = Field(0.0, ge=0, description="L2 penalty on the kernels of the dense layers")
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: str = Field(description="registered name of the backbone, for example cnn_compact")
+    weights: Literal["none"] = Field("none", description="where the first weights come from")
+    head: Head | None = Field(None, description="left out: the backbone's own default head")
+    targets: tuple[Literal["expression"], ...] = Field(
+        ("expression",), min_length=1, max_length=1, description="what the model predicts"
+    )
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name: str) -> str:
+        return _registered(BACKBONES, name)
+
+
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
+
+
+class Training(Section):
+    """What holds for every stage."""
+
+    batch_size: int = Field(32, gt=0, description="images per step, over all devices together")
+    optimizer: Optimizer = Field("adam", description="optimizer of every stage that names none")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd (Nesterov)")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        description="decoupled weight decay per step, times the learning rate; kernels only",
+    )
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest global norm of the gradient; null: no clipping"
+    )
+    loss: Literal["cross_entropy"] = Field("cross_entropy", description="loss of the expression")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="probability taken from the true class and spread over all"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic inside the network; auto takes what the device is best at"
+    )
+    select: Literal["val_macro_f1", "val_accuracy", "val_loss"] = Field(
+        "val_macro_f1", description="validation metric that chooses the model over all stages"
+    )
+    save_every: int = Field(
+        500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
+    )
+
+
+class LastLayers(Section):
+    """The last layers of the backbone, and the head."""
+
+    last: int = Field(gt=0, description="how many backbone layers train, counted from the end")
+
+
+class FromLayer(Section):
+    """Every backbone layer from the named one on, and the head."""
+
+    layer: str = Field(alias="from", description="name of the first backbone layer that trains")
+
+
+def _shape_of_train(value: Any) -> Any:
+    """One sentence for what would otherwise be an error per member of the union."""
+    if isinstance(value, LastLayers | FromLayer) or value in ("head", "all"):
+        return value
+    match value:
+        case {"last": int(), **rest} if not rest and not isinstance(value["last"], bool):
+            return value
+        case {"from": str(), **rest} if not rest:
+            return value
+    raise ValueError("expected head, all, {last: NUMBER} or {from: LAYER}")
+
+
+class Stage(Section):
+    """One stretch of training with a fixed set of trainable layers and its own optimizer."""
+
+    name: str = Field(description="name of the stage, shown in the history")
+    train: Annotated[
+        Literal["head", "all"] | LastLayers | FromLayer, BeforeValidator(_shape_of_train)
+    ] = Field("all", description="what trains: head, all, {last: NUMBER} or {from: LAYER}")
+    epochs: int = Field(gt=0, description="passes over the training split")
+    learning_rate: float = Field(gt=0, le=10, description="learning rate; the peak with cosine")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant", description="course of the learning rate over the stage"
+    )
+    warmup: float = Field(
+        0.0, ge=0, description="epochs of linear rise from 0 to the learning rate"
+    )
+    plateau_factor: float = Field(
+        0.1, gt=0, lt=1, description="plateau: factor on the learning rate when val_loss stalls"
+    )
+    plateau_patience: int = Field(
+        2, gt=0, description="plateau: epochs without a lower val_loss before it is reduced"
+    )
+    optimizer: Optimizer | None = Field(None, description="null: that of training")
+    patience: int | None = Field(
+        None,
+        gt=0,
+        description="epochs without a better val_loss before the stage ends; null: never",
+    )
+    freeze_batch_norm: bool | None = Field(
+        None,
+        description="keep the statistics and weights of BatchNorm layers as they are; null: true "
+        "unless the backbone starts from random weights",
+    )
+
+
+class Published(Section):
+    """A result that others report for this set-up; shown beside ours, never mixed with it."""
+
+    source: str = Field(description="where it was published")
+    metric: str = Field(description="what was measured, for example val_accuracy")
+    value: float = Field(description="the published value")
+    caveat: str | None = Field(None, description="what keeps it from being comparable")
+
+
+class Experiment(Section):
+    """The whole experiment. Equal experiments have equal run ids."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="first part of the run id; default: the name of the file",
+    )
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="seed of the weights, the order and the augmentation"
+    )
+    dataset: Dataset = Field(description="which samples, and how they are split and balanced")
+    image: Image = Field(description="what an image looks like when it reaches the model")
+    model: Model = Field(description="the network")
+    training: Training = Field(Training(), description="what holds for every stage")
+    stages: tuple[Stage, ...] = Field(min_length=1, description="stretches of training, in order")
+    published: tuple[Published, ...] = Field((), description="results that others report")
+
+    @field_validator("stages")
+    @classmethod
+    def _distinct_names(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages have the same name: {', '.join(names)}")
+        return stages
+
+    @property
+    def run_id(self) -> str:
+        """`<name>-s<seed>-<first 8 hex of the SHA-256 of to_yaml()>`."""
+        digest = hashlib.sha256(self.to_yaml().encode()).hexdigest()
+        return f"{self.name}-s{self.seed}-{digest[:8]}"
+
+    def to_yaml(self) -> str:
+        """The resolved experiment: every key, in the order of the schema."""
+        document = self.model_dump(mode="json", by_alias=True)
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read `path`, apply `overrides` (each `a.b=value`) and check everything.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or lists every error of its content.
+    """
+    document = {"name": path.stem, **_read_yaml(path)}
+    for override in overrides:
+        document = _with_override(document, override)
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in explain(error))
+        count = "1 error" if error.error_count() == 1 else f"{error.error_count()} errors"
+        raise ConfigError(
+            f"{path}: {count}\n{lines}\n`fer schema` prints every key with its meaning."
+        ) from error
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One line per error: `stages.1.learning_rate: what is expected, got what was found`."""
+    return [_explain_one(item) for item in error.errors(include_url=False)]
+
+
+def _explain_one(item: Mapping[str, Any]) -> str:
+    location = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return _explain_unknown_key(item["loc"], location)
+    if item["type"] == "missing":
+        return f"{location}: missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{location}: {message}, got {item['input']!r}"
+
+
+def _explain_unknown_key(location: Sequence[str | int], dotted: str) -> str:
+    known = [
+        str(field.alias or name) for name, field in _section_at(location[:-1]).model_fields.items()
+    ]
+    hint = did_you_mean(str(location[-1]), known) or f"Known keys: {', '.join(known)}."
+    return f"{dotted}: unknown key. {hint}"
+
+
+def _section_at(location: Iterable[str | int]) -> type[BaseModel]:
+    """The schema class that holds the key at `location`."""
+    section: type[BaseModel] = Experiment
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = next(_sections_in(section.model_fields[part].annotation), section)
+    return section
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _sections_in(argument)
+
+
+def _registered(registry: Any, name: str) -> str:
+    if name not in registry.names():
+        raise ValueError(registry.explain_unknown(name))
+    return name
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, to which a key that stands twice in one mapping is an error."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} stands twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates
+)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except FileNotFoundError as error:
+        beside = sorted(other.name for other in path.parent.glob("*.yaml"))
+        hint = did_you_mean(path.name, beside)
+        found = hint or (f"Found there: {', '.join(beside[:8])}." if beside else "")
+        raise ConfigError(f"{path}: no such file. {found}".strip()) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML.\n{error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping of keys, found {type(document).__name__}.\n"
+            "See configs/ for complete examples."
+        )
+    return document
+
+
+def _with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of `document` in which `a.b=value` or `stages.0.epochs=3` holds."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(
+            f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML.\n{error}") from error
+    document = copy.deepcopy(document)
+    *parents, last = dotted.split(".")
+    place: Any = document
+    for part in parents:
+        place = _child(place, part, override)
+    if isinstance(place, list):
+        place[_index(place, last, override)] = value
+    else:
+        place[last] = value
+    return document
+
+
+def _child(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, override)]
+    if place.get(part) is None:
+        place[part] = {}
+    if not isinstance(place[part], dict | list):
+        raise ConfigError(f"--set {override}: '{part}' holds {place[part]!r}, which has no keys.")
+    return place[part]
+
+
+def _index(place: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise ConfigError(
+            f"--set {override}: '{part}' is no position in a list of {len(place)}; "
+            f"use 0 to {len(place) - 1}."
+        )
+    return int(part)

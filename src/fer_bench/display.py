@@ -1,0 +1,150 @@
+"""What a user sees while a run trains: a live line on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Display(Protocol):
+    """Where training reports to."""
+
+    def message(self, text: str) -> None:
+        """Say one thing."""
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """`done` of `total` images of a split are decoded."""
+
+    def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
+        """The 1-based `epoch` of at most `epochs` begins and has `steps` steps."""
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """`step` steps of the epoch are done; means over them."""
+
+    def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
+        """An epoch is over; `row` is its line of `history.csv`."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def open_display(console: Console) -> Display:
+    """The display that suits `console`."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  {row['stage']}  loss {row['loss']:.4f}  "
+        f"accuracy {row['accuracy']:.4f}  val_loss {row['val_loss']:.4f}  "
+        f"val_accuracy {row['val_accuracy']:.4f}  val_macro_f1 {row['val_macro_f1']:.4f}  "
+        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
+        + ("  best so far" if is_best else "")
+    )
+
+
+class PlainDisplay:
+    """One line an epoch, and one every 30 seconds inside a long one."""
+
+    SECONDS_BETWEEN_LINES = 30.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last_line = time.monotonic()
+        self.epoch, self.epochs, self.steps = 0, 0, 0
+
+    def message(self, text: str) -> None:
+        """Say one thing."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.last_line = time.monotonic()
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """Say once that a split is decoded."""
+        if done == total:
+            self.message(f"decoded {total:,} {split} images")
+
+    def start_epoch(
+        self,
+        epoch: int,
+        epochs: int,
+        stage: str,  # noqa: ARG002 - part of the interface
+        steps: int,
+    ) -> None:
+        """Remember where training is."""
+        self.epoch, self.epochs, self.steps = epoch, epochs, steps
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Say how far a long epoch is."""
+        if time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES:
+            self.message(
+                f"epoch {self.epoch:>3}/{self.epochs}  step {step}/{self.steps}  "
+                f"loss {loss:.4f}  accuracy {accuracy:.4f}  {images_per_second:.0f} images/s"
+            )
+
+    def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
+        """Print the epoch's line."""
+        self.message(_epoch_line(row, self.epochs, is_best=is_best))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class LiveDisplay(PlainDisplay):
+    """A bar for the epoch under way, with the time left, above it a line for each epoch done."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=1, figures="", visible=False)
+        self.all_epochs = self.progress.add_task("", total=1, figures="", visible=False)
+        self.steps_before = 0
+        self.progress.start()
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """Show how many images are decoded."""
+        self._show(f"decoding {split}", done, total, "")
+
+    def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
+        """Begin the epoch's bar, and that of the whole run."""
+        super().start_epoch(epoch, epochs, stage, steps)
+        self.progress.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
+        self.steps_before = (epoch - 1) * steps
+        self.progress.update(
+            self.all_epochs,
+            description="run",
+            completed=self.steps_before,
+            total=epochs * steps,
+            visible=epochs > 1,
+        )
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Move the bars."""
+        figures = f"loss {loss:.3f} accuracy {accuracy:.3f} {images_per_second:.0f} images/s"
+        self.progress.update(self.task, completed=step, visible=True, figures=figures)
+        self.progress.update(self.all_epochs, completed=self.steps_before + step)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self.progress.stop()
+
+    def _show(self, description: str, done: int, total: int, figures: str) -> None:
+        self.progress.update(
+            self.task,
+            description=description,
+            completed=done,
+            total=total,
+            visible=True,
+            figures=figures,
+        )

@@ -1,0 +1,88 @@
+"""`fer evaluate`: from a finished run to its saved predictions and their metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from fer_bench import loop, pipeline
+from fer_bench.config import load_experiment
+from fer_bench.datasets import load_manifest
+from fer_bench.device import Device
+from fer_bench.display import Display
+from fer_bench.errors import DataError, RunError
+from fer_bench.manifest import Manifest
+from fer_bench.metrics import compute, read_predictions
+from fer_bench.rundir import RunDirectory, write_atomically, write_json
+
+
+def evaluate(run: RunDirectory, split: str, device: Device, display: Display) -> dict[str, Any]:
+    """Predict every image of `split`, save the predictions, and compute the metrics from them.
+
+    Returns:
+        The document that `metrics/<split>.json` holds.
+
+    Raises:
+        RunError: the run is not finished or its model cannot be read.
+        DataError: the dataset is missing, or is not the one the run was trained on.
+    """
+    if run.status() != "finished":
+        raise RunError(
+            f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
+            f"Finish it with: fer train {run.config}"
+        )
+    config = load_experiment(run.config)
+    manifest = load_manifest(config.dataset)
+    _check_same_data(run, manifest)
+    images = pipeline.open_split(
+        manifest,
+        split,
+        config.image.size,
+        lambda done, total: display.decoding(split, done, total),
+    )
+    model = _load_model(run.model)
+    predict_step = loop.build_predict_step(device.strategy, model)
+    batches = pipeline.evaluation_batches(images, config.training.batch_size)
+    logits = loop.predict(device.strategy, predict_step, batches)
+    frame = predictions_frame(manifest, split, softmax(logits.astype(np.float64), axis=1))
+    write_atomically(run.predictions(split), frame.to_csv(index=False, float_format="%.9g"))
+    metrics = compute(read_predictions(run.predictions(split)))
+    write_json(run.metrics(split), metrics)
+    return metrics
+
+
+def _check_same_data(run: RunDirectory, manifest: Manifest) -> None:
+    trained_on = run.read_json(run.run_json)["dataset"]["fingerprint"]
+    if manifest.fingerprint != trained_on:
+        raise DataError(
+            f"{manifest.root}: the dataset is not the one {run.run_id} was trained on "
+            f"(fingerprint {manifest.fingerprint[:12]}, in the run {trained_on[:12]}).\n"
+            "Restore the files, or train the run again with --fresh."
+        )
+
+
+def _load_model(path: Path) -> Any:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: the model cannot be loaded ({str(error).splitlines()[0]}).\n"
+            "Train the run again with --fresh."
+        ) from error
+
+
+def predictions_frame(
+    manifest: Manifest, split: str, probabilities: NDArray[np.float64]
+) -> pd.DataFrame:
+    """The table of `predictions/<split>.csv`, from probabilities (n, C) in the manifest's order."""
+    rows = manifest.split(split)
+    classes = np.array(manifest.classes)
+    frame = rows[["sample_id", "label"]].copy()
+    frame["predicted"] = classes[probabilities.argmax(axis=1)]
+    for index, name in enumerate(classes):
+        frame[f"p_{name}"] = probabilities[:, index]
+    return frame

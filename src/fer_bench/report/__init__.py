@@ -1,0 +1,81 @@
+"""What people read: figures, terminal tables and self-contained pages.
+
+This module knows how a number is written; the others know where it goes.
+"""
+
+from collections.abc import Mapping
+
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "kappa": "Cohen's kappa",
+    "roc_auc_macro": "macro ROC AUC (one-vs-rest)",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score (0 to 2)",
+    "ece": "calibration error (ECE)",
+}
+# Shown as percentages; the others as plain numbers.
+SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece"})
+MISSING = "-"
+
+Cell = Mapping[str, float | None]
+
+
+def write_value(metric: str, value: float | None) -> str:
+    """A metric's value: `92.34%` for a share, `0.9012` otherwise."""
+    if value is None:
+        return MISSING
+    return f"{value:.2%}" if metric in SHARES else f"{value:.4f}"
+
+
+def write_interval(metric: str, cell: Cell) -> str:
+    """The 95% interval of a metric: `91.33% to 93.24%`."""
+    if cell["low"] is None or cell["high"] is None:
+        return MISSING
+    return f"{write_value(metric, cell['low'])} to {write_value(metric, cell['high'])}"
+
+
+def write_percent(cell: Cell) -> str:
+    """A share with its interval where space is short: `92.34 [91.33, 93.24]`."""
+    value, low, high = (cell[part] for part in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return MISSING
+    return f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def write_points(difference: float, low: float, high: float) -> str:
+    """A difference of two shares in percentage points: `+0.42 [-0.30, +1.10]`."""
+    return f"{100 * difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def write_spread(mean: float, deviation: float) -> str:
+    """Mean and standard deviation of shares over seeds, in percent: `92.34 ± 0.21`."""
+    return f"{100 * mean:.2f} ± {100 * deviation:.2f}"
+
+
+def write_p(p: float) -> str:
+    """A p value: `0.034`, or `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def write_count(count: int | None) -> str:
+    """A large number of things: `118.5 M`, `66.2 k`, `306`."""
+    if count is None:
+        return MISSING
+    for size, unit in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return str(count)
+
+
+def write_duration(seconds: float | None) -> str:
+    """A duration: `2 h 05 min`, `12 min 30 s`, `8 s`."""
+    if seconds is None:
+        return MISSING
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,162 @@
+"""PNG figures, drawn without any global state and without a display."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+Target = Path | BinaryIO
+
+DOTS_PER_INCH = 150
+# Told apart with common colour-vision deficiencies (Okabe and Ito 2008), always in this order.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+
+
+def confusion_matrix(
+    matrix: NDArray[np.integer[Any]], classes: Sequence[str], target: Target, title: str
+) -> None:
+    """Draw counts and row percentages; the diagonal is the recall of each class.
+
+    Args:
+        matrix: counts, rows true and columns predicted, shape (C, C).
+        classes: C names in the same order.
+        target: the PNG to write, as a path or an open file.
+        title: one line above the matrix.
+    """
+    support = matrix.sum(axis=1, keepdims=True)
+    share = np.divide(matrix, support, out=np.zeros(matrix.shape), where=support > 0)
+    size = 2.2 + 0.85 * len(classes)
+    figure = Figure(figsize=(size + 0.9, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        axes.text(
+            column,
+            row,
+            f"{share[row, column]:.0%}\n{count}" if support[row, 0] else "-",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if share[row, column] > 0.5 else "black",
+        )
+    labels = [f"{name}\n(n = {n})" for name, n in zip(classes, support[:, 0], strict=True)]
+    axes.set_yticks(range(len(classes)), labels)
+    axes.set_xticks(range(len(classes)), list(classes), rotation=40, ha="right")
+    axes.set(xlabel="predicted", ylabel="true", title=textwrap.fill(title, int(10 * size)))
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    _save(figure, target)
+
+
+def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | None = None) -> None:
+    """Draw loss, accuracy and learning rate by epoch, with stage boundaries.
+
+    Args:
+        history: the rows of `history.csv`; metrics may be missing for some epochs.
+        target: the PNG to write, as a path or an open file.
+        best_epoch: the epoch whose model was kept, marked when given.
+    """
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1.6])
+    _curves(loss, history, {"loss": ("training", GREY), "val_loss": ("validation", BLUE)})
+    loss.set_ylabel("loss")
+    _curves(
+        score,
+        history,
+        {
+            "accuracy": ("training accuracy", GREY),
+            "val_accuracy": ("validation accuracy", BLUE),
+            "val_macro_f1": ("validation macro F1", ORANGE),
+        },
+    )
+    score.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    score.set_ylabel("score")
+    steps = rate.plot(history["epoch"], history["learning_rate"], "o-", markersize=3, color=GREEN)
+    steps[0].set_drawstyle("steps-mid")
+    rate.set(yscale="log", ylabel="learning rate", xlabel="epoch")
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    rate.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+    for axes in (loss, score, rate):
+        _mark_epochs(axes, history, best_epoch)
+    _name_stages(loss, history)
+    for axes in (loss, score):
+        axes.legend(fontsize=9)
+    _save(figure, target)
+
+
+def accuracy_intervals(
+    rows: Sequence[tuple[str, float, float, float]], target: Target, title: str
+) -> None:
+    """Draw one accuracy a line with its 95% interval, first row on top.
+
+    Args:
+        rows: (name, value, low, high) of each run, in [0, 1]; at least one.
+        target: the PNG to write, as a path or an open file.
+        title: one line above the figure.
+    """
+    names = [textwrap.fill(name, 44) for name, *_ in rows]
+    value, low, high = np.array([row[1:] for row in rows]).T
+    figure = Figure(figsize=(8.5, 1.3 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    axes.axvspan(low[0], high[0], color=BLUE, alpha=0.1, linewidth=0)
+    axes.errorbar(
+        value,
+        places,
+        xerr=[value - low, high - value],
+        fmt="o",
+        color=BLUE,
+        capsize=3,
+        markersize=5,
+    )
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel="accuracy with 95% interval (band: the first row's)", title=title)
+    _save(figure, target)
+
+
+def _curves(axes: Axes, history: pd.DataFrame, series: dict[str, tuple[str, str]]) -> None:
+    for column, (label, colour) in series.items():
+        if column in history and history[column].notna().any():
+            shown = history[["epoch", column]].dropna()
+            axes.plot(shown["epoch"], shown[column], "o-", markersize=3, color=colour, label=label)
+    axes.grid(alpha=0.3)
+
+
+def _stage_starts(history: pd.DataFrame) -> pd.DataFrame:
+    """The rows in which a stage begins."""
+    return history[history["stage"] != history["stage"].shift()]
+
+
+def _mark_epochs(axes: Axes, history: pd.DataFrame, best_epoch: int | None) -> None:
+    for epoch in _stage_starts(history)["epoch"].iloc[1:]:
+        axes.axvline(epoch - 0.5, color="black", linewidth=0.8, linestyle=":")
+    if best_epoch is not None:
+        axes.axvline(
+            best_epoch, color="black", linewidth=1, linestyle="--", zorder=1, label="epoch kept"
+        )
+
+
+def _name_stages(axes: Axes, history: pd.DataFrame) -> None:
+    starts = _stage_starts(history)
+    for index, (epoch, stage) in enumerate(zip(starts["epoch"], starts["stage"], strict=True)):
+        # Two heights, so that the name of a short stage doesn't run into the next.
+        place = (epoch - 0.5, 1.02 + 0.07 * (index % 2))
+        axes.annotate(str(stage), place, xycoords=axes.get_xaxis_transform(), fontsize=9)
+
+
+def _save(figure: Figure, target: Target) -> None:
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -1,0 +1,163 @@
+"""Self-contained HTML pages: nothing in them is loaded from elsewhere."""
+
+import base64
+import io
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from fer_bench import report
+from fer_bench.compare import Comparison, Group
+from fer_bench.errors import RunError
+from fer_bench.report import figures
+from fer_bench.rundir import RunDirectory, write_atomically
+
+PAIRS_SHOWN = 200
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page of a comparison."""
+    write_atomically(path, comparison_page(comparison))
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The HTML of a comparison: for each group its figure, its runs and their differences."""
+    return _render(
+        "comparison.html.j2",
+        comparison=comparison,
+        figures=[_embed(_forest(group)) for group in comparison.groups],
+        pairs_shown=PAIRS_SHOWN,
+    )
+
+
+def write_run_report(run: RunDirectory) -> Path:
+    """Draw a run's figures into `figures/` and write its `report.html`.
+
+    Every split that has metrics gets a section, `test` first.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: a file of the run cannot be read.
+    """
+    record = run.read_json(run.run_json)
+    splits = {path.stem: run.read_json(path) for path in run.path.glob("metrics/*.json")}
+    ordered = sorted(splits.items(), key=lambda item: (item[0] != "test", item[0]))
+    sections = [
+        {"split": split, "metrics": metrics, "figure": _confusion(run, split, metrics)}
+        for split, metrics in ordered
+    ]
+    page = _render(
+        "run.html.j2",
+        run_id=run.run_id,
+        record=record,
+        facts=_facts(record),
+        sections=sections,
+        curves=_curves(run, record),
+        config=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
+    )
+    write_atomically(run.report, page)
+    return run.report
+
+
+# Figures ---------------------------------------------------------------------------------------
+
+
+def _forest(group: Group) -> bytes:
+    rows = []
+    for run in group.runs:
+        cell = run.metrics["accuracy"]
+        value, low, high = (cell[part] or 0.0 for part in ("value", "low", "high"))
+        rows.append((run.run_id, value, low, high))
+    image = io.BytesIO()
+    figures.accuracy_intervals(rows, image, f"Accuracy, n = {group.n}")
+    return image.getvalue()
+
+
+def _confusion(run: RunDirectory, split: str, metrics: Mapping[str, Any]) -> str:
+    path = run.figures / f"confusion_matrix_{split}.png"
+    classes = [entry["name"] for entry in metrics["per_class"]]
+    title = f"{run.run_id}, {split}, n = {metrics['n']}"
+    figures.confusion_matrix(np.array(metrics["confusion_matrix"]), classes, path, title)
+    return _embed(path.read_bytes())
+
+
+def _curves(run: RunDirectory, record: Mapping[str, Any]) -> str | None:
+    """The learning curves, or None for a run without a finished epoch."""
+    if not run.history.exists():
+        return None
+    try:
+        history = pd.read_csv(run.history)
+    except ValueError as error:  # pandas' own reading errors are ValueErrors
+        raise RunError(f"{run.history}: cannot be read as a table ({error}).") from error
+    if history.empty:
+        return None
+    path = run.figures / "learning_curves.png"
+    figures.learning_curves(history, path, (record.get("best") or {}).get("epoch"))
+    return _embed(path.read_bytes())
+
+
+def _embed(png: bytes) -> str:
+    """The address of an image that is part of the page itself."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+# Text ------------------------------------------------------------------------------------------
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+    """What happened in a run, as label and text; what it doesn't say is left out."""
+    dataset, model, best = (record.get(part) or {} for part in ("dataset", "model", "best"))
+    speed = record.get("images_per_second")
+    facts = {
+        "status": record.get("status"),
+        "seed": record.get("seed"),
+        "dataset": dataset.get("name"),
+        "release": dataset.get("release"),
+        "backbone": model.get("backbone"),
+        "weights": model.get("weights"),
+        "parameters": model.get("parameters") and f"{model['parameters']:,}",
+        "trained, by stage": _listed(model.get("trainable_parameters")),
+        "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
+        "epoch kept": best.get("epoch"),
+        "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', '?')}",
+        "device": record.get("device"),
+        "precision": record.get("precision"),
+        "speed": speed and f"{speed:.0f} images per second",
+        "duration": record.get("seconds") and report.write_duration(record["seconds"]),
+        "started": record.get("started"),
+        "ended": record.get("ended"),
+    }
+    return {label: str(fact) for label, fact in facts.items() if fact is not None}
+
+
+def _listed(entries: list[Any] | None) -> str | None:
+    """Entries of a list, in order; numbers with thousands separated."""
+    if not entries:
+        return None
+    return " → ".join(f"{entry:,}" if isinstance(entry, int) else str(entry) for entry in entries)
+
+
+def _render(name: str, **context: Any) -> str:
+    return _environment().get_template(name).render(**context)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fer_bench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        name: getattr(report, name) for name in dir(report) if name.startswith("write_")
+    } | {"LABELS": report.LABELS, "MISSING": report.MISSING}
+    return environment

@@ -1,0 +1,84 @@
+"""Figures: drawn without a warning at the sizes that occur, and readable as PNG."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fer_bench.report import figures
+
+
+def history(epochs: int) -> pd.DataFrame:
+    """Three stages; the first epoch has no validation."""
+    epoch = np.arange(1, epochs + 1)
+    scores = np.where(epoch == 1, np.nan, 0.5)
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "stage": np.array(["head", "last20", "last45"])[3 * (epoch - 1) // epochs],
+            "learning_rate": 1e-3 / epoch,
+            "loss": 1 / epoch,
+            "accuracy": 1 - 0.5 / epoch,
+            "val_loss": scores,
+            "val_accuracy": scores,
+            "val_macro_f1": scores,
+            "images_per_second": 100.0,
+            "seconds": 1.0,
+        }
+    )
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        return image.size
+
+
+@pytest.mark.parametrize("classes", [2, 7, 8])
+def test_confusion_matrix_grows_with_the_classes(classes: int, tmp_path: Path) -> None:
+    matrix = np.arange(classes * classes).reshape(classes, classes)
+    matrix[-1] = 0  # a class without a sample has no shares to show
+    path = tmp_path / "figures" / "confusion.png"
+    figures.confusion_matrix(matrix, [f"class {i}" for i in range(classes)], path, "a title")
+    width, height = size_of(path)
+    assert width > height > 100 * classes
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 35])
+def test_learning_curves_of_any_length(epochs: int, tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    figures.learning_curves(history(epochs), path, best_epoch=epochs)
+    assert size_of(path)[0] > 1000
+
+
+def test_learning_curves_without_a_best_epoch_or_validation(tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    figures.learning_curves(history(1), path)
+    assert size_of(path)[0] > 1000
+
+
+@pytest.mark.parametrize("runs", [1, 40])
+def test_accuracy_intervals_have_one_line_a_run(runs: int) -> None:
+    rows = [(f"a rather long name of a run, number {i}" * 2, 0.9, 0.88, 0.91) for i in range(runs)]
+    image = io.BytesIO()
+    figures.accuracy_intervals(rows, image, "accuracy")
+    with Image.open(image) as png:
+        assert png.height > 50 * runs
+
+
+def test_the_same_figure_has_the_same_bytes() -> None:
+    images = [io.BytesIO(), io.BytesIO()]
+    for image in images:
+        figures.accuracy_intervals([("a", 0.9, 0.88, 0.91)], image, "accuracy")
+    assert images[0].getvalue() == images[1].getvalue()
+
+
+def test_drawing_touches_no_global_state() -> None:
+    code = "import sys, fer_bench.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

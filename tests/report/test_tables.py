@@ -1,0 +1,160 @@
+"""Terminal tables: complete, within the width, and safe with any name."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.metrics import METRICS
+from fer_bench.report import write_count, write_duration, write_interval, write_p, write_value
+from fer_bench.report.tables import PAIRS_SHOWN, comparison_tables, metrics_tables
+
+CELL = {"value": 0.9234, "low": 0.9133, "high": 0.9324}
+
+
+def row(run_id: str, **changes: Any) -> Row:
+    facts: dict[str, Any] = {
+        "run_id": run_id,
+        "name": run_id.split("-")[0],
+        "seed": 42,
+        "status": "finished",
+        "dataset": "rafdb",
+        "backbone": "efficientnetv2l",
+        "weights": "imagenet",
+        "parameters": 118_533_415,
+        "image_size": 224,
+        "selection_metric": "val_macro_f1",
+        "n": 3068,
+        "metrics": dict.fromkeys(METRICS, CELL),
+        "images_per_second": 812.3,
+        "seconds": 7505.0,
+    }
+    return Row(**facts | changes)
+
+
+def comparison(pairs: int = 1, groups: int = 1) -> Comparison:
+    runs = (row("rafdb_effv2l_unfreeze45-s42-1a2b3c4d"), row("[bold]odd[/bold]-s1-00000000"))
+    pair = Pair(
+        *(runs[0].run_id, runs[1].run_id, "accuracy"),
+        *(0.0042, -0.003, 0.011, 0.0004, 0.034),
+        "exact McNemar",
+    )
+    group = Group(
+        test_fingerprint="0123456789abcdef" * 4,
+        n=3068,
+        runs=runs,
+        pairs=(pair,) * pairs,
+        seeds=(
+            Seeds(
+                name="rafdb_effv2l_unfreeze45",
+                run_ids=("a", "b"),
+                seeds=(42, 43),
+                metrics={name: {"mean": 0.92, "sd": 0.0021} for name in ("accuracy", "macro_f1")},
+            ),
+        ),
+        published=(
+            {
+                "name": "rafdb_effv2l_unfreeze45",
+                "source": "slides",
+                "metric": "val_accuracy",
+                "value": 0.6622,
+                "caveat": None,
+            },
+        ),
+        half_width=0.0095,
+    )
+    left_out = (LeftOut("late-s1-00000000", "not finished (status: running)"),)
+    return Comparison("test", (group,) * groups, left_out)
+
+
+def shown(renderable: RenderableType, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    console.print(renderable)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 110, 160, 200])
+def test_comparison_fits_and_says_it_all(width: int) -> None:
+    text = shown(comparison_tables(comparison(), width), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for expected in (
+        "rafdb, test, n = 3068, fingerprint 01234567",
+        "92.34 [91.33, 93.24]",
+        "± 0.95",
+        "92.00 ± 0.21",
+        "not computed here",
+        "0.6622",
+        "#1 - #2",
+        "+0.42 [-0.30, +1.10]",
+        "< 0.001",
+        "late-s1-00000000",
+        "[bold]odd[/bold]-s1",
+    ):
+        assert expected in text
+    assert ("efficientnetv2l" in text) == (width >= 110)
+    assert ("2 h 05 min" in text) == (width >= 160)
+
+
+def test_groups_are_called_not_comparable() -> None:
+    assert "not comparable" not in " ".join(shown(comparison_tables(comparison()), 80).split())
+    both = shown(comparison_tables(comparison(groups=2)), 80)
+    assert "2 groups: their test sets differ" in both
+    assert "not comparable" in " ".join(both.split())
+
+
+def test_many_pairs_are_cut_with_a_word() -> None:
+    text = shown(comparison_tables(comparison(pairs=PAIRS_SHOWN + 3)), 80)
+    assert text.count("#1 - #2") == PAIRS_SHOWN
+    assert "3 more with --json" in " ".join(text.split())
+
+
+def test_a_row_may_lack_what_is_only_shown() -> None:
+    bare = row(
+        "bare-s1-00000000",
+        **dict.fromkeys(("backbone", "weights", "parameters", "image_size", "selection_metric")),
+        images_per_second=None,
+        seconds=None,
+    )
+    group = Group("0" * 64, 10, (bare,), (), (), (), 0.1)
+    text = shown(comparison_tables(Comparison("test", (group,), ()), 200), 200)
+    assert text.count(" - ") >= 6
+    assert "None" not in text
+
+
+def test_metrics_of_a_run_have_their_interval_and_size() -> None:
+    document: dict[str, Any] = dict.fromkeys(METRICS, CELL) | {
+        "n": 306,
+        "kappa": {"value": None, "low": None, "high": None},
+        "per_class": [
+            {
+                "name": "fear",
+                "precision": 0.5,
+                "recall": 0.25,
+                "f1": 1 / 3,
+                "support": 74,
+                "auc": None,
+            }
+        ],
+    }
+    text = shown(metrics_tables(document, "cnn-s1-00000000, test"), 80)
+    for expected in ("n = 306", "92.34%", "91.33% to 93.24%", "33.33%", "74"):
+        assert expected in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_how_numbers_are_written() -> None:
+    assert write_value("kappa", 0.5) == "0.5000"
+    assert write_value("accuracy", None) == "-"
+    assert write_interval("nll", {"value": 1, "low": None, "high": None}) == "-"
+    assert [write_count(n) for n in (None, 306, 66_170, 118_533_415)] == [
+        *("-", "306", "66.2 k", "118.5 M")
+    ]
+    assert [write_duration(s) for s in (None, 8.2, 750, 7505)] == [
+        *("-", "8 s", "12 min 30 s", "2 h 05 min")
+    ]
+    assert (write_p(0.0009), write_p(0.034)) == ("< 0.001", "0.034")
