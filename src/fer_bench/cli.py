@@ -5,9 +5,12 @@ user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the stat
 TensorFlow is imported inside the commands that compute: `fer --help` must stay instant.
 """
 
+import contextlib
+import errno
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +24,14 @@ from fer_bench.errors import ConfigError, FerError, Interrupted
 
 messages = Console(stderr=True)
 
+# What a file system says about a path that the user gave, or about itself.
+NOT_OUR_FAULT = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+}
+WRITE_ADVICE = "Give another path, or see to its rights and its free space."
+
 
 class Commands(TyperGroup):
     """A group of commands that ends expected errors with a message and their exit code."""
@@ -32,9 +43,18 @@ class Commands(TyperGroup):
         except FerError as error:
             _say("error", str(error), "red")
             raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno not in NOT_OUR_FAULT:
+                raise
+            _say("error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red")
+            raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
             _say("stopped", str(stop) or "by the user", "yellow")
             raise typer.Exit(130) from stop
+
+
+def _mention(kind: str, path: Path) -> None:
+    messages.print(f"{kind}: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _say(kind: str, text: str, colour: str) -> None:
@@ -77,6 +97,27 @@ def _start(
         raise typer.Exit
 
 
+def _open_device(name: str) -> Any:
+    """Import TensorFlow, without what it prints at import, and choose a device."""
+    from fer_bench.display import native_messages_hidden
+
+    with native_messages_hidden():
+        from fer_bench.device import open_device
+
+        return open_device(name)
+
+
+@contextlib.contextmanager
+def _open_display() -> Iterator[Any]:
+    from fer_bench.display import open_display
+
+    display = open_display(messages)
+    try:
+        yield display
+    finally:
+        display.close()
+
+
 @app.command()
 def train(
     config: ConfigFile,
@@ -91,16 +132,12 @@ def train(
     from fer_bench.config import load_experiment
 
     experiment = load_experiment(config, overrides or [])
+    chosen = _open_device(device)
 
-    from fer_bench.device import open_device
-    from fer_bench.display import open_display
     from fer_bench.train import train as train_run
 
-    display = open_display(messages)
-    try:
-        run = train_run(experiment, outputs, open_device(device), display, fresh=fresh)
-    finally:
-        display.close()
+    with _open_display() as display:
+        run = train_run(experiment, outputs, chosen, display, fresh=fresh)
     typer.echo(run.run_id)
 
 
@@ -119,24 +156,20 @@ def evaluate(
     run = find_run(outputs, run_id)
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
+    chosen = _open_device(device)
 
-    from fer_bench.device import open_device
-    from fer_bench.display import open_display
     from fer_bench.evaluate import evaluate as evaluate_run
     from fer_bench.report.page import write_run_report
     from fer_bench.report.tables import metrics_tables
 
-    display = open_display(messages)
-    try:
-        metrics = evaluate_run(run, split, open_device(device), display)
-    finally:
-        display.close()
+    with _open_display() as display:
+        metrics = evaluate_run(run, split, chosen, display)
     page = write_run_report(run)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
         return
     Console().print(metrics_tables(metrics, f"{run.run_id}, {split} split"))
-    messages.print(f"page: {page}", soft_wrap=True, highlight=False)
+    _mention("page", page)
 
 
 @app.command()
@@ -166,7 +199,7 @@ def compare(
     console = Console()
     console.print(comparison_tables(comparison, console.width))
     for path in filter(None, (csv, html)):
-        messages.print(f"written: {path}", soft_wrap=True, highlight=False)
+        _mention("written", path)
 
 
 @app.command()
@@ -176,7 +209,7 @@ def validate(
 ) -> None:
     """Check experiment files without data, and print the stages they stand for."""
     from fer_bench.config import load_experiment
-    from fer_bench.report.tables import experiment_table
+    from fer_bench.report.plan import plan_table
 
     failed = []
     for path in configs:
@@ -185,7 +218,7 @@ def validate(
         except ConfigError as error:
             failed.append(str(error))
         else:
-            Console().print(experiment_table(experiment))
+            Console().print(plan_table(experiment))
     if failed:
         raise ConfigError("\n".join(failed))
 

@@ -1,8 +1,10 @@
 """The experiment file: its schema, and the way from YAML and overrides to a frozen `Experiment`."""
 
+import contextlib
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +15,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
@@ -24,7 +28,29 @@ from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
 class Section(BaseModel):
     """A part of the experiment: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise ValueError(f"must not be a boolean, got {str(value).lower()}")
+        return value
+
+
+def _part_or_name(value: Any) -> Any:
+    """One sentence for what would otherwise be an error per member of the union."""
+    if value == "validation":
+        return value
+    with contextlib.suppress(TypeError, ValueError):
+        if 0 < float(value) < 1:
+            return value
+    raise ValueError(f"must be a number between 0 and 1, or `validation`, got {_shown(value)}")
 
 
 class Dataset(Section):
@@ -32,7 +58,9 @@ class Dataset(Section):
 
     name: str = Field(description="registered name of the dataset, for example opencv_emotion")
     root: Path = Field(description="folder of the dataset as unpacked; default data/<name>")
-    validation: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"] = Field(
+    validation: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | Literal["validation"], BeforeValidator(_part_or_name)
+    ] = Field(
         0.1,
         description="part of the training split that chooses the model (stratified, seeded), or "
         "`validation` to use the split of that name which the release itself has",
@@ -176,11 +204,11 @@ def _shape_of_train(value: Any) -> Any:
     if isinstance(value, LastLayers | FromLayer) or value in ("head", "all"):
         return value
     match value:
-        case {"last": int(), **rest} if not rest and not isinstance(value["last"], bool):
+        case {"last": int(count), **rest} if not rest and count > 0 and count is not True:
             return value
         case {"from": str(), **rest} if not rest:
             return value
-    raise ValueError("expected head, all, {last: NUMBER} or {from: LAYER}")
+    raise ValueError(f"must be head, all, {{last: NUMBER}} or {{from: LAYER}}, got {_shown(value)}")
 
 
 class Stage(Section):
@@ -251,6 +279,17 @@ class Experiment(Section):
             raise ValueError(f"two stages have the same name: {', '.join(names)}")
         return stages
 
+    @field_validator("model")
+    @classmethod
+    def _fits_backbone(cls, model: Model, info: ValidationInfo) -> Model:
+        spec, image = BACKBONES[model.backbone], info.data.get("image")
+        if image and image.size < spec.smallest_size:
+            raise _across_sections(
+                f"image.size: {model.backbone} needs at least {spec.smallest_size} pixels, "
+                f"got {image.size}"
+            )
+        return model
+
     @property
     def run_id(self) -> str:
         """`<name>-s<seed>-<first 8 hex of the SHA-256 of to_yaml()>`."""
@@ -275,27 +314,66 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        lines = "\n".join(f"  {line}" for line in explain(error))
-        count = "1 error" if error.error_count() == 1 else f"{error.error_count()} errors"
+        lines = explain(error)
+        count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
+        listed = "\n".join(f"  {line}" for line in lines)
         raise ConfigError(
-            f"{path}: {count}\n{lines}\n`fer schema` prints every key with its meaning."
+            f"{path}: {count}\n{listed}\n`fer schema` prints every key with its meaning."
         ) from error
 
 
 def explain(error: ValidationError) -> list[str]:
     """One line per error: `stages.1.learning_rate: what is expected, got what was found`."""
-    return [_explain_one(item) for item in error.errors(include_url=False)]
+    items = error.errors(include_url=False)
+    wrong = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    # A list with a wrong element also counts as too short.
+    return [
+        _explain_one(item)
+        for item in items
+        if item["type"] != "too_short" or item["loc"] not in wrong
+    ]
 
 
 def _explain_one(item: Mapping[str, Any]) -> str:
     location = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return _explain_unknown_key(item["loc"], location)
-    if item["type"] == "missing":
-        return f"{location}: missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return f"{location}: {message}, got {item['input']!r}"
+    message, found = str(item["msg"]).removeprefix("Value error, "), item["input"]
+    match item["type"]:
+        case "extra_forbidden" | "invalid_key":
+            return _explain_unknown_key(item["loc"], location)
+        case "missing":
+            return f"{location}: missing"
+        case "value_error":  # our own; it says itself what it got
+            return f"{location}: {message}"
+        case "across_sections":
+            return message
+        case "literal_error":
+            known = re.findall("'([^']*)'", str(item["ctx"]["expected"]))
+            hint = did_you_mean(str(found), known)
+            return f"{location}: {_must_be(message)}, got {_shown(found)}. {hint}".rstrip(". ")
+    return f"{location}: {_PLAIN.get(item['type'], _must_be(message))}, got {_shown(found)}"
+
+
+# What pydantic says in the words of Python.
+_PLAIN = {
+    "model_type": "must be a mapping of keys",
+    "tuple_type": "must be a list",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', "
+    "with a letter or digit at the beginning",
+}
+
+
+def _must_be(message: str) -> str:
+    return message.replace("Input should be", "must be")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _across_sections(message: str) -> PydanticCustomError:
+    """An error about keys of two sections; `message` names its key itself."""
+    return PydanticCustomError("across_sections", "{message}", {"message": message})
 
 
 def _explain_unknown_key(location: Sequence[str | int], dotted: str) -> str:
@@ -335,7 +413,13 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a list or mapping cannot be a key", key_node.start_mark
+            )
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -349,9 +433,17 @@ _StrictLoader.add_constructor(
 )
 
 
+def _parse(text: str) -> Any:
+    """The value of a YAML text. Raises: ValueError, also for a date such as 2024-13-45."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         beside = sorted(other.name for other in path.parent.glob("*.yaml"))
         hint = did_you_mean(path.name, beside)
@@ -359,11 +451,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file. {found}".strip()) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
+    try:
+        document = _parse(text)
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML.\n{error}") from error
     if not isinstance(document, dict):
+        found = "nothing" if document is None else f"a {type(document).__name__}"
         raise ConfigError(
-            f"{path}: expected a mapping of keys, found {type(document).__name__}.\n"
+            f"{path}: expected a mapping of keys, found {found}.\n"
             "See configs/ for complete examples."
         )
     return document
@@ -377,8 +472,8 @@ def _with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
             f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = _parse(text)
+    except ValueError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML.\n{error}") from error
     document = copy.deepcopy(document)
     *parents, last = dotted.split(".")
@@ -393,19 +488,19 @@ def _with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
 
 
 def _child(place: Any, part: str, override: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, part, override)]
-    if place.get(part) is None:
+    """The mapping or list below `place`; an empty mapping is put where there is nothing."""
+    key = _index(place, part, override) if isinstance(place, list) else part
+    if isinstance(place, dict) and place.get(part) is None:
         place[part] = {}
-    if not isinstance(place[part], dict | list):
-        raise ConfigError(f"--set {override}: '{part}' holds {place[part]!r}, which has no keys.")
-    return place[part]
+    if not isinstance(place[key], dict | list):
+        raise ConfigError(f"--set {override}: '{part}' holds {place[key]!r}, which has no keys.")
+    return place[key]
 
 
 def _index(place: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
+    if not part.isdecimal() or int(part) >= len(place):
+        positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
         raise ConfigError(
-            f"--set {override}: '{part}' is no position in a list of {len(place)}; "
-            f"use 0 to {len(place) - 1}."
+            f"--set {override}: '{part}' is no position in a list of {len(place)}; {positions}."
         )
     return int(part)

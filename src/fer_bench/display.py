@@ -1,11 +1,37 @@
 """What a user sees while a run trains: a live line on a terminal, plain lines elsewhere."""
 
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@contextmanager
+def native_messages_hidden() -> Iterator[None]:
+    """Keep what C++ libraries print while they load off the terminal, unless loading fails.
+
+    TensorFlow reports its build options and missing GPU drivers on the file descriptor of standard
+    error, before any setting of its logger applies. `fer` says itself which device it uses.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except ImportError:
+            hidden.seek(0)
+            os.write(terminal, hidden.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 class Display(Protocol):

@@ -29,13 +29,9 @@ def build_model(config: Model, size: int, classes: int) -> Any:
     the prefix `head_`.
 
     Raises:
-        ConfigError: the image is too small for the backbone, or the pooling does not fit it.
+        ConfigError: the pooling does not fit the backbone.
     """
     spec: BackboneSpec = BACKBONES[config.backbone]
-    if size < spec.smallest_size:
-        raise ConfigError(
-            f"image.size: {config.backbone} needs at least {spec.smallest_size} pixels, got {size}."
-        )
     head = config.head or Head(pooling=spec.pooling)
     backbone = spec.build(size)
     x = _pool(backbone.output, head, config.backbone)

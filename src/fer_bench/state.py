@@ -7,6 +7,7 @@ at any moment leaves a pair that belongs together.
 
 import io
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -104,9 +105,9 @@ def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[An
     """
     path = run.state / progress.arrays
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             saved = [arrays[f"{kind}/{index}"] for index in range(len(variables))]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path}: the save point cannot be read ({error}).\n"
             "Start the run anew with `fer train --fresh`."

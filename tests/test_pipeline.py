@@ -1,0 +1,233 @@
+"""From a manifest to batches: every image decoded, order and augmentation pure functions."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fer_bench import pipeline
+from fer_bench.config import Augment, Experiment
+from fer_bench.datasets import load_manifest
+from fer_bench.errors import DataError
+from fer_bench.manifest import Manifest
+
+EVERYTHING = Augment(
+    flip=True, rotation=0.1, zoom=0.2, shear=0.1, shift=0.1, brightness=0.2, contrast=0.2
+)
+
+
+@pytest.fixture
+def experiment(tiny: dict[str, Any]) -> Experiment:
+    return Experiment.model_validate({"name": "tiny", **tiny})
+
+
+@pytest.fixture
+def training(experiment: Experiment) -> pipeline.Split:
+    return pipeline.open_split(load_manifest(experiment.dataset), "train", experiment.image.size)
+
+
+def batches(split: pipeline.Split, experiment: Experiment, *where: int) -> list[Any]:
+    dataset = pipeline.training_batches(split, experiment, *where)
+    return [(images.numpy(), codes.numpy()) for images, codes in dataset]
+
+
+def assert_same(first: list[Any], second: list[Any]) -> None:
+    assert len(first) == len(second) > 0
+    for (images, codes), (other_images, other_codes) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(codes, other_codes)
+
+
+def open_both(manifest: Manifest) -> None:
+    for split in ("train", "validation"):
+        pipeline.open_split(manifest, split, 24)
+
+
+def warped(image: Any, augment: Augment, maps: Any) -> Any:
+    intensities = np.array([[1.0, 0.0]] * len(image), np.float32)
+    return pipeline._augmented(tf.constant(image), maps, intensities, augment).numpy()
+
+
+def test_pixels_are_those_of_the_file(experiment: Experiment, training: pipeline.Split) -> None:
+    with Image.open(str(training.paths[3])) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(training.pixels[3], expected)
+
+
+def test_evaluation_keeps_the_order_and_the_values(training: pipeline.Split) -> None:
+    images = np.concatenate([x.numpy() for x in pipeline.evaluation_batches(training, 7)])
+    np.testing.assert_array_equal(images, training.pixels.numpy().astype(np.float32))
+
+
+def test_an_epoch_is_the_same_every_time(experiment: Experiment, training: pipeline.Split) -> None:
+    assert_same(batches(training, experiment, 1), batches(training, experiment, 1))
+
+
+@pytest.mark.parametrize("first_step", [1, 3])
+def test_an_epoch_can_begin_at_any_step(
+    experiment: Experiment, training: pipeline.Split, first_step: int
+) -> None:
+    whole = batches(training, experiment, 2)
+    assert_same(whole[first_step:], batches(training, experiment, 2, first_step))
+
+
+def test_epochs_and_seeds_differ(experiment: Experiment, training: pipeline.Split) -> None:
+    other_seed = experiment.model_copy(update={"seed": experiment.seed + 1})
+    first = batches(training, experiment, 0)[0][0]
+    assert not np.array_equal(first, batches(training, experiment, 1)[0][0])
+    assert not np.array_equal(first, batches(training, other_seed, 0)[0][0])
+
+
+def test_images_are_rgb_between_0_and_255(experiment: Experiment, training: pipeline.Split) -> None:
+    for images, codes in batches(training, experiment, 0):
+        assert images.shape == (16, 24, 24, 3)
+        assert images.dtype == np.float32
+        assert images.min() >= 0
+        assert images.max() <= 255
+        assert codes.shape == (16,)
+
+
+def test_images_that_do_not_fit_in_memory_are_read_from_their_files(
+    experiment: Experiment, training: pipeline.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MEMORY_BYTES", 0)
+    manifest = load_manifest(experiment.dataset)
+    streamed = pipeline.open_split(manifest, "train", experiment.image.size)
+    assert streamed.pixels is None
+    assert_same(batches(training, experiment, 0), batches(streamed, experiment, 0))
+
+
+def test_grey_images_stay_one_channel_until_the_end(experiment: Experiment) -> None:
+    manifest = replace(load_manifest(experiment.dataset), channels=1)
+    split = pipeline.open_split(manifest, "train", experiment.image.size)
+    assert split.pixels.shape[-1] == 1
+    images, _ = batches(split, experiment, 0)[0]
+    assert images.shape[-1] == 3
+    np.testing.assert_array_equal(images[..., 0], images[..., 2])
+
+
+def test_images_are_resized(experiment: Experiment) -> None:
+    split = pipeline.open_split(load_manifest(experiment.dataset), "validation", 40)
+    assert split.pixels.shape[1:] == (40, 40, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no image", None])
+def test_a_broken_image_is_named(
+    experiment: Experiment, copied_root: Path, content: bytes | None
+) -> None:
+    broken = sorted(copied_root.glob("train/*/*.png"))[40]
+    broken.write_bytes(broken.read_bytes()[:900] if content is None else content)
+    dataset = experiment.dataset.model_copy(update={"root": copied_root})
+    manifest = load_manifest(dataset)
+    with pytest.raises(DataError, match=f"(?s){broken}.*cannot be decoded.*bytes"):
+        open_both(manifest)
+
+
+def test_no_change_is_the_identity(training: pipeline.Split) -> None:
+    maps = pipeline.draw_warps(4, Augment(), 24, np.random.default_rng(0))
+    images = training.pixels[:4].numpy()
+    np.testing.assert_array_equal(
+        warped(images, Augment(rotation=0.1), maps), images.astype(np.float32)
+    )
+
+
+def test_flip_mirrors_half_of_the_images(training: pipeline.Split) -> None:
+    augment = Augment(flip=True)
+    maps = pipeline.draw_warps(60, augment, 24, np.random.default_rng(0))
+    image = training.pixels[:1].numpy()
+    results = warped(np.repeat(image, 60, axis=0), augment, maps)
+    mirrored = [np.array_equal(result, image[0, :, ::-1]) for result in results]
+    unchanged = [np.array_equal(result, image[0]) for result in results]
+    assert all(a != b for a, b in zip(mirrored, unchanged, strict=True))
+    assert 15 < sum(mirrored) < 45
+
+
+def test_rotation_turns_around_the_centre() -> None:
+    image = np.zeros((1, 25, 25, 1), np.uint8)
+    image[0, 12, 20] = 255
+    maps = np.array([[0, -1, 24, 1, 0, 0, 0, 0]], np.float32)  # a quarter turn, by hand
+    expected = warped(image, Augment(rotation=0.5), maps)
+
+    class Quarter:
+        def uniform(self, *_: Any, size: tuple[int, int]) -> Any:
+            draws = np.zeros(size)
+            draws[:, 0] = 0.5
+            return draws
+
+    drawn: Any = pipeline.draw_warps(1, Augment(rotation=0.5), 25, Quarter())  # type: ignore[arg-type]
+    np.testing.assert_allclose(warped(image, Augment(rotation=0.5), drawn), expected, atol=0.1)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_warps_stay_within_their_limits(seed: int) -> None:
+    augment = Augment(flip=True, rotation=0.1, zoom=0.2, shift=0.1)
+    maps = pipeline.draw_warps(50, augment, 48, np.random.default_rng(seed))
+    linear = maps[:, [0, 1, 3, 4]].reshape(-1, 2, 2).astype(float)
+    scale = np.sqrt(np.abs(np.linalg.det(linear)))
+    assert ((scale >= 0.8 - 1e-6) & (scale <= 1.2 + 1e-6)).all()
+    centre = np.array([23.5, 23.5, 1])
+    moved = maps[:, :6].reshape(-1, 2, 3) @ centre - centre[:2]
+    assert np.abs(moved).max() <= 4.8 + 1e-4
+
+
+def test_contrast_and_brightness_stay_in_range(training: pipeline.Split) -> None:
+    generator = np.random.default_rng(1)
+    intensities = pipeline.draw_intensities(30, EVERYTHING, generator)
+    maps = pipeline.draw_warps(30, Augment(), 24, generator)
+    images = training.pixels[:30]
+    changed = pipeline._augmented(images, maps, intensities, EVERYTHING).numpy()
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert (np.abs(changed - images.numpy()).mean(axis=(1, 2, 3)) > 0).all()
+
+
+codes = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(lambda x: np.array(x, np.int32))
+
+
+@given(codes, st.integers(0, 99), st.integers(0, 9))
+def test_an_epoch_has_every_sample_once(labels: Any, seed: int, epoch: int) -> None:
+    order = pipeline.epoch_order(labels, oversample=False, seed=seed, epoch=epoch)
+    assert sorted(order) == list(range(len(labels)))
+
+
+@given(codes, st.integers(0, 99))
+def test_oversampling_makes_classes_equal_and_uses_samples_evenly(labels: Any, seed: int) -> None:
+    order = pipeline.epoch_order(labels, oversample=True, seed=seed, epoch=0)
+    per_class = np.bincount(labels[order], minlength=4)
+    assert set(per_class[np.unique(labels)]) == {np.bincount(labels).max()}
+    for code in np.unique(labels):
+        uses = np.bincount(order, minlength=len(labels))[labels == code]
+        assert uses.max() - uses.min() <= 1
+
+
+def test_a_batch_is_never_larger_than_the_split(
+    training: pipeline.Split, experiment: Experiment
+) -> None:
+    settings_ = experiment.training.model_copy(update={"batch_size": 10_000})
+    large = experiment.model_copy(update={"training": settings_})
+    assert pipeline.steps_per_epoch(training, large) == 1
+    assert len(batches(training, large, 0)[0][1]) == len(training)
+
+
+def test_steps_are_counted_as_they_are_made(
+    training: pipeline.Split, experiment: Experiment
+) -> None:
+    for balance in ("none", "oversample"):
+        dataset = experiment.dataset.model_copy(update={"balance": balance})
+        config = experiment.model_copy(update={"dataset": dataset})
+        assert pipeline.steps_per_epoch(training, config) == len(batches(training, config, 0))
+
+
+def test_progress_reaches_the_end(experiment: Experiment) -> None:
+    calls: list[tuple[int, int]] = []
+    remember: Callable[[int, int], None] = lambda done, total: calls.append((done, total))  # noqa: E731
+    pipeline.open_split(load_manifest(experiment.dataset), "train", 24, remember)
+    assert calls[-1] == (72, 72)
