@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -25,6 +25,10 @@ from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
 
 
+# All but tab and newline. They would reach the terminal, and YAML does not keep every one.
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+
+
 class Section(BaseModel):
     """A part of the experiment: immutable, and an unknown key is an error."""
 
@@ -35,11 +39,16 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if (
-            isinstance(value, bool)
-            and cls.model_fields[str(info.field_name)].annotation is not bool
-        ):
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError(f"must not be a boolean, got {str(value).lower()}")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_is_printable(cls, value: Any) -> Any:
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError(f"must not hold control characters, got {_shown(value)}")
         return value
 
 
@@ -78,8 +87,8 @@ class Dataset(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_root(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "name" in data and data.get("root") is None:
-            return {**data, "root": f"data/{data['name']}"}
+        if isinstance(data, dict) and data.get("root") is None:
+            return {**data, "root": f"data/{data.get('name')}"}
         return data
 
     @field_validator("name")

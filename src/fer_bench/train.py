@@ -125,6 +125,7 @@ def _open(
     """Check the data, build the model and go back to the last save point."""
     manifest = load_manifest(config.dataset)
     precision = device.precision(config.training.precision)
+    keras.utils.clear_session()  # layer names count from the start in every run
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     keras.utils.set_random_seed(config.seed)
     with device.strategy.scope():

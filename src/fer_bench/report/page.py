@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -126,7 +127,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "trained, by stage": _listed(model.get("trainable_parameters")),
         "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
         "epoch kept": best.get("epoch"),
-        "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', '?')}",
+        "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', math.nan):.4f}",
         "device": record.get("device"),
         "precision": record.get("precision"),
         "speed": speed and f"{speed:.0f} images per second",
