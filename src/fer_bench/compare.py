@@ -161,7 +161,7 @@ def collect(outputs: Path, split: str = "test") -> Comparison:
     if not directories:
         raise RunError(
             f"{outputs}: holds no runs (no */run.json was found).\n"
-            "Give the folder that holds your runs with --outputs, or train one first."
+            "Give the folder that holds your runs, or train one first."
         )
     members: dict[str, list[_Member]] = defaultdict(list)
     left_out = []

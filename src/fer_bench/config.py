@@ -24,7 +24,6 @@ from pydantic_core import PydanticCustomError
 from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
 
-
 # All but tab and newline. They would reach the terminal, and YAML does not keep every one.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
 

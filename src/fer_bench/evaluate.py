@@ -1,5 +1,6 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ def evaluate(run: RunDirectory, split: str, device: Device, display: Display) ->
     config = load_experiment(run.config)
     manifest = load_manifest(config.dataset)
     _check_same_data(run, manifest)
+    model = _load_model(run.model)
     images = pipeline.open_split(
         manifest,
         split,
         config.image.size,
         lambda done, total: display.decoding(split, done, total),
     )
-    model = _load_model(run.model)
     predict_step = loop.build_predict_step(device.strategy, model)
     batches = pipeline.evaluation_batches(images, config.training.batch_size)
     logits = loop.predict(device.strategy, predict_step, batches)
@@ -56,7 +57,13 @@ def evaluate(run: RunDirectory, split: str, device: Device, display: Display) ->
 
 
 def _check_same_data(run: RunDirectory, manifest: Manifest) -> None:
-    trained_on = run.read_json(run.run_json)["dataset"]["fingerprint"]
+    try:
+        trained_on = run.read_json(run.run_json)["dataset"]["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.run_json}: does not say which dataset the run was trained on.\n"
+            "Train the run again with --fresh."
+        ) from error
     if manifest.fingerprint != trained_on:
         raise DataError(
             f"{manifest.root}: the dataset is not the one {run.run_id} was trained on "
@@ -68,7 +75,7 @@ def _check_same_data(run: RunDirectory, manifest: Manifest) -> None:
 def _load_model(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path}: the model cannot be loaded ({str(error).splitlines()[0]}).\n"
             "Train the run again with --fresh."

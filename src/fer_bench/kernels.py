@@ -1,10 +1,10 @@
-"""The layers of a model on the kernels that are fast, and back to the stock ones for saving.
+"""The layers of a model on the kernels that are fast.
 
 Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
 which reads the whole activation. TensorFlow's fused kernel does it in one pass forward and one
 backward: on the 48×48×32 activations of `cnn_compact` it takes a quarter of the time. The
-arithmetic is the same, so a model moves between both forms with its weights; the saved file only
-ever holds stock layers and loads without this package.
+arithmetic is the same, so weights move between both forms as they are; a saved file only ever
+holds the stock form and loads without this package.
 """
 
 from typing import Any
@@ -52,27 +52,13 @@ def _can_be_fused(layer: Any) -> bool:
 
 
 def fused(model: Any) -> Any:
-    """A copy of `model` with the same weights, on fused kernels. Meant for training."""
+    """A copy of `model` with the same weights and layer names, on fused kernels, for training."""
 
     def clone(layer: Any) -> Any:
         kind = FusedBatchNormalization if _can_be_fused(layer) else type(layer)
         return kind.from_config(layer.get_config())
 
-    return _copy(model, clone)
-
-
-def stock(model: Any) -> Any:
-    """A copy of `model` with the same weights, of stock Keras layers only. Meant for saving."""
-
-    def clone(layer: Any) -> Any:
-        is_fused = isinstance(layer, FusedBatchNormalization)
-        kind = keras.layers.BatchNormalization if is_fused else type(layer)
-        return kind.from_config(layer.get_config())
-
-    return _copy(model, clone)
-
-
-def _copy(model: Any, clone: Any) -> Any:
-    copy = keras.models.clone_model(model, clone_function=clone)
+    inputs = keras.Input(batch_shape=model.input.shape, name=model.layers[0].name)
+    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy

@@ -1,0 +1,536 @@
+"""The experiment file: what is accepted, what is refused with which words, and what its id is."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fer_bench.config import Experiment, explain, load_experiment
+from fer_bench.errors import ConfigError
+from fer_bench.registry import BACKBONES, DATASETS
+
+SMALL: dict[str, Any] = {
+    "dataset": {"name": "drawn"},
+    "image": {"size": 48},
+    "model": {"backbone": "cnn_compact"},
+    "stages": [
+        {"name": "head", "train": "head", "epochs": 1, "learning_rate": 0.001},
+        {"name": "all", "epochs": 2, "learning_rate": 0.0001},
+    ],
+}
+Load = Callable[..., Experiment]
+Refusal = Callable[..., list[str]]
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """`SMALL` with other values: `changed(model__backbone="x", stages__1__epochs=0)`."""
+    document = copy.deepcopy(SMALL)
+    for dotted, value in changes.items():
+        *parents, last = [int(part) if part.isdigit() else part for part in dotted.split("__")]
+        place: Any = document
+        for part in parents:
+            place = place[part] if isinstance(part, int) else place.setdefault(part, {})
+        place[last] = value
+    return document
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load a document, or the text of one, from a file called `small.yaml`."""
+
+    def load_one(document: Any, *overrides: str) -> Experiment:
+        path = tmp_path / "small.yaml"
+        is_text = isinstance(document, str)
+        path.write_text(document if is_text else yaml.safe_dump(document, sort_keys=False))
+        return load_experiment(path, overrides)
+
+    return load_one
+
+
+@pytest.fixture
+def refusal(load: Load) -> Refusal:
+    """The lines of the message with which a document is refused."""
+
+    def refused(document: dict[str, Any] | str, *overrides: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(document, *overrides)
+        return [line.strip() for line in str(caught.value).splitlines()]
+
+    return refused
+
+
+@pytest.fixture
+def complaint(refusal: Refusal) -> Callable[..., str]:
+    """The one and only error of a document."""
+
+    def only(document: dict[str, Any] | str, *overrides: str) -> str:
+        head, line, advice = refusal(document, *overrides)
+        assert head.endswith("small.yaml: 1 error")
+        assert "fer schema" in advice
+        return line
+
+    return only
+
+
+Complaint = Callable[..., str]
+
+
+# What is accepted ------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_has_its_default(load: Load) -> None:
+    experiment = load(SMALL)
+    assert experiment.name == "small"
+    assert experiment.seed == 42
+    assert experiment.dataset.root == Path("data/drawn")
+    assert experiment.training.batch_size == 32
+    assert experiment.stages[1].train == "all"
+    assert experiment.model.head is None
+
+
+def test_a_root_of_null_is_the_default_root(load: Load) -> None:
+    assert load(changed(dataset__root=None)) == load(SMALL)
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1.0e-3", "0.001", "'0.001'"])
+def test_every_spelling_of_a_number_is_the_same_number(load: Load, number: str) -> None:
+    text = yaml.safe_dump(SMALL).replace("0.001", number)
+    assert number in text
+    assert load(text) == load(SMALL)
+    assert load(text).run_id == load(SMALL).run_id
+
+
+@pytest.mark.parametrize("train", ["head", "all", {"last": 3}, {"from": "conv2d"}])
+def test_every_form_of_train(load: Load, train: Any) -> None:
+    document = changed(stages__0__train=train)
+    dumped = yaml.safe_load(load(document).to_yaml())
+    assert dumped["stages"][0]["train"] == train
+
+
+def test_validation_by_part_or_by_name(load: Load) -> None:
+    assert load(changed(dataset__validation=0.25)).dataset.validation == 0.25
+    assert load(changed(dataset__validation="1e-1")).dataset.validation == 0.1
+    assert load(changed(dataset__validation="validation")).dataset.validation == "validation"
+
+
+def test_anchors_and_merge_keys_may_be_used(load: Load) -> None:
+    text = """
+    dataset: {name: drawn}
+    image: {size: 48}
+    model: {backbone: cnn_compact}
+    stages:
+      - &first {name: head, train: head, epochs: 1, learning_rate: 1e-3}
+      - {<<: *first, name: all, train: all, epochs: 2, learning_rate: 1e-4}
+    """
+    assert load(text) == load(SMALL)
+
+
+def test_an_experiment_cannot_be_changed(load: Load) -> None:
+    experiment = load(SMALL)
+    for section, key in ((experiment, "seed"), (experiment.stages[0], "epochs")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, key, 3)
+
+
+# What is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sede": 1}, "sede: unknown key. Did you mean 'seed'?"),
+        ({"training__batchsize": 1}, "training.batchsize: unknown key. Did you mean 'batch_size'?"),
+        ({"stages__1__lerning_rate": 1}, "stages.1.lerning_rate: unknown key. Did you mean "),
+        ({"image__augment": {"flipp": 1}}, "image.augment.flipp: unknown key. Did you mean 'flip'"),
+        ({"model__head": {"dropuot": 0}}, "model.head.dropuot: unknown key. Did you mean 'dropout"),
+        ({"published": [{"source": "x", "metric": "y", "value": 1, "cavaet": "z"}]}, "published.0"),
+        ({"xyz": 1}, "xyz: unknown key. Known keys: name, seed, dataset, image, model, training,"),
+        ({"dataset__name": "drwn"}, "dataset.name: unknown dataset 'drwn'; known: drawn,"),
+        ({"dataset__name": "drwn"}, "Did you mean 'drawn'?"),
+        ({"model__backbone": "cnn_compct"}, "model.backbone: unknown backbone 'cnn_compct'; "),
+        ({"model__backbone": "cnn_compct"}, "Did you mean 'cnn_compact'?"),
+        ({"training__optimizer": "adan"}, "training.optimizer: must be 'adam', 'adamw', 'sgd' or"),
+        ({"training__optimizer": "adan"}, "got 'adan'. Did you mean 'adam'?"),
+        ({"stages__0__optimizer": "sdg"}, "stages.0.optimizer: must be 'adam', 'adamw', 'sgd' or"),
+        ({"training__select": "macro_f1"}, "Did you mean 'val_macro_f1'?"),
+        ({"dataset__balance": 3}, "dataset.balance: must be 'none', 'class_weights', 'undersample"),
+        ({"training__batch_size": "many"}, "training.batch_size: must be a valid integer"),
+        ({"training__batch_size": 1.5}, "training.batch_size: must be a valid integer"),
+        ({"training__batch_size": True}, "training.batch_size: must not be a boolean, got true"),
+        ({"training__batch_size": 0}, "training.batch_size: must be greater than 0, got 0"),
+        ({"stages__1__learning_rate": -1}, "stages.1.learning_rate: must be greater than 0, got -"),
+        ({"stages__1__learning_rate": "x"}, "stages.1.learning_rate: must be a valid number"),
+        (
+            {"training__weight_decay": float("inf")},
+            "training.weight_decay: must be a finite number",
+        ),
+        ({"training__momentum": float("nan")}, "training.momentum: must be "),
+        ({"image__size": 4}, "image.size: must be greater than or equal to 8, got 4"),
+        ({"seed": 2**31}, "seed: must be less than 2147483648, got 2147483648"),
+        ({"name": "my faces"}, "name: must be letters, digits, '.', '_' or '-', with a letter or"),
+        ({"name": "../x"}, "name: must be letters, digits"),
+        ({"name": 7}, "name: must be a valid string, got 7"),
+        ({"training": "adam"}, "training: must be a mapping of keys, got 'adam'"),
+        ({"model__head": "avg"}, "model.head: must be a mapping of keys, got 'avg'"),
+        ({"model__head": {"pooling": "averge"}}, "model.head.pooling: must be 'avg', 'max', "),
+        ({"model__head": {"dense": 512}}, "model.head.dense: must be a list, got 512"),
+        ({"model__head": {"dense": [0]}}, "model.head.dense.0: must be greater than 0, got 0"),
+        ({"model__targets": ["age"]}, "model.targets.0: must be 'expression', got 'age'"),
+        ({"stages": {"epochs": 1}}, "stages: must be a list, got {'epochs': 1}"),
+        ({"stages": []}, "stages: "),
+        ({"stages__0__name": "\x1b[2J"}, "stages.0.name: must not hold control characters, got"),
+        ({"stages__0": 3}, "stages.0: must be a mapping of keys, got 3"),
+        ({"stages__1__name": "head"}, "stages: two stages have the same name: head, head"),
+        ({"image__size": 15}, "image.size: cnn_compact needs at least 16 pixels, got 15"),
+    ],
+)
+def test_one_mistake_is_one_line(complaint: Complaint, changes: dict[str, Any], line: str) -> None:
+    assert line in complaint(changed(**changes))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "last",
+        "everything",
+        None,
+        3,
+        ["head"],
+        {"last": "x"},
+        {"last": 0},
+        {"last": True},
+        {"from": 3},
+        {"lst": 3},
+        {"last": 1, "from": "x"},
+    ],
+)
+def test_a_wrong_train_is_one_line(complaint: Complaint, value: Any) -> None:
+    line = complaint(changed(stages__0__train=value))
+    expected = "stages.0.train: must be head, all, {last: NUMBER} or {from: LAYER}, got "
+    assert line == expected + repr(value)
+
+
+@pytest.mark.parametrize("value", ["test", 0, 1, -0.1, None, [0.1], float("nan"), "x"])
+def test_a_wrong_validation_is_one_line(complaint: Complaint, value: Any) -> None:
+    line = complaint(changed(dataset__validation=value))
+    assert line.startswith("dataset.validation: must be a number between 0 and 1, or `validation`,")
+    assert line.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize(
+    "key", ["dataset", "image", "model", "stages", "dataset__name", "stages__1__epochs"]
+)
+def test_a_missing_key_is_named(complaint: Complaint, key: str) -> None:
+    document = copy.deepcopy(SMALL)
+    *parents, last = [int(part) if part.isdigit() else part for part in key.split("__")]
+    place: Any = document
+    for part in parents:
+        place = place[part]
+    del place[last]
+    assert complaint(document) == f"{key.replace('__', '.')}: missing"
+
+
+def test_all_mistakes_are_told_at_once(refusal: Refusal) -> None:
+    head, *lines, _ = refusal(
+        changed(
+            sede=1,
+            image__size=10,
+            dataset__name="drwn",
+            training__optimizer="adan",
+            stages__0__epochs="x",
+            stages__1__learning_rate=0,
+        )
+    )
+    assert head.endswith("small.yaml: 6 errors")
+    assert [line.partition(":")[0] for line in lines] == [
+        "dataset.name",
+        "image.size",
+        "training.optimizer",
+        "stages.0.epochs",
+        "stages.1.learning_rate",
+        "sede",
+    ]
+
+
+def test_a_long_value_is_not_repeated_in_full(complaint: Complaint) -> None:
+    line = complaint(changed(training=["x" * 1000]))
+    assert line.startswith("training: must be a mapping of keys, got ['xxx")
+    assert line.endswith("...")
+    assert len(line) < 120
+
+
+@pytest.mark.parametrize("key", ["1", "2.5", "null", "2020-01-01"])
+def test_a_key_that_is_no_text_is_an_unknown_key(complaint: Complaint, key: str) -> None:
+    assert "unknown key" in complaint(yaml.safe_dump(SMALL) + f"{key}: x\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected a mapping of keys, found nothing"),
+        ("# only a comment", "expected a mapping of keys, found nothing"),
+        ("- a\n- b\n", "expected a mapping of keys, found a list"),
+        ("words", "expected a mapping of keys, found a str"),
+        ("a: [", "not valid YAML"),
+        ("a: 1\n\tb: 2\n", "not valid YAML"),
+        ("a: \x07", "not valid YAML"),
+        ("a: 2024-13-45", "not valid YAML"),
+        ("a: !!int few", "not valid YAML"),
+        ("a: &a [*a]", "not valid YAML"),
+        ("seed: 1\nseed: 2\n", "the key 'seed' stands twice"),
+        ("dataset: {name: drawn, root: x, name: drawn}", "the key 'name' stands twice"),
+        ("yes: 1\non: 2\n", "the key True stands twice"),
+        ("? [a]\n: b\n", "a list or mapping cannot be a key"),
+        ("a: !!python/object/apply:os.system ['exit 3']", "could not determine a constructor"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_mapping_of_keys(refusal: Refusal, text: str, words: str) -> None:
+    message = "\n".join(refusal(text))
+    assert "small.yaml: " in message
+    assert words in message
+
+
+def test_an_unsafe_tag_is_not_carried_out(refusal: Refusal, tmp_path: Path) -> None:
+    victim = tmp_path / "made"
+    refusal(f"a: !!python/object/apply:pathlib.Path.touch [{victim}]")
+    refusal(f"a: !!python/object/apply:os.system ['touch {victim}']")
+    with pytest.raises(ConfigError):
+        load_experiment(
+            tmp_path / "small.yaml", [f"seed=!!python/object/apply:os.system ['touch {victim}']"]
+        )
+    assert not victim.exists()
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "rafdb_head.yaml").write_text("")
+    for name in ("rafdb_haed.yaml", "rafdb_head"):
+        with pytest.raises(ConfigError, match=r"no such file\. Did you mean 'rafdb_head.yaml'\?"):
+            load_experiment(tmp_path / name)
+
+
+def test_a_missing_file_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file\.$"):
+        load_experiment(tmp_path / "nowhere" / "x.yaml")
+    (tmp_path / "abc.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"no such file. Found there: abc\.yaml"):
+        load_experiment(tmp_path / "zzzzzzzzzz.yaml")
+
+
+def test_what_is_no_readable_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_experiment(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9t\xe9")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read"):
+        load_experiment(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_an_image_too_small_for_its_backbone(complaint: Complaint, name: str) -> None:
+    size = BACKBONES[name].smallest_size - 1
+    line = complaint(changed(model__backbone=name, image__size=size))
+    assert line == f"image.size: {name} needs at least {size + 1} pixels, got {size}"
+
+
+# Overrides -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("seed=7", {"seed": 7}),
+        ("training.batch_size=16", {"training__batch_size": 16}),
+        ("image.augment.rotation=1e-2", {"image__augment__rotation": 0.01}),
+        ("model.head.dropout=0.5", {"model__head__dropout": 0.5}),
+        ("model.head={dense: [64], l2: 0.1}", {"model__head": {"dense": [64], "l2": 0.1}}),
+        ("stages.1.epochs=9", {"stages__1__epochs": 9}),
+        ("stages.0.train={last: 4}", {"stages__0__train": {"last": 4}}),
+        ("stages.0.optimizer=sgd", {"stages__0__optimizer": "sgd"}),
+        ("dataset.root=a=b", {"dataset__root": "a=b"}),
+        ("training.gradient_clip=null", {}),
+        ("name=other", {"name": "other"}),
+    ],
+)
+def test_an_override_is_as_if_written_in_the_file(
+    load: Load, override: str, changes: dict[str, Any]
+) -> None:
+    assert load(SMALL, override) == load(changed(**changes))
+
+
+def test_overrides_apply_in_their_order(load: Load) -> None:
+    experiment = load(
+        SMALL, "training={batch_size: 3}", "training.batch_size=4", "seed=1", "seed=2"
+    )
+    assert (experiment.seed, experiment.training.batch_size) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed", "--set seed: expected KEY=VALUE, for example training.batch_size=16."),
+        ("=3", "--set =3: expected KEY=VALUE"),
+        ("seed=[", "--set seed=[: the value is not valid YAML."),
+        ("seed=2024-13-45", "the value is not valid YAML."),
+        ("stages.2.epochs=1", "'2' is no position in a list of 2; use 0 to 1."),
+        ("stages.-1.epochs=1", "'-1' is no position in a list of 2; use 0 to 1."),
+        ("stages.all.epochs=1", "'all' is no position in a list of 2; use 0 to 1."),
+        ("stages.²=1", "'²' is no position in a list of 2; use 0 to 1."),
+        ("name.first=x", "--set name.first=x: 'name' holds 'small', which has no keys."),
+        ("stages.0.epochs.x=1", "'epochs' holds 1, which has no keys."),
+        ("model.bakbone=x", "model.bakbone: unknown key. Did you mean 'backbone'?"),
+        ("trainig.batch_size=1", "trainig: unknown key. Did you mean 'training'?"),
+        ("published.0.value=1", "published: must be a list"),
+    ],
+)
+def test_a_wrong_override(refusal: Refusal, override: str, words: str) -> None:
+    assert words in "\n".join(refusal(SMALL, override))
+
+
+def test_an_override_below_a_list_element_without_keys(refusal: Refusal) -> None:
+    message = "\n".join(refusal(changed(model__head={"dense": [8]}), "model.head.dense.0.x=1"))
+    assert "'0' holds 8, which has no keys." in message
+    message = "\n".join(refusal(changed(published=[]), "published.0=1"))
+    assert "the list is empty" in message
+
+
+# The schema ------------------------------------------------------------------------------------
+
+
+def sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield "Experiment", schema
+    yield from schema["$defs"].items()
+
+
+def test_every_key_is_explained() -> None:
+    for section, schema in sections(Experiment.model_json_schema()):
+        assert schema["description"], section
+        assert schema["additionalProperties"] is False, section
+        for key, value in schema["properties"].items():
+            assert len(value.get("description", "")) > 10, f"{section}.{key}"
+
+
+def test_explaining_needs_no_file() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Experiment.model_validate({"name": "x", **SMALL, "sede": 1})
+    assert explain(caught.value) == ["sede: unknown key. Did you mean 'seed'?"]
+
+
+# Identity --------------------------------------------------------------------------------------
+
+SCHEMA = Experiment.model_json_schema()
+# What the JSON Schema cannot say.
+PRINTABLE = st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t")
+SPECIAL = {
+    ("Experiment", "name"): st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True),
+    ("Dataset", "name"): st.sampled_from(DATASETS.names()),
+    ("Model", "backbone"): st.sampled_from(BACKBONES.names()),
+    ("Image", "size"): st.integers(
+        max(BACKBONES[name].smallest_size for name in BACKBONES.names()), 1024
+    ),
+}
+
+
+def values(schema: Mapping[str, Any], section: str = "", key: str = "") -> st.SearchStrategy[Any]:
+    """Everything that a part of the JSON Schema allows."""
+    if (section, key) in SPECIAL:
+        return SPECIAL[section, key]
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return mappings(SCHEMA["$defs"][name], name)
+    if "anyOf" in schema:
+        return st.one_of([values(member) for member in schema["anyOf"]])
+    if "enum" in schema or "const" in schema:
+        return st.sampled_from(schema.get("enum", [schema.get("const")]))
+    return OF_TYPE[schema["type"]](schema)
+
+
+def integers(schema: Mapping[str, Any]) -> st.SearchStrategy[int]:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
+    high = schema.get("maximum", schema.get("exclusiveMaximum", 2**40) - 1)
+    return st.integers(low, high)
+
+
+def numbers(schema: Mapping[str, Any]) -> st.SearchStrategy[float]:
+    return st.floats(
+        schema.get("minimum", schema.get("exclusiveMinimum")),
+        schema.get("maximum", schema.get("exclusiveMaximum")),
+        allow_nan=False,
+        allow_infinity=False,
+        exclude_min="exclusiveMinimum" in schema,
+        exclude_max="exclusiveMaximum" in schema,
+    )
+
+
+def arrays(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """Lists; of sections with a `name`, such in which each has its own."""
+    if "prefixItems" in schema:
+        return st.tuples(*map(values, schema["prefixItems"])).map(list)
+    return st.lists(
+        values(schema["items"]),
+        min_size=schema.get("minItems", 0),
+        max_size=schema.get("maxItems", 3),
+        unique_by=lambda item: item.get("name", id(item)) if isinstance(item, dict) else id(item),
+    )
+
+
+def mappings(schema: Mapping[str, Any], section: str) -> st.SearchStrategy[Any]:
+    required = set(schema.get("required", []))
+    fields = {key: values(part, section, key) for key, part in schema["properties"].items()}
+    return st.fixed_dictionaries(
+        {key: field for key, field in fields.items() if key in required},
+        optional={key: field for key, field in fields.items() if key not in required},
+    )
+
+
+OF_TYPE: dict[str, Callable[[Mapping[str, Any]], st.SearchStrategy[Any]]] = {
+    "integer": integers,
+    "number": numbers,
+    "array": arrays,
+    "boolean": lambda _: st.booleans(),
+    "null": lambda _: st.none(),
+    "string": lambda _: st.text(PRINTABLE, max_size=20),
+}
+
+
+@settings(deadline=None, max_examples=50)
+@given(mappings(SCHEMA, "Experiment"))
+def test_written_and_read_it_is_the_same_experiment(document: dict[str, Any]) -> None:
+    experiment = Experiment.model_validate(document)
+    again = Experiment.model_validate(yaml.safe_load(experiment.to_yaml()))
+    assert again == experiment
+    assert again.to_yaml() == experiment.to_yaml()
+    assert again.run_id == experiment.run_id
+
+
+def test_every_key_is_written(load: Load) -> None:
+    written = yaml.safe_load(load(SMALL).to_yaml())
+    assert list(written) == list(Experiment.model_fields)
+    assert set(written["stages"][0]) == set(SCHEMA["$defs"]["Stage"]["properties"])
+
+
+def test_the_run_id_is_name_seed_and_digest(load: Load) -> None:
+    experiment = load(SMALL, "seed=7")
+    digest = hashlib.sha256(experiment.to_yaml().encode()).hexdigest()
+    assert experiment.run_id == f"small-s7-{digest[:8]}"
+
+
+def test_equal_content_has_an_equal_run_id(load: Load) -> None:
+    reversed_keys = dict(reversed(SMALL.items()))
+    spelled_out = changed(seed=42, dataset__root="data/drawn", training={"optimizer": "adam"})
+    commented = "# a comment\n" + yaml.safe_dump(SMALL, default_flow_style=True)
+    ids = {load(document).run_id for document in (SMALL, reversed_keys, spelled_out, commented)}
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=43", "name=b", "stages.0.epochs=2", "dataset.root=x", "image.size=49"]
+)
+def test_other_content_has_another_run_id(load: Load, override: str) -> None:
+    assert load(SMALL, override).run_id != load(SMALL).run_id

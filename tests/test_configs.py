@@ -1,0 +1,42 @@
+"""The experiment files that come with the project."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from fer_bench.config import load_experiment
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.yaml"))
+
+
+def test_there_are_some() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_experiment_is_valid_and_named_as_its_file(path: Path) -> None:
+    experiment = load_experiment(path)
+    assert experiment.name == path.stem
+    assert experiment.run_id.startswith(f"{path.stem}-s{experiment.seed}-")
+    assert experiment.dataset.root == Path("data", experiment.dataset.name)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_what_others_published_says_where(path: Path) -> None:
+    for entry in load_experiment(path).published:
+        assert entry.source.strip()
+        assert entry.metric.strip()
+
+
+def test_no_two_are_the_same_run() -> None:
+    assert len({load_experiment(path).run_id for path in CONFIGS}) == len(CONFIGS)
+
+
+def test_validate_takes_them_all_at_once(fer: Callable[..., Result]) -> None:
+    result = fer("validate", *CONFIGS)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    for path in CONFIGS:
+        assert load_experiment(path).run_id in result.stdout

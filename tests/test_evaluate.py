@@ -1,0 +1,235 @@
+"""What a run directory holds after `fer train` and `fer evaluate`, as other programs rely on it."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from fer_bench.config import load_experiment
+from fer_bench.datasets import load_manifest
+from fer_bench.evaluate import predictions_frame
+from fer_bench.manifest import EXPRESSIONS
+from fer_bench.metrics import compute, read_predictions
+
+Fer = Callable[..., Result]
+CELLS = [
+    *("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
+    *("roc_auc_macro", "nll", "brier", "ece"),
+]
+HISTORY = (
+    "epoch,stage,learning_rate,loss,accuracy,val_loss,val_accuracy,val_macro_f1,"
+    "images_per_second,seconds"
+)
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+@pytest.fixture(scope="module")
+def record(trained_run: Path) -> dict[str, Any]:
+    return read(trained_run / "run.json")
+
+
+@pytest.fixture(scope="module")
+def predictions(trained_run: Path) -> pd.DataFrame:
+    return pd.read_csv(trained_run / "predictions" / "test.csv")
+
+
+# Files -----------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_finished_run(trained_run: Path) -> None:
+    found = {
+        path.relative_to(trained_run).as_posix()
+        for path in trained_run.rglob("*")
+        if path.is_file()
+    }
+    assert found - {"lock"} == {
+        "config.yaml",
+        "run.json",
+        "history.csv",
+        "model.keras",
+        "predictions/test.csv",
+        "metrics/test.json",
+        "figures/confusion_matrix_test.png",
+        "figures/learning_curves.png",
+        "report.html",
+    }
+    assert not (trained_run / "state").exists()
+
+
+def test_figures_are_images(trained_run: Path) -> None:
+    for path in (trained_run / "figures").glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+
+
+def test_the_page_loads_nothing_from_elsewhere(trained_run: Path) -> None:
+    page = (trained_run / "report.html").read_text()
+    assert trained_run.name in page
+    assert "data:image/png;base64," in page
+    loaded = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
+    assert [address for address in loaded if not address.startswith(("data:", "#"))] == []
+    assert "<script src" not in page
+    assert "@import" not in page
+
+
+def test_the_config_gives_the_same_run_id(trained_run: Path) -> None:
+    path = trained_run / "config.yaml"
+    assert load_experiment(path).run_id == trained_run.name
+    assert load_experiment(path).to_yaml() == path.read_text()
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:8] == trained_run.name[-8:]
+
+
+# run.json --------------------------------------------------------------------------------------
+
+
+def test_the_keys_of_the_record(record: dict[str, Any], trained_run: Path) -> None:
+    assert {
+        *("run_id", "name", "seed", "status", "started", "ended", "device", "precision"),
+        *("versions", "dataset", "model", "best", "images_per_second", "seconds"),
+    } <= set(record)
+    assert record["run_id"] == trained_run.name
+    assert (record["name"], record["seed"]) == ("tiny", 7)
+    assert record["status"] == "finished"
+    assert record["started"] <= record["ended"]
+    assert record["precision"] == "float32"
+    assert set(record["versions"]) >= {"python", "tensorflow", "keras", "numpy", "fer-bench"}
+    assert record["images_per_second"] > 0
+    assert record["seconds"] > 0
+
+
+def test_the_record_of_the_dataset(record: dict[str, Any], trained_run: Path) -> None:
+    dataset = record["dataset"]
+    manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
+    assert (dataset["name"], dataset["release"]) == ("drawn", manifest.release)
+    assert dataset["fingerprint"] == manifest.fingerprint
+    assert dataset["classes"] == list(EXPRESSIONS)
+    assert dataset["counts"] == manifest.counts()
+    assert {split: sum(n.values()) for split, n in dataset["counts"].items()} == {
+        "train": 72,
+        "validation": 24,
+        "test": 48,
+    }
+
+
+def test_the_record_of_the_model(record: dict[str, Any]) -> None:
+    model = record["model"]
+    assert (model["backbone"], model["weights"]) == ("cnn_compact", "none")
+    head, last = model["trainable_parameters"]
+    assert head == 256 * 8 + 8
+    assert head < last < model["parameters"]
+    assert model["first_trainable_layer"][0] == "head_logits"
+    assert len(model["first_trainable_layer"]) == 2
+
+
+def test_the_best_epoch_is_that_of_the_history(record: dict[str, Any], trained_run: Path) -> None:
+    history = pd.read_csv(trained_run / "history.csv")
+    best = history.iloc[int(history["val_macro_f1"].argmax())]
+    assert record["best"]["metric"] == "val_macro_f1"
+    assert record["best"]["epoch"] == best["epoch"]
+    assert record["best"]["value"] == pytest.approx(best["val_macro_f1"])
+
+
+# Tables ----------------------------------------------------------------------------------------
+
+
+def test_the_history_has_a_row_for_each_epoch(trained_run: Path) -> None:
+    assert (trained_run / "history.csv").read_text().splitlines()[0] == HISTORY
+    history = pd.read_csv(trained_run / "history.csv")
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert list(history["stage"]) == ["head", "all", "all"]
+    assert history.notna().all().all()
+    assert history["accuracy"].between(0, 1).all()
+
+
+def test_predictions_are_about_every_image_of_the_split(
+    predictions: pd.DataFrame, trained_run: Path
+) -> None:
+    manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
+    expected = ["sample_id", "label", "predicted", *(f"p_{name}" for name in EXPRESSIONS)]
+    assert list(predictions.columns) == expected
+    assert list(predictions["sample_id"]) == list(manifest.split("test")["sample_id"])
+    assert list(predictions["label"]) == list(manifest.split("test")["label"])
+    probabilities = predictions.filter(like="p_")
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert list(predictions["predicted"]) == [
+        EXPRESSIONS[code] for code in probabilities.to_numpy().argmax(axis=1)
+    ]
+
+
+def test_metrics_are_computed_from_the_saved_predictions(trained_run: Path) -> None:
+    metrics = read(trained_run / "metrics" / "test.json")
+    assert metrics["n"] == 48
+    assert set(metrics) >= {"n", *CELLS, "per_class", "confusion_matrix"}
+    for name in CELLS:
+        cell = metrics[name]
+        assert set(cell) == {"value", "low", "high"}
+        assert cell["low"] <= cell["high"]
+    assert [entry["name"] for entry in metrics["per_class"]] == list(EXPRESSIONS)
+    assert set(metrics["per_class"][0]) == {"name", "precision", "recall", "f1", "support", "auc"}
+    assert np.array(metrics["confusion_matrix"]).sum() == 48
+    saved = read_predictions(trained_run / "predictions" / "test.csv")
+    assert metrics == json.loads(json.dumps(compute(saved)))
+
+
+def test_evaluating_again_gives_the_same_files(fer: Fer, trained_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained_run, tmp_path / trained_run.name))
+    assert fer("evaluate", copy.name, "--outputs", tmp_path).exit_code == 0
+    for name in ("predictions/test.csv", "metrics/test.json", "run.json", "config.yaml"):
+        assert (copy / name).read_bytes() == (trained_run / name).read_bytes(), name
+
+
+def test_a_table_of_predictions_keeps_the_order_of_the_manifest(trained_run: Path) -> None:
+    manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
+    probabilities = np.eye(8)[np.arange(48) % 8]
+    frame = predictions_frame(manifest, "test", probabilities)
+    assert list(frame["predicted"]) == [EXPRESSIONS[number % 8] for number in range(48)]
+    assert list(frame.index) == list(range(48))
+
+
+# The model -------------------------------------------------------------------------------------
+
+WITHOUT_THE_PACKAGE = """
+import json, sys
+import keras, numpy as np
+from PIL import Image
+
+model = keras.models.load_model(sys.argv[1], safe_mode=True)
+images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sys.argv[2:]])
+probabilities = keras.ops.softmax(model(images.astype("float32"), training=False))
+layers = sorted({type(layer).__module__.split(".")[0] for layer in model.layers})
+print(json.dumps([np.asarray(probabilities).tolist(), layers, "fer_bench" in sys.modules]))
+"""
+
+
+def test_the_model_is_usable_without_this_package(
+    trained_run: Path, predictions: pd.DataFrame
+) -> None:
+    manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
+    paths = [str(manifest.root / path) for path in manifest.split("test")["path"]]
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(trained_run / "model.keras"), *paths],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    probabilities, layers, imported = json.loads(answer.splitlines()[-1])
+    assert layers == ["keras"]
+    assert not imported
+    np.testing.assert_allclose(probabilities, predictions.filter(like="p_"), atol=1e-5)
