@@ -1,0 +1,68 @@
+"""Every command of the README, run in its order in a folder where it is cheap to run."""
+
+import re
+import shlex
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import Result
+
+from fer_bench.config import load_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^fer [^#\n]+", README, re.MULTILINE)
+RUN_ID = re.compile(r"\b(\w+)-s\d+-[0-9a-f]{8}\b")
+CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def write_archive(path: Path) -> None:
+    """An archive in the layout of OpenCV Emotion: noise instead of faces."""
+    generator = np.random.default_rng(0)
+    image = path.with_suffix(".jpg")
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("training", "validation"):
+            for name in CLASSES:
+                pixels = generator.integers(0, 255, (48, 48), dtype=np.uint8)
+                Image.fromarray(pixels).save(image)
+                archive.write(image, f"{split}/{name}/1.jpg")
+
+
+@pytest.fixture
+def here(tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's folder as a user sees it, but for a quickstart on few and small faces."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    quick = tiny | {"stages": tiny["stages"][:1]}
+    (tmp_path / "configs" / "drawn_compact.yaml").write_text(yaml.safe_dump(quick))
+    write_archive(tmp_path / "archive.zip")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_one_after_the_other(
+    here: Path, fer: Callable[..., Result]
+) -> None:
+    run_id = ""
+    assert len(COMMANDS) >= 7
+    for command in COMMANDS:
+        arguments = shlex.split(RUN_ID.sub(run_id, command))[1:]
+        result = fer(*arguments)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+        if arguments[0] == "train":
+            run_id = result.stdout.splitlines()[-1]
+    keras.mixed_precision.set_global_policy("float32")
+    assert (here / "outputs" / "comparison.html").exists()
+
+
+def test_run_ids_in_the_readme_are_those_of_the_shipped_files() -> None:
+    for match in RUN_ID.finditer(README):
+        assert load_experiment(ROOT / "configs" / f"{match[1]}.yaml").run_id == match[0]
