@@ -49,13 +49,13 @@ def record(run: Path) -> dict[str, Any]:
 
 def assert_same_run(first: Path, second: Path) -> None:
     """Weights bit for bit, and history but for the clock."""
-    histories = [pd.read_csv(run / "history.csv").drop(columns=TIMES) for run in (first, second)]
-    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    one, other = (pd.read_csv(run / "history.csv").drop(columns=TIMES) for run in (first, second))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
     models = [
         keras.models.load_model(run / "model.keras", compile=False) for run in (first, second)
     ]
-    for one, other in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weights in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(*weights)
     for part in ("best", "model", "dataset", "stages"):
         assert record(first)[part] == record(second)[part]
 

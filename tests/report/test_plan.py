@@ -10,9 +10,9 @@ from fer_bench.report.plan import plan_table
 
 
 def shown(document: dict[str, Any], width: int) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(plan_table(Experiment.model_validate(document)))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    text = io.StringIO()
+    Console(file=text, width=width).print(plan_table(Experiment.model_validate(document)))
+    return text.getvalue()
 
 
 def test_every_stage_with_its_epochs_and_what_trains(tiny: dict[str, Any]) -> None:
