@@ -105,6 +105,26 @@ def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
     assert_same_run(run_in(outputs), trained_run)
 
 
+def test_an_interrupted_run_does_not_go_on_with_other_data(
+    fer: Fer,
+    write_config: WriteConfig,
+    tiny: dict[str, Any],
+    copied_root: Path,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = write_config(tiny | {"dataset": tiny["dataset"] | {"root": str(copied_root)}})
+    with monkeypatch.context() as patch:
+        send_at_step(patch, 3, signal.SIGINT)
+        assert fer("train", config, "--outputs", outputs).exit_code == 130
+    image = next(copied_root.glob("train/*/*.png"))
+    image.write_bytes(image.read_bytes() + b"more")
+    refused = fer("train", config, "--outputs", outputs)
+    assert refused.exit_code == 2
+    assert "not the one" in refused.stderr
+    assert "--fresh" in refused.stderr
+
+
 KILLED_AFTER = """
 import os, signal, sys
 from fer_bench import cli, loop

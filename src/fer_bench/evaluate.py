@@ -15,7 +15,7 @@ from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
 from fer_bench.device import Device
 from fer_bench.display import Display
-from fer_bench.errors import DataError, RunError
+from fer_bench.errors import RunError
 from fer_bench.manifest import Manifest
 from fer_bench.metrics import compute, read_predictions
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
@@ -38,7 +38,7 @@ def evaluate(run: RunDirectory, split: str, device: Device, display: Display) ->
         )
     config = load_experiment(run.config)
     manifest = load_manifest(config.dataset)
-    _check_same_data(run, manifest)
+    run.check_dataset(manifest.root, manifest.fingerprint)
     model = _load_model(run.model)
     images = pipeline.open_split(
         manifest,
@@ -54,22 +54,6 @@ def evaluate(run: RunDirectory, split: str, device: Device, display: Display) ->
     metrics = compute(read_predictions(run.predictions(split)))
     write_json(run.metrics(split), metrics)
     return metrics
-
-
-def _check_same_data(run: RunDirectory, manifest: Manifest) -> None:
-    try:
-        trained_on = run.read_json(run.run_json)["dataset"]["fingerprint"]
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"{run.run_json}: does not say which dataset the run was trained on.\n"
-            "Train the run again with --fresh."
-        ) from error
-    if manifest.fingerprint != trained_on:
-        raise DataError(
-            f"{manifest.root}: the dataset is not the one {run.run_id} was trained on "
-            f"(fingerprint {manifest.fingerprint[:12]}, in the run {trained_on[:12]}).\n"
-            "Restore the files, or train the run again with --fresh."
-        )
 
 
 def _load_model(path: Path) -> Any:

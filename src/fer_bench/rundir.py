@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_bench.errors import RunError
+from fer_bench.errors import DataError, RunError
 
 LOCK = "lock"
 
@@ -112,6 +112,27 @@ class RunDirectory:
 
     def _said(self, key: str) -> str | None:
         return self.read_json(self.run_json).get(key) if self.run_json.exists() else None
+
+    def check_dataset(self, root: Path, fingerprint: str) -> None:
+        """Make sure that the dataset at `root` is the one this run was trained on.
+
+        Raises:
+            DataError: it is another one, or the files have changed.
+            RunError: the run does not say which one it was.
+        """
+        dataset = self.read_json(self.run_json).get("dataset")
+        trained_on = dataset.get("fingerprint") if isinstance(dataset, dict) else None
+        if not isinstance(trained_on, str):
+            raise RunError(
+                f"{self.run_json}: does not say which dataset the run was trained on.\n"
+                "Train the run again with --fresh."
+            )
+        if fingerprint != trained_on:
+            raise DataError(
+                f"{root}: the dataset is not the one {self.run_id} was trained on "
+                f"(fingerprint {fingerprint[:12]}, in the run {trained_on[:12]}).\n"
+                "Restore the files, or train the run again with --fresh."
+            )
 
     def clear(self) -> None:
         """Remove everything but the lock."""

@@ -124,6 +124,9 @@ def _open(
 ) -> Session:
     """Check the data, build the model and go back to the last save point."""
     manifest = load_manifest(config.dataset)
+    progress = state.read_progress(run)
+    if progress:
+        run.check_dataset(manifest.root, manifest.fingerprint)
     precision = device.precision(config.training.precision)
     keras.utils.clear_session()  # layer names count from the start in every run
     keras.mixed_precision.set_global_policy(POLICIES[precision])
@@ -139,7 +142,6 @@ def _open(
         )
         for split in ("train", "validation")
     }
-    progress = state.read_progress(run)
     if progress is None:
         progress = Progress([stage.epochs for stage in config.stages])
         display.message(f"{run.run_id}: training on {device.name}, {precision}")
