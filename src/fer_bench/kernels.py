@@ -2,9 +2,9 @@
 
 Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
 which reads the whole activation. TensorFlow's fused kernel does it in one pass forward and one
-backward: on the 48×48×32 activations of `cnn_compact` it takes a quarter of the time. The
-arithmetic is the same, so weights move between both forms as they are; a saved file only ever
-holds the stock form and loads without this package.
+backward; `scripts/benchmark_normalization.py` measures what that brings. The arithmetic is the
+same, so weights move between both forms as they are; a saved file only ever holds the stock form
+and loads without this package.
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable("fer_bench")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`BatchNormalization` over the last axis of a 4-D tensor, by TensorFlow's fused kernel."""
 
