@@ -26,10 +26,8 @@ ROW = {
     "images_per_second": 321.4,
     "seconds": 12.6,
 }
-LINE = (
-    "epoch   3/12  head  loss 1.2346  accuracy 0.5000  val_loss 1.5000  val_accuracy 0.2500  "
-    "val_macro_f1 0.1250  321 images/s  13 s"
-)
+HEADING = "  epoch  stage      loss accuracy  val_loss  val_accuracy  val_macro_f1 images/s"
+LINE = "   3/12  head     1.2346   0.5000    1.5000        0.2500        0.1250      321"
 
 
 def console(*, terminal: bool) -> Any:
@@ -61,14 +59,23 @@ def test_a_terminal_gets_the_live_display() -> None:
 def test_elsewhere_there_is_one_line_an_epoch() -> None:
     display = PlainDisplay(console(terminal=False))
     one_epoch(display)
-    lines = ["ready [not markup]", "decoded 1,234 train images", LINE]
-    assert written(display).splitlines() == lines
+    before = ["ready [not markup]", "decoded 1,234 train images"]
+    lines = written(display).splitlines()
+    assert lines == [*before, "  (* marks the best epoch so far)", HEADING, LINE]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_heading_stands_once() -> None:
+    display = PlainDisplay(console(terminal=False))
+    for _ in range(2):
+        display.end_epoch(ROW, is_best=False)
+    assert written(display).count(HEADING) == 1
 
 
 def test_the_best_epoch_is_marked() -> None:
     display = PlainDisplay(console(terminal=False))
     one_epoch(display, is_best=True)
-    assert written(display).splitlines()[-1] == LINE + "  best so far"
+    assert written(display).splitlines()[-1] == "*" + LINE[1:]
 
 
 def test_a_long_epoch_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +83,7 @@ def test_a_long_epoch_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> Non
     display = PlainDisplay(console(terminal=False))
     display.start_epoch(3, 12, "head", 20)
     display.step(7, 1.5, 0.5, 300.0)
-    text = "epoch   3/12  step 7/20  loss 1.5000  accuracy 0.5000  300 images/s"
+    text = "   3/12  step 7/20: loss 1.5000, accuracy 0.5000, 300 images/s"
     assert written(display).splitlines() == [text]
 
 
@@ -102,7 +109,7 @@ def test_a_terminal_shows_where_the_epoch_and_the_run_are() -> None:
 def test_a_terminal_keeps_a_line_for_each_epoch_done() -> None:
     display = LiveDisplay(console(terminal=True))
     one_epoch(display, is_best=True)
-    assert LINE + "  best so far" in written(display)
+    assert "*" + LINE[1:] in written(display)
     assert display.progress.finished or not display.progress.live.is_started
 
 

@@ -61,13 +61,17 @@ def open_display(console: Console) -> Display:
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
+# One line an epoch under one heading, within 80 columns.
+_HEADING = "  epoch  stage      loss accuracy  val_loss  val_accuracy  val_macro_f1 images/s"
+_BEST = "  (* marks the best epoch so far)"
+
+
 def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
     return (
-        f"epoch {row['epoch']:>3}/{epochs}  {row['stage']}  loss {row['loss']:.4f}  "
-        f"accuracy {row['accuracy']:.4f}  val_loss {row['val_loss']:.4f}  "
-        f"val_accuracy {row['val_accuracy']:.4f}  val_macro_f1 {row['val_macro_f1']:.4f}  "
-        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
-        + ("  best so far" if is_best else "")
+        f"{'*' if is_best else ' '}{row['epoch']:>3}/{epochs:<3} {row['stage']:<7.7} "
+        f"{row['loss']:>7.4f} {row['accuracy']:>8.4f}  {row['val_loss']:>8.4f}  "
+        f"{row['val_accuracy']:>12.4f}  {row['val_macro_f1']:>12.4f} "
+        f"{row['images_per_second']:>8.0f}"
     )
 
 
@@ -80,6 +84,7 @@ class PlainDisplay:
         self.console = console
         self.last_line = time.monotonic()
         self.epoch, self.epochs, self.steps = 0, 0, 0
+        self.has_heading = False
 
     def message(self, text: str) -> None:
         """Say one thing."""
@@ -105,12 +110,16 @@ class PlainDisplay:
         """Say how far a long epoch is."""
         if time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES:
             self.message(
-                f"epoch {self.epoch:>3}/{self.epochs}  step {step}/{self.steps}  "
-                f"loss {loss:.4f}  accuracy {accuracy:.4f}  {images_per_second:.0f} images/s"
+                f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
+                f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s"
             )
 
     def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
         """Print the epoch's line."""
+        if not self.has_heading:
+            self.message(_BEST)
+            self.message(_HEADING)
+            self.has_heading = True
         self.message(_epoch_line(row, self.epochs, is_best=is_best))
 
     def close(self) -> None:
