@@ -108,7 +108,8 @@ class PlainDisplay:
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Say how far a long epoch is."""
-        if time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES:
+        is_due = time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES
+        if is_due and step < self.steps:
             self.message(
                 f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
                 f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s"

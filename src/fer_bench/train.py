@@ -30,6 +30,7 @@ from fer_bench.kernels import fused
 from fer_bench.manifest import Manifest
 from fer_bench.model import build_model
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
+from fer_bench.splits import split_digest
 from fer_bench.state import Progress, StageProgress
 
 # Steps between two looks at the sums on the device: often enough to see a loss that is no longer
@@ -413,6 +414,7 @@ def _write_run_json(session: Session, status: str) -> None:
             "name": manifest.name,
             "release": manifest.release,
             "fingerprint": manifest.fingerprint,
+            "split_digest": split_digest(manifest.samples),
             "classes": list(manifest.classes),
             "counts": manifest.counts(),
             "dropped": dict(manifest.dropped),
