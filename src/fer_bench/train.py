@@ -36,6 +36,10 @@ from fer_bench.state import Progress, StageProgress
 # Steps between two looks at the sums on the device: often enough to see a loss that is no longer
 # a number and to move the display, rarely enough not to hold up the steps.
 STEPS_BETWEEN_LOOKS = 10
+CALM_DOWN = (
+    "Lower the stage's learning_rate, add warmup or training.gradient_clip, "
+    "or set training.precision: float32."
+)
 
 
 @dataclass(frozen=True)
@@ -283,8 +287,7 @@ def _look(session: Session, stage_run: StageRun) -> None:
         raise TrainingError(
             f"the loss is no longer a finite number: epoch {progress.epoch + 1}, "
             f"step {bad_step + 1}, stage '{stage_run.stage.name}', learning rate {rate:.3g}.\n"
-            "Lower the stage's learning_rate, add warmup or training.gradient_clip, "
-            "or set training.precision: float32."
+            f"{CALM_DOWN}"
         )
     progress.totals = totals.read()
     loss, right, images = progress.totals
@@ -354,15 +357,15 @@ def _validate(session: Session, stage_run: StageRun) -> dict[str, float]:
     validation = session.splits["validation"]
     batches = pipeline.evaluation_batches(validation, session.config.training.batch_size)
     logits = loop.predict(session.device.strategy, stage_run.predict_step, batches)
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the model's outputs are no longer finite numbers: epoch "
+            f"{session.progress.epoch + 1}, validation, stage '{stage_run.stage.name}', "
+            f"learning rate {float(stage_run.optimizer.learning_rate):.3g}.\n{CALM_DOWN}"
+        )
     codes, predicted = validation.codes, logits.argmax(axis=1)
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     loss = -float(log_probabilities[np.arange(len(codes)), codes].mean())
-    if not np.isfinite(loss):
-        raise TrainingError(
-            f"the validation loss is no longer a finite number after epoch "
-            f"{session.progress.epoch + 1}, stage '{stage_run.stage.name}'.\n"
-            "Lower the stage's learning_rate or set training.precision: float32."
-        )
     classes = range(len(session.manifest.classes))
     macro_f1 = f1_score(codes, predicted, labels=classes, average="macro", zero_division=0)
     return {
