@@ -1,13 +1,18 @@
 """What many tests share: a tiny drawn dataset, a tiny experiment, and one run trained on it."""
 
+import io
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from layouts import Face
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,6 +29,55 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "drawn"
     drawn.draw(root, seed=3, train=TRAIN, test=TEST, size=SIZE)
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache."""
+    os.environ["FER_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def faces(drawn_root: Path) -> list[Face]:
+    """96 drawn faces of 24 px, 12 of each of the 8 expressions, to write layouts from."""
+    from fer_bench.datasets import drawn
+
+    rows = drawn.read(drawn_root).split("train")
+    columns = (rows[column] for column in ("path", "label", "valence", "arousal"))
+    return [
+        Face(Image.open(drawn_root / path).convert("RGB"), label, valence, arousal)
+        for path, label, valence, arousal in zip(*columns, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real faces that are not part of the repository."""
+    repository = Path(__file__).resolve().parents[1]
+    return (repository / os.environ.get("FER_BENCH_SHARED_DATA", "../shared/data")).resolve()
+
+
+@pytest.fixture(scope="session")
+def real_faces(shared_data: Path) -> list[Face]:
+    """116 real grey faces of 128 px from the muxspace pack: at most 20 an expression, all eight.
+
+    Their valence and arousal are made up. Skips where the pack is not there.
+    """
+    archive = shared_data / "muxspace_faces.zip"
+    if not archive.is_file():
+        pytest.skip(f"the real faces are not here: {archive} (set FER_BENCH_SHARED_DATA)")
+    with zipfile.ZipFile(archive) as opened:
+        listed = pd.read_csv(io.BytesIO(opened.read("muxspace_faces/labels.csv")))
+        some = listed.groupby("emotion").head(20)
+        return [
+            Face(
+                Image.open(io.BytesIO(opened.read(f"muxspace_faces/images/{name}"))),
+                label,
+                round(-1 + 2 * number / len(some), 3),
+                round(1 - 2 * number / len(some), 3),
+            )
+            for number, (name, label) in enumerate(zip(some["image"], some["emotion"], strict=True))
+        ]
 
 
 @pytest.fixture

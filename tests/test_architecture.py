@@ -21,10 +21,13 @@ LAYERS = {
     "errors": 0,
     "registry": 0,
     "archive": 1,
+    "cachedir": 1,
     "config": 1,
     "labels": 1,
+    "layout": 1,
     "manifest": 1,
     "metrics": 1,
+    "releases": 1,
     "rundir": 1,
     "splits": 1,
     "statistics": 1,
@@ -40,6 +43,7 @@ LAYERS = {
     "schedule": 3,
     "state": 3,
     "compare": 4,
+    "describe": 4,
     "evaluate": 4,
     "train": 4,
     "report": 5,
@@ -50,7 +54,17 @@ PLUGIN_PACKAGES = ("backbones", "datasets")
 # Importing TensorFlow or Keras takes seconds; whatever needs no model must not wait for them.
 LIGHT = {
     *("cli", "compare", "config", "datasets", "manifest", "metrics", "report", "rundir"),
-    *("statistics", "archive", "labels", "registry", "splits"),
+    *(
+        "statistics",
+        "archive",
+        "cachedir",
+        "describe",
+        "labels",
+        "layout",
+        "registry",
+        "releases",
+        "splits",
+    ),
 }
 HEAVY = ("keras", "tensorflow")
 

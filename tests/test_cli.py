@@ -18,7 +18,10 @@ from fer_bench.errors import Interrupted
 
 Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
-NAMES = ["train", "evaluate", "compare", "validate", "schema", "data", "data prepare"]
+NAMES = [
+    *("train", "evaluate", "compare", "validate", "schema"),
+    *("data", "data prepare", "data stats", "data audit", "data show"),
+]
 
 
 def options(command: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fer_bench.config import Experiment, explain, load_experiment
+from fer_bench.config import Dataset, Experiment, explain, load_experiment
 from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS
 
@@ -160,7 +161,10 @@ def test_an_experiment_cannot_be_changed(load: Load) -> None:
         ({"training__optimizer": "adan"}, "got 'adan'. Did you mean 'adam'?"),
         ({"stages__0__optimizer": "sdg"}, "stages.0.optimizer: must be 'adam', 'adamw', 'sgd' or"),
         ({"training__select": "macro_f1"}, "Did you mean 'val_macro_f1'?"),
-        ({"dataset__balance": 3}, "dataset.balance: must be 'none', 'class_weights', 'undersample"),
+        (
+            {"dataset__balance": 3},
+            "dataset.balance: must be none, class_weights, under",
+        ),
         ({"training__batch_size": "many"}, "training.batch_size: must be a valid integer"),
         ({"training__batch_size": 1.5}, "training.batch_size: must be a valid integer"),
         ({"training__batch_size": True}, "training.batch_size: must not be a boolean, got true"),
@@ -217,7 +221,7 @@ def test_a_wrong_train_is_one_line(complaint: Complaint, value: Any) -> None:
     assert line == expected + repr(value)
 
 
-@pytest.mark.parametrize("value", ["test", 0, 1, -0.1, None, [0.1], float("nan"), "x"])
+@pytest.mark.parametrize("value", ["test", 0, 1, -0.1, [0.1], float("nan"), "x"])
 def test_a_wrong_validation_is_one_line(complaint: Complaint, value: Any) -> None:
     line = complaint(changed(dataset__validation=value))
     assert line.startswith("dataset.validation: must be a number between 0 and 1, or `validation`,")
@@ -422,6 +426,63 @@ def test_explaining_needs_no_file() -> None:
     assert explain(caught.value) == ["sede: unknown key. Did you mean 'seed'?"]
 
 
+# Dataset ---------------------------------------------------------------------------------------
+
+
+def dataset(**keys: Any) -> Dataset:
+    experiment = Experiment.model_validate(
+        {"name": "x", **SMALL, "dataset": SMALL["dataset"] | keys}
+    )
+    return experiment.dataset
+
+
+THIRDS = {"train": 0.7, "validation": 0.2, "test": 0.1}
+
+
+def test_split_takes_the_place_of_validation() -> None:
+    section = dataset(split=THIRDS)
+    assert section.validation is None
+    again = Dataset.model_validate(section.model_dump(mode="json"))
+    assert again == section
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"split": THIRDS, "validation": 0.1}, "dataset.validation: must be a part"),
+        ({"validation": None}, "dataset.validation: must be a part"),
+        ({"split": THIRDS | {"test": 0.2}}, "dataset.split: the parts must add up to 1, they add"),
+        ({"split": THIRDS | {"test": 0}}, "dataset.split.test: must be greater than 0, got 0"),
+        ({"balance": "oversampel"}, "dataset.balance: must be none, .* Did you mean 'oversample'"),
+        ({"balance": ["oversample", "undersample"]}, "dataset.balance: cannot be oversample and"),
+        ({"balance": ["none", "oversample"]}, "dataset.balance: cannot be none and something"),
+        ({"balance": ["oversample", "oversample"]}, "dataset.balance: cannot be oversample and"),
+        (
+            {"balance": ["class_weights", "oversample"]},
+            "dataset.balance: oversample and class_weights together correct twice; choose one, or "
+            "set allow_double_balance",
+        ),
+        ({"per_class": 5}, "dataset.per_class: has no effect without balance"),
+        ({"images": "original"}, "dataset.images: has no effect on dataset 'drawn'"),
+        ({"labels": "csv"}, "dataset.labels: has no effect on dataset 'drawn'"),
+    ],
+)
+def test_keys_of_the_dataset_that_do_not_fit(
+    complaint: Complaint, keys: dict[str, Any], message: str
+) -> None:
+    document = SMALL | {"dataset": SMALL["dataset"] | keys}
+    assert re.match(message, complaint(document))
+
+
+def test_both_corrections_can_be_asked_for() -> None:
+    section = dataset(balance=["class_weights", "oversample"], allow_double_balance=True)
+    assert section.balances == ("class_weights", "oversample")
+
+
+def test_a_list_of_one_balance_is_that_balance() -> None:
+    assert dataset(balance=["undersample"]) == dataset(balance="undersample")
+
+
 # Identity --------------------------------------------------------------------------------------
 
 SCHEMA = Experiment.model_json_schema()
@@ -430,6 +491,9 @@ PRINTABLE = st.characters(exclude_categories=["Cc", "Cs"], include_characters="\
 SPECIAL = {
     ("Experiment", "name"): st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True),
     ("Dataset", "name"): st.sampled_from(DATASETS.names()),
+    ("Dataset", "validation"): st.one_of(st.floats(0.01, 0.99), st.just("validation")),
+    ("Dataset", "balance"): st.sampled_from(["none", "class_weights", "undersample"]),
+    **{("Dataset", key): st.none() for key in ("split", "images", "labels", "per_class")},
     ("Model", "backbone"): st.sampled_from(BACKBONES.names()),
     ("Image", "size"): st.integers(
         max(BACKBONES[name].smallest_size for name in BACKBONES.names()), 1024

@@ -175,7 +175,7 @@ def test_no_validation_split_of_its_own(train: Refused) -> None:
 
 def test_preparing_an_unknown_dataset(refused: Refused, tmp_path: Path) -> None:
     message = refused("data", "prepare", "drwn", "--root", tmp_path / "x")
-    assert "unknown dataset 'drwn'; known: drawn, " in message
+    assert "unknown dataset 'drwn'; known: affectnet, drawn, " in message
     assert "Did you mean 'drawn'?" in message
 
 

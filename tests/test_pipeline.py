@@ -51,8 +51,7 @@ def open_both(manifest: Manifest) -> None:
 
 
 def warped(image: Any, augment: Augment, maps: Any) -> Any:
-    intensities = np.array([[1.0, 0.0]] * len(image), np.float32)
-    return pipeline._augmented(tf.constant(image), maps, intensities, augment).numpy()
+    return pipeline._warped(tf.cast(image, tf.float32), maps, augment.fill).numpy()
 
 
 def test_pixels_are_those_of_the_file(experiment: Experiment, training: pipeline.Split) -> None:
@@ -181,9 +180,8 @@ def test_warps_stay_within_their_limits(seed: int) -> None:
 def test_contrast_and_brightness_stay_in_range(training: pipeline.Split) -> None:
     generator = np.random.default_rng(1)
     intensities = pipeline.draw_intensities(30, EVERYTHING, generator)
-    maps = pipeline.draw_warps(30, Augment(), 24, generator)
-    images = training.pixels[:30]
-    changed = pipeline._augmented(images, maps, intensities, EVERYTHING).numpy()
+    images = tf.cast(training.pixels[:30], tf.float32)
+    changed = pipeline._intensified(images, intensities, EVERYTHING).numpy()
     assert changed.min() >= 0
     assert changed.max() <= 255
     assert (np.abs(changed - images.numpy()).mean(axis=(1, 2, 3)) > 0).all()
@@ -194,18 +192,119 @@ codes = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(lambda x: np.ar
 
 @given(codes, st.integers(0, 99), st.integers(0, 9))
 def test_an_epoch_has_every_sample_once(labels: Any, seed: int, epoch: int) -> None:
-    order = pipeline.epoch_order(labels, oversample=False, seed=seed, epoch=epoch)
+    order = pipeline.epoch_order(labels, None, seed=seed, epoch=epoch)
     assert sorted(order) == list(range(len(labels)))
 
 
-@given(codes, st.integers(0, 99))
-def test_oversampling_makes_classes_equal_and_uses_samples_evenly(labels: Any, seed: int) -> None:
-    order = pipeline.epoch_order(labels, oversample=True, seed=seed, epoch=0)
-    per_class = np.bincount(labels[order], minlength=4)
-    assert set(per_class[np.unique(labels)]) == {np.bincount(labels).max()}
+@given(codes, st.integers(0, 99), st.integers(1, 60))
+def test_oversampling_makes_classes_equal_and_uses_samples_evenly(
+    labels: Any, seed: int, per_class: int
+) -> None:
+    order = pipeline.epoch_order(labels, per_class, seed=seed, epoch=0)
+    assert set(np.bincount(labels[order], minlength=4)[np.unique(labels)]) == {per_class}
     for code in np.unique(labels):
         uses = np.bincount(order, minlength=len(labels))[labels == code]
         assert uses.max() - uses.min() <= 1
+
+
+def test_a_class_that_is_larger_than_its_share_shows_other_samples_in_another_epoch() -> None:
+    orders = [pipeline.epoch_order(np.zeros(40, np.int32), 10, seed=1, epoch=e) for e in (0, 1)]
+    assert set(orders[0]) != set(orders[1])
+
+
+affine = st.lists(st.floats(-2, 2, width=32), min_size=6, max_size=6)
+
+
+@given(affine, affine, st.tuples(st.floats(0, 50), st.floats(0, 50)))
+def test_composed_maps_do_one_after_the_other(
+    first: list[float], then: list[float], point: tuple[float, float]
+) -> None:
+    maps = [np.array([[*values, 0, 0]], np.float32) for values in (first, then)]
+
+    def apply(maps: Any, point: Any) -> Any:
+        return maps[0, :6].astype(np.float64).reshape(2, 3) @ [*point, 1]
+
+    expected = apply(maps[0], apply(maps[1], point))
+    np.testing.assert_allclose(apply(pipeline.compose(*maps), point), expected, atol=1e-3)
+
+
+def with_dataset(experiment: Experiment, **keys: Any) -> Experiment:
+    return experiment.model_copy(update={"dataset": experiment.dataset.model_copy(update=keys)})
+
+
+def test_expanding_adds_fixed_views_and_keeps_every_image(
+    training: pipeline.Split, experiment: Experiment
+) -> None:
+    expanded = with_dataset(experiment, expand=100).dataset
+    source, maps = pipeline.draw_views(len(training), expanded, 24)
+    assert (len(source), len(maps)) == (100, 100)
+    unchanged = (maps == maps[0]).all(axis=1)
+    assert sorted(source[unchanged]) == list(range(72))
+    assert len(set(source[~unchanged])) == 28
+    again = pipeline.draw_views(len(training), expanded, 24)
+    np.testing.assert_array_equal(maps, again[1])
+
+
+def test_an_expanded_epoch_shows_the_same_views_in_another_order(
+    training: pipeline.Split, experiment: Experiment
+) -> None:
+    still = experiment.image.model_copy(update={"augment": Augment()})
+    config = with_dataset(experiment, expand=96).model_copy(update={"image": still})
+    epochs = [batches(training, config, epoch) for epoch in (0, 1)]
+    images = [np.concatenate([x for x, _ in epoch]) for epoch in epochs]
+    assert len(images[0]) == 96 == pipeline.steps_per_epoch(training, config) * 16
+    views = [sorted(image.tobytes() for image in epoch) for epoch in images]
+    assert views[0] == views[1]
+    assert len(set(views[0])) == 96
+    originals = {image.tobytes() for image in training.pixels.numpy().astype(np.float32)}
+    assert len(originals & set(views[0])) == 72
+    assert not np.array_equal(*images)
+
+
+def test_the_validation_split_is_never_expanded(experiment: Experiment) -> None:
+    manifest = load_manifest(with_dataset(experiment, expand=500).dataset)
+    validation = pipeline.open_split(manifest, "validation", 24)
+    images = [x.numpy() for x in pipeline.evaluation_batches(validation, 16)]
+    assert sum(map(len, images)) == manifest.split_sizes()["validation"] == 24
+
+
+def boxed(manifest: Manifest, *boxes: tuple[int, int, int, int]) -> Manifest:
+    names = ("face_x", "face_y", "face_width", "face_height")
+    samples = manifest.samples.copy()
+    samples[list(names)] = [boxes[row % len(boxes)] for row in range(len(samples))]
+    return replace(manifest, samples=samples)
+
+
+def test_only_the_face_in_its_box_is_used(experiment: Experiment) -> None:
+    manifest = load_manifest(experiment.dataset)
+    face = pipeline.open_split(boxed(manifest, (3, 5, 10, 10)), "train", 10)
+    with Image.open(str(face.paths[0])) as image:
+        expected = np.asarray(image.convert("RGB"))[5:15, 3:13]
+    np.testing.assert_array_equal(face.pixels[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((-5, -7, 20, 20), slice(0, 13), slice(0, 15)),
+        ((20, 10, 30, 30), slice(10, 24), slice(20, 24)),
+        ((99, 99, 5, 5), slice(23, 24), slice(23, 24)),
+    ],
+)
+def test_a_box_that_leaves_the_image_is_cut_at_its_edge(
+    experiment: Experiment, box: tuple[int, int, int, int], rows: slice, columns: slice
+) -> None:
+    image = np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3)
+    np.testing.assert_array_equal(pipeline._crop(tf.constant(image), box), image[rows, columns])
+
+
+def test_images_that_do_not_fit_into_memory_are_decoded_each_time(
+    experiment: Experiment, training: pipeline.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MEMORY_BYTES", 1000)
+    from_files = pipeline.open_split(load_manifest(experiment.dataset), "train", 24)
+    assert from_files.pixels is None
+    assert_same(batches(from_files, experiment, 1), batches(training, experiment, 1))
 
 
 def test_a_batch_is_never_larger_than_the_split(
@@ -220,9 +319,8 @@ def test_a_batch_is_never_larger_than_the_split(
 def test_steps_are_counted_as_they_are_made(
     training: pipeline.Split, experiment: Experiment
 ) -> None:
-    for balance in ("none", "oversample"):
-        dataset = experiment.dataset.model_copy(update={"balance": balance})
-        config = experiment.model_copy(update={"dataset": dataset})
+    for keys in ({}, {"balance": "oversample"}, {"expand": 113}, {"per_class": 5}):
+        config = with_dataset(experiment, **({"balance": "oversample"} if keys else {}) | keys)
         assert pipeline.steps_per_epoch(training, config) == len(batches(training, config, 0))
 
 

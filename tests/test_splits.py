@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fer_bench.errors import DataError
-from fer_bench.splits import carve_validation, split_digest, undersample
+from fer_bench.splits import carve, split_digest, undersample
 
 LABELS = ("anger", "fear", "happiness")
 
@@ -36,7 +36,7 @@ seeds = st.integers(0, 2**32)
 def test_carving_laws(sizes: dict[str, int], fraction: float, seed: int, random: object) -> None:
     samples = pd.concat([table(sizes), table({"fear": 4}, "test")], ignore_index=True)
     before = samples.copy()
-    carved = carve_validation(samples, fraction, seed)
+    carved = carve(samples, "validation", fraction, seed)
 
     pd.testing.assert_frame_equal(samples, before)
     pd.testing.assert_frame_equal(carved.drop(columns="split"), samples.drop(columns="split"))
@@ -49,18 +49,20 @@ def test_carving_laws(sizes: dict[str, int], fraction: float, seed: int, random:
 
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    assert assignment(carve_validation(samples.iloc[order], fraction, seed)) == assignment(carved)
+    assert assignment(carve(samples.iloc[order], "validation", fraction, seed)) == assignment(
+        carved
+    )
 
 
 def test_seeds_differ_and_a_seed_repeats() -> None:
     samples = table(dict.fromkeys(LABELS, 100))
-    digests = [split_digest(carve_validation(samples, 0.1, seed)) for seed in (0, 1, 2, 0)]
+    digests = [split_digest(carve(samples, "validation", 0.1, seed)) for seed in (0, 1, 2, 0)]
     assert len(set(digests)) == 3
     assert digests[0] == digests[3]
 
 
 def test_the_choice_is_the_same_on_every_machine_and_version() -> None:
-    carved = carve_validation(table(dict.fromkeys(LABELS, 10)), 0.1, seed=42)
+    carved = carve(table(dict.fromkeys(LABELS, 10)), "validation", 0.1, seed=42)
     moved = carved.loc[carved["split"] == "validation", "sample_id"]
     assert sorted(moved) == ["train/anger/2.png", "train/fear/3.png", "train/happiness/6.png"]
 
@@ -68,17 +70,17 @@ def test_the_choice_is_the_same_on_every_machine_and_version() -> None:
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5])
 def test_the_fraction_is_a_fraction(fraction: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        carve_validation(table({"fear": 9}), fraction, 0)
+        carve(table({"fear": 9}), "validation", fraction, 0)
 
 
 def test_a_class_of_one_cannot_be_in_both_parts() -> None:
     with pytest.raises(DataError, match=r"class 'fear' has 1 train sample\(s\), too few"):
-        carve_validation(table({"anger": 20, "fear": 1}), 0.1, 0)
+        carve(table({"anger": 20, "fear": 1}), "validation", 0.1, 0)
 
 
 def test_no_train_split() -> None:
     with pytest.raises(DataError, match="no samples in the train split"):
-        carve_validation(table({"fear": 9}, "test"), 0.1, 0)
+        carve(table({"fear": 9}, "test"), "validation", 0.1, 0)
 
 
 def grouped(people: list[list[int]]) -> pd.DataFrame:
@@ -104,19 +106,21 @@ def test_groups_move_as_a_whole(
 ) -> None:
     samples = grouped(people)
     assume(all(sum(bool(person[label]) for person in people) >= 8 for label in range(3)))
-    carved = carve_validation(samples, fraction, seed)
+    carved = carve(samples, "validation", fraction, seed)
     assert (carved.groupby("group")["split"].nunique() == 1).all()
     for label in LABELS:
         assert count(carved, "validation", label) > 0
         assert count(carved, "train", label) > 0
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    assert assignment(carve_validation(samples.iloc[order], fraction, seed)) == assignment(carved)
+    assert assignment(carve(samples.iloc[order], "validation", fraction, seed)) == assignment(
+        carved
+    )
 
 
 def test_groups_keep_the_shares_of_the_classes() -> None:
     samples = grouped([[2 + person % 3, 1 + person % 2, 4] for person in range(100)])
-    carved = carve_validation(samples, 0.2, 7)
+    carved = carve(samples, "validation", 0.2, 7)
     for label in LABELS:
         size = int((samples["label"] == label).sum())
         assert count(carved, "validation", label) / size == pytest.approx(0.2, abs=0.02)
@@ -124,19 +128,19 @@ def test_groups_keep_the_shares_of_the_classes() -> None:
 
 def test_a_rare_class_gets_a_group_even_when_its_share_overshoots() -> None:
     samples = grouped([[5, 0, 3]] * 20 + [[0, 5, 0]] * 2)
-    carved = carve_validation(samples, 0.1, 3)
+    carved = carve(samples, "validation", 0.1, 3)
     assert count(carved, "validation", "fear") == 5
 
 
 def test_a_class_in_one_group_cannot_be_in_both_parts() -> None:
     samples = grouped([[5, 0, 3]] * 20 + [[0, 6, 0]])
     with pytest.raises(DataError, match=r"class 'fear' has 6 train sample\(s\) in 1 group"):
-        carve_validation(samples, 0.1, 3)
+        carve(samples, "validation", 0.1, 3)
 
 
 def test_samples_of_unknown_group_stand_alone() -> None:
     samples = grouped([[10, 10, 10]]).assign(group=None)
-    carved = carve_validation(samples, 0.1, 3)
+    carved = carve(samples, "validation", 0.1, 3)
     assert [count(carved, "validation", label) for label in LABELS] == [1, 1, 1]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,12 +239,23 @@ def test_numbers_that_explode_stop_the_run_and_it_says_where(
     assert record(run_in(outputs))["status"] == "failed"
 
 
-@pytest.mark.parametrize("balance", ["class_weights", "undersample", "oversample"])
+@pytest.mark.parametrize(
+    "balance",
+    [
+        {"balance": "undersample", "per_class": 5},
+        {"balance": "class_weights", "expand": 90},
+        {"balance": ["oversample", "class_weights"], "allow_double_balance": True, "per_class": 7},
+    ],
+)
 def test_every_balance_trains(
-    balance: str, fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
+    balance: dict[str, Any],
+    fer: Fer,
+    write_config: WriteConfig,
+    tiny: dict[str, Any],
+    outputs: Path,
 ) -> None:
     document = tiny | {
-        "dataset": tiny["dataset"] | {"balance": balance},
+        "dataset": tiny["dataset"] | balance,
         "stages": tiny["stages"][:1],
     }
     result = fer("train", write_config(document), "--outputs", outputs)
@@ -310,12 +322,13 @@ def test_mixed_precision_trains_and_its_model_evaluates(
     assert metrics["accuracy"]["value"] == pytest.approx(best, abs=1e-9)
 
 
-def test_history_says_what_the_selected_model_does(fer: Fer, trained_run: Path) -> None:
-    done = fer(
-        "evaluate", trained_run.name, "--outputs", trained_run.parent, "--split", "validation"
-    )
+def test_history_says_what_the_selected_model_does(
+    fer: Fer, trained_run: Path, outputs: Path
+) -> None:
+    shutil.copytree(trained_run, outputs / trained_run.name)
+    done = fer("evaluate", trained_run.name, "--outputs", outputs, "--split", "validation")
     assert done.exit_code == 0, done.output
-    metrics = json.loads((trained_run / "metrics" / "validation.json").read_text())
+    metrics = json.loads((outputs / trained_run.name / "metrics" / "validation.json").read_text())
     best = record(trained_run)["best"]
     row = pd.read_csv(trained_run / "history.csv").set_index("epoch").loc[best["epoch"]]
     assert metrics["accuracy"]["value"] == pytest.approx(row["val_accuracy"], abs=1e-9)

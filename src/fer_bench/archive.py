@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from fer_bench.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+LIST_SUFFIXES = (".csv", ".txt", ".npy")
 
 # Images hardly compress: an archive that grows a hundredfold was made to fill a disk.
 LARGEST_RATIO = 100
@@ -51,12 +52,27 @@ class _Member(NamedTuple):
 
 def is_hidden(path: PurePath) -> bool:
     """Whether a part of `path` is hidden, or is what macOS adds to every archive."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return any(is_hidden_name(part) for part in path.parts)
+
+
+def is_hidden_name(name: str) -> bool:
+    """`is_hidden` for one part of a path; for hundreds of thousands of names, paths are slow."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def is_image(path: PurePath) -> bool:
     """Whether `path` is the name of an image that is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+    return is_image_name(path.name) and not is_hidden(path)
+
+
+def is_image_name(name: str) -> bool:
+    """`is_image` for one part of a path."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden_name(name)
+
+
+def is_release_file(path: PurePath) -> bool:
+    """Whether `path` is the name of an image, or of a list that says something about images."""
+    return path.suffix.lower() in IMAGE_SUFFIXES + LIST_SUFFIXES and not is_hidden(path)
 
 
 def unpack(

@@ -53,7 +53,7 @@ class Section(BaseModel):
 
 def _part_or_name(value: Any) -> Any:
     """One sentence for what would otherwise be an error per member of the union."""
-    if value == "validation":
+    if value is None or value == "validation":
         return value
     with contextlib.suppress(TypeError, ValueError):
         if 0 < float(value) < 1:
@@ -61,34 +61,147 @@ def _part_or_name(value: Any) -> Any:
     raise ValueError(f"must be a number between 0 and 1, or `validation`, got {_shown(value)}")
 
 
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Split(Section):
+    """The parts of a dataset that has no splits of its own. They add up to 1."""
+
+    train: Part = Field(description="part that is trained on")
+    validation: Part = Field(description="part that chooses the model")
+    test: Part = Field(description="part that is only evaluated on")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "Split":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the parts must add up to 1, they add up to {total:g}")
+        return self
+
+
+Balance = Literal["none", "class_weights", "undersample", "oversample"]
+SAMPLERS = ("undersample", "oversample")
+
+
+def _one_or_more(value: Any) -> Any:
+    """A list of one name is that name, so that one experiment has one spelling."""
+    known = get_args(Balance)
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise ValueError(
+                f"must be {', '.join(known[:-1])} or {known[-1]}, or a list of them, got "
+                f"{_shown(name)}. {hint}".rstrip(". ")
+            )
+    return names[0] if len(names) == 1 else tuple(names)
+
+
 class Dataset(Section):
     """Which samples, and how they are split and balanced."""
 
     name: str = Field(description="registered name of the dataset, for example opencv_emotion")
     root: Path = Field(description="folder of the dataset as unpacked; default data/<name>")
-    validation: Annotated[
-        Annotated[float, Field(gt=0, lt=1)] | Literal["validation"], BeforeValidator(_part_or_name)
-    ] = Field(
-        0.1,
-        description="part of the training split that chooses the model (stratified, seeded), or "
-        "`validation` to use the split of that name which the release itself has",
+    images: Literal["aligned", "original"] | None = Field(
+        None, description="rafdb, official release: which images; default aligned"
+    )
+    labels: Literal["csv", "folder"] | None = Field(
+        None, description="affectnet from Kaggle: which of its two labels; default csv"
+    )
+    contempt: Literal["keep", "drop", "disgust"] = Field(
+        "keep", description="whether contempt is a class, is left out, or counts as disgust"
+    )
+    exclude: Path | None = Field(
+        None, description="CSV file with a column sample_id: samples to leave out"
+    )
+    groups: Path | None = Field(
+        None,
+        description="CSV file with columns sample_id and group: samples of one group (a person, "
+        "near duplicates) are never divided between training and validation",
+    )
+    split: Split | None = Field(
+        None, description="for a dataset without splits: the parts to divide it into"
+    )
+    validation: Annotated[Part | Literal["validation"] | None, BeforeValidator(_part_or_name)] = (
+        Field(
+            0.1,
+            description="part of the training split that chooses the model (stratified, seeded), "
+            "or `validation` to use the split of that name which the release itself has; "
+            "null with split",
+        )
     )
     split_seed: int = Field(
-        0, ge=0, description="seed of the carved validation split and of undersampling"
+        0, ge=0, description="seed of carved splits, of undersampling and of the views of expand"
     )
-    balance: Literal["none", "class_weights", "undersample", "oversample"] = Field(
+    balance: Annotated[Balance | tuple[Balance, ...], BeforeValidator(_one_or_more)] = Field(
         "none",
         description="what is done about unequal classes, in the training split only: loss weights "
-        "n / (classes * n_class), a fixed subset as large as the smallest class allows, or "
-        "repeating samples up to the largest class",
+        "n / (classes * n_class), a fixed subset with equal classes, or an epoch in which every "
+        "class occurs equally often",
+    )
+    per_class: int | None = Field(
+        None,
+        gt=0,
+        description="undersample: most samples of a class; default as many as the smallest has. "
+        "oversample: samples of a class in an epoch; default as many as the largest has",
+    )
+    allow_double_balance: bool = Field(
+        False, description="permit a sampler and class_weights together, which correct twice"
+    )
+    expand: int | None = Field(
+        None,
+        gt=0,
+        description="number of training images after adding fixed views (mirrored, rotated, "
+        "sheared, zoomed) of those there are",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _default_root(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("root") is None:
-            return {**data, "root": f"data/{data.get('name')}"}
-        return data
+    def _defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        defaults: dict[str, Any] = {}
+        if data.get("root") is None:
+            defaults["root"] = f"data/{data.get('name')}"
+        if data.get("split") is not None and "validation" not in data:
+            defaults["validation"] = None
+        return data | defaults
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Dataset":
+        if (self.split is None) == (self.validation is None):
+            raise _about(
+                "dataset.validation", "must be a part or `validation`, or left out beside split"
+            )
+        samplers = [name for name in self.balances if name in SAMPLERS]
+        if len(samplers) > 1 or len(set(self.balances)) < len(self.balances):
+            raise _about("dataset.balance", f"cannot be {' and '.join(self.balances)} at once")
+        if "none" in self.balances and len(self.balances) > 1:
+            raise _about("dataset.balance", "cannot be none and something else at once")
+        if samplers and "class_weights" in self.balances and not self.allow_double_balance:
+            raise _about(
+                "dataset.balance",
+                f"{samplers[0]} and class_weights together correct twice; choose one, or set "
+                "allow_double_balance: true",
+            )
+        if self.per_class and not samplers:
+            raise _about(
+                "dataset.per_class", "has no effect without balance: undersample or oversample"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_the_dataset(self) -> "Dataset":
+        options: tuple[str, ...] = DATASETS[self.name].options
+        for key in ("images", "labels"):
+            if getattr(self, key) is not None and key not in options:
+                raise _about(f"dataset.{key}", f"has no effect on dataset '{self.name}'; remove it")
+        return self
+
+    @property
+    def balances(self) -> tuple[Balance, ...]:
+        """The names in `balance`, one or more."""
+        return self.balance if isinstance(self.balance, tuple) else (self.balance,)
 
     @field_validator("name")
     @classmethod
@@ -292,9 +405,9 @@ class Experiment(Section):
     def _fits_backbone(cls, model: Model, info: ValidationInfo) -> Model:
         spec, image = BACKBONES[model.backbone], info.data.get("image")
         if image and image.size < spec.smallest_size:
-            raise _across_sections(
-                f"image.size: {model.backbone} needs at least {spec.smallest_size} pixels, "
-                f"got {image.size}"
+            raise _about(
+                "image.size",
+                f"{model.backbone} needs at least {spec.smallest_size} pixels, got {image.size}",
             )
         return model
 
@@ -352,7 +465,7 @@ def _explain_one(item: Mapping[str, Any]) -> str:
             return f"{location}: missing"
         case "value_error":  # our own; it says itself what it got
             return f"{location}: {message}"
-        case "across_sections":
+        case "names_its_key":
             return message
         case "literal_error":
             known = re.findall("'([^']*)'", str(item["ctx"]["expected"]))
@@ -379,9 +492,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _across_sections(message: str) -> PydanticCustomError:
-    """An error about keys of two sections; `message` names its key itself."""
-    return PydanticCustomError("across_sections", "{message}", {"message": message})
+def _about(key: str, message: str) -> PydanticCustomError:
+    """An error about `key`, raised where other keys are known that it does not fit."""
+    return PydanticCustomError("names_its_key", "{message}", {"message": f"{key}: {message}"})
 
 
 def _explain_unknown_key(location: Sequence[str | int], dotted: str) -> str:

@@ -1,11 +1,13 @@
 """The checked sample table: a dataset after its folder was read and before any pixel is."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,40 @@ EXPRESSIONS = (
 )
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("sample_id", "path", "split", "label")
+# The face in the image, in pixels: left and upper edge, width and height.
+BOX = ("face_x", "face_y", "face_width", "face_height")
+ATTRIBUTES = ("gender", "race", "age")
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a dataset that its user should know.
+
+    Attributes:
+        kind: a short name that programs can rely on, for example `label_disagreement`.
+        severity: `error` where numbers measured on the data cannot be trusted.
+        count: how many samples, files or rows it concerns.
+        examples: the first few of them.
+        text: what is wrong, and what to do, in one sentence.
+    """
+
+    kind: str
+    severity: Severity
+    count: int
+    examples: tuple[str, ...]
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the JSON of `fer data`."""
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "count": self.count,
+            "examples": list(self.examples),
+            "text": self.text,
+        }
 
 
 @dataclass(frozen=True)
@@ -39,8 +75,13 @@ class Manifest:
         classes: canonical class names, in the order of the model's logits.
         channels: 1 when every image is grey (kept as one channel until the model), else 3.
         samples: columns `sample_id` (unique), `path` (relative to `root`), `split` (one of
-            `SPLITS`), `label` (one of `classes`); optional `valence` and `arousal` in [-1, 1].
+            `SPLITS`), `label` (one of `classes`); optional: `valence` and `arousal` in [-1, 1] or
+            NaN, `group` (samples of one person or source; they stay in one split), the columns of
+            `BOX` (what of the image is used), of `ATTRIBUTES` (subgroups of people), `usage` (the
+            part of the release) and `bytes` (size of the source, where that is not the file).
         dropped: how many rows of the source were left out, by reason.
+        problems: what reading found that a user should know.
+        image_size: height and width in pixels of every image, where the release fixes them.
     """
 
     name: str
@@ -50,6 +91,8 @@ class Manifest:
     channels: int
     samples: pd.DataFrame
     dropped: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.samples]
@@ -70,7 +113,7 @@ class Manifest:
                 f"{self.root}: {len(twice)} sample ids occur twice, first {twice.iloc[0]!r}."
             )
         for column, known in (("split", SPLITS), ("label", self.classes)):
-            strange = sorted(set(samples[column]) - set(known))
+            strange = sorted(set(samples[column].unique()) - set(known))
             if strange:
                 raise DataError(
                     f"{self.root}: {column} {strange[0]!r} is none of {', '.join(known)}."
@@ -89,7 +132,8 @@ class Manifest:
     def codes(self, split: str) -> NDArray[np.int32]:
         """Class indices of one split, shape (n,), in [0, len(classes))."""
         index = {name: code for code, name in enumerate(self.classes)}
-        return np.array([index[label] for label in self.split(split)["label"]], dtype=np.int32)
+        labels = self.split(split)["label"].tolist()
+        return np.array([index[label] for label in labels], dtype=np.int32)
 
     def split_sizes(self) -> dict[str, int]:
         """Number of samples in each split that has any, in the order of `SPLITS`."""
@@ -98,18 +142,35 @@ class Manifest:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of samples by split and class; classes without a sample count 0."""
-        sizes = Counter(zip(self.samples["split"], self.samples["label"], strict=True))
+        columns = (self.samples[column].tolist() for column in ("split", "label"))
+        sizes = Counter(zip(*columns, strict=True))
         return {
             split: {name: sizes[split, name] for name in self.classes}
             for split in self.split_sizes()
         }
 
+    def to_json(self) -> dict[str, Any]:
+        """What the JSON of `fer data stats` and `fer data audit` begins with."""
+        return {
+            "dataset": self.name,
+            "release": self.release,
+            "fingerprint": self.fingerprint,
+            "classes": list(self.classes),
+            "counts": self.counts(),
+            "dropped": dict(self.dropped),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over id, split, label and file size of every sample, whatever their order."""
-        columns = [self.samples[column] for column in ("sample_id", "path", "split", "label")]
-        lines = sorted(
-            f"{sample_id}\t{split}\t{label}\t{(self.root / path).stat().st_size}"
-            for sample_id, path, split, label in zip(*columns, strict=True)
-        )
+        """SHA-256 over id, split, label and size in bytes of every sample, whatever their order."""
+        samples = self.samples
+        if "bytes" in samples:
+            sizes = samples["bytes"].tolist()
+        else:
+            root = str(self.root)
+            sizes = [os.stat(f"{root}/{path}").st_size for path in samples["path"]]  # noqa: PTH116
+        columns = [samples[column].tolist() for column in ("sample_id", "split", "label")]
+        rows = zip(*columns, sizes, strict=True)
+        lines = sorted(f"{name}\t{split}\t{label}\t{size}" for name, split, label, size in rows)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -6,7 +6,7 @@ the parallel part, where it would not be reproducible.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench.config import Augment, Experiment
+from fer_bench.config import Augment, Dataset, Experiment
 from fer_bench.errors import DataError
-from fer_bench.manifest import Manifest
+from fer_bench.manifest import BOX, Manifest
 
 # Up to this many bytes of decoded images are kept in memory; beyond, files are decoded each time.
 MEMORY_BYTES = 4 * 2**30
 DECODE_BATCH = 256
 _ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
+_VIEWS = 2  # stream of random numbers of a split seed
+# What `dataset.expand` may do to an image.
+VIEW = Augment(flip=True, rotation=20 / 360, shear=0.2, zoom=0.2)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Split:
     Attributes:
         paths: absolute file names, shape (n,).
         codes: class indices, shape (n,).
+        boxes: what of each image is used, in pixels: left, top, width, height, shape (n, 4); None
+            where that is the whole image.
         pixels: decoded uint8 images (n, size, size, channels), or None where they are too many.
         size: height and width in pixels.
         channels: 1 or 3.
@@ -38,6 +43,7 @@ class Split:
 
     paths: NDArray[np.str_]
     codes: NDArray[np.int32]
+    boxes: NDArray[np.int32] | None
     pixels: Any
     size: int
     channels: int
@@ -59,42 +65,67 @@ def open_split(
     Raises:
         DataError: an image cannot be decoded; the message names it.
     """
-    rows = manifest.split(split)
-    paths = np.array([str(manifest.root / path) for path in rows["path"]])
-    keep = len(paths) * size * size * manifest.channels <= MEMORY_BYTES
-    pixels = np.empty((len(paths), size, size, manifest.channels), dtype=np.uint8) if keep else None
+    files = split_files(manifest, split, size)
+    paths, channels = files.paths, files.channels
+    keep = len(paths) * size * size * channels <= MEMORY_BYTES
+    pixels = np.empty((len(paths), size, size, channels), dtype=np.uint8) if keep else None
     done = 0
     try:
-        for batch in _decoded_batches(paths, size, manifest.channels):
+        for batch in _decoded_batches(files):
             if pixels is not None:
                 pixels[done : done + len(batch)] = batch
             done += len(batch)
             if on_progress:
                 on_progress(done, len(paths))
-    except (tf.errors.InvalidArgumentError, tf.errors.OpError) as error:
-        raise _undecodable(paths[done : done + DECODE_BATCH], manifest.channels) from error
-    if pixels is not None:
-        with tf.device("CPU"):
-            pixels = tf.constant(pixels)
-    return Split(paths, manifest.codes(split), pixels, size, manifest.channels)
+    except tf.errors.OpError as error:
+        raise _undecodable(paths[done : done + DECODE_BATCH], channels) from error
+    if pixels is None:
+        return files
+    with tf.device("CPU"):
+        return replace(files, pixels=tf.constant(pixels))
 
 
-def _decoded_batches(paths: NDArray[np.str_], size: int, channels: int) -> Any:
-    dataset = tf.data.Dataset.from_tensor_slices(paths)
-    dataset = dataset.map(
-        lambda path: _decode(path, size, channels), num_parallel_calls=tf.data.AUTOTUNE
-    )
+def split_files(manifest: Manifest, split: str, size: int) -> Split:
+    """A split whose images are decoded each time they are used, and of which none was so far."""
+    rows = manifest.split(split)
+    paths = np.array([str(manifest.root / path) for path in rows["path"]])
+    boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
+    return Split(paths, manifest.codes(split), boxes, None, size, manifest.channels)
+
+
+def _decoded_batches(split: Split) -> Any:
+    dataset = tf.data.Dataset.range(len(split))
+    decode = _decoder(split)
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(DECODE_BATCH).prefetch(2).as_numpy_iterator()
 
 
-def _decode(path: Any, size: int, channels: int) -> Any:
-    """File name → uint8 image (size, size, channels)."""
-    image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
+def _decoder(split: Split) -> Callable[[Any], Any]:
+    """A function from a sample's index to its uint8 image (size, size, channels)."""
+    size, channels = split.size, split.channels
+    paths = tf.constant(split.paths)
+    boxes = None if split.boxes is None else tf.constant(split.boxes)
+
+    def decode(index: Any) -> Any:
+        file = tf.io.read_file(paths[index])
+        image = tf.io.decode_image(file, channels=channels, expand_animations=False)
+        if boxes is not None:
+            image = _crop(image, boxes[index])
+        if tf.reduce_any(tf.shape(image)[:2] != size):
+            resized = tf.image.resize(image, (size, size), antialias=True)
+            image = tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
+        return tf.ensure_shape(image, (size, size, channels))
+
+    return decode
+
+
+def _crop(image: Any, box: Any) -> Any:
+    """The part of `image` inside `box` (left, top, width, height); at least one pixel."""
     shape = tf.shape(image)
-    if tf.reduce_any(shape[:2] != size):
-        resized = tf.image.resize(image, (size, size), antialias=True)
-        image = tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
-    return tf.ensure_shape(image, (size, size, channels))
+    left, top = tf.clip_by_value(box[0], 0, shape[1] - 1), tf.clip_by_value(box[1], 0, shape[0] - 1)
+    right = tf.clip_by_value(box[0] + box[2], left + 1, shape[1])
+    bottom = tf.clip_by_value(box[1] + box[3], top + 1, shape[0])
+    return image[top:bottom, left:right]
 
 
 def _undecodable(paths: NDArray[np.str_], channels: int) -> DataError:
@@ -113,19 +144,21 @@ def _undecodable(paths: NDArray[np.str_], channels: int) -> DataError:
 
 
 def epoch_order(
-    codes: NDArray[np.int32], *, oversample: bool, seed: int, epoch: int
+    codes: NDArray[np.int32], per_class: int | None, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """Sample indices of one training epoch: every sample once, in random order.
 
-    With `oversample`, each class occurs as often as the largest: its samples all equally often,
-    but for a random remainder.
+    With `per_class`, each class occurs that often: its samples all equally often, but for a random
+    remainder.
     """
     generator = np.random.default_rng([seed, epoch, _ORDER])
-    if not oversample:
+    if per_class is None:
         return generator.permutation(len(codes))
-    largest = int(np.bincount(codes).max())
     order = np.concatenate(
-        [_repeat_to(np.flatnonzero(codes == code), largest, generator) for code in np.unique(codes)]
+        [
+            _repeat_to(np.flatnonzero(codes == code), per_class, generator)
+            for code in np.unique(codes)
+        ]
     )
     return generator.permutation(order)
 
@@ -167,6 +200,35 @@ def draw_warps(
     return maps
 
 
+def compose(first: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Affine maps (n, 8) that do what `first` and then `then` do, in one step.
+
+    Both map from output to input pixels: the later map's input is the earlier one's output.
+    """
+    earlier, later = (
+        np.concatenate([maps, np.ones((len(maps), 1))], axis=1).reshape(-1, 3, 3)
+        for maps in (first, then)
+    )
+    maps: NDArray[np.float32] = (earlier @ later).reshape(-1, 9)[:, :8].astype(np.float32)
+    return maps
+
+
+def draw_views(
+    images: int, dataset: Dataset, size: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The fixed training views of `dataset.expand`: which image each shows, and its affine map.
+
+    Every image is there unchanged, and again in other views, equally often but for a random
+    remainder. Shapes (m,) and (m, 8) with m = expand; m = images and no change without it.
+    """
+    views = dataset.expand or images
+    generator = np.random.default_rng([dataset.split_seed, _VIEWS])
+    added = _repeat_to(np.arange(images), views - images, generator)
+    unchanged = draw_warps(images, Augment(), size, generator)
+    changed = draw_warps(len(added), VIEW, size, generator)
+    return np.concatenate([np.arange(images), added]), np.concatenate([unchanged, changed])
+
+
 def draw_intensities(
     count: int, augment: Augment, generator: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -179,10 +241,17 @@ def draw_intensities(
 
 def steps_per_epoch(split: Split, config: Experiment) -> int:
     """Steps of one epoch; a batch is never larger than the split."""
-    images = len(split)
-    if config.dataset.balance == "oversample":
-        images = int(np.bincount(split.codes).max() * len(np.unique(split.codes)))
+    source, _ = draw_views(len(split), config.dataset, split.size)
+    per_class = _per_class(split.codes[source], config.dataset)
+    images = per_class * len(np.unique(split.codes)) if per_class else len(source)
     return images // min(config.training.batch_size, images)
+
+
+def _per_class(codes: NDArray[np.int32], dataset: Dataset) -> int | None:
+    """How often each class occurs in an epoch; None where that is as often as it has samples."""
+    if "oversample" not in dataset.balances:
+        return None
+    return dataset.per_class or int(np.bincount(codes).max())
 
 
 def training_batches(split: Split, config: Experiment, epoch: int, first_step: int = 0) -> Any:
@@ -191,20 +260,26 @@ def training_batches(split: Split, config: Experiment, epoch: int, first_step: i
     Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and int32 class indices, shape
     (batch,).
     """
-    oversample = config.dataset.balance == "oversample"
-    order = epoch_order(split.codes, oversample=oversample, seed=config.seed, epoch=epoch)
+    source, views = draw_views(len(split), config.dataset, split.size)
+    codes = split.codes[source]
+    per_class = _per_class(codes, config.dataset)
+    order = epoch_order(codes, per_class, seed=config.seed, epoch=epoch)
     augment = config.image.augment
     generator = np.random.default_rng([config.seed, epoch, _AUGMENT])
-    warps = draw_warps(len(order), augment, split.size, generator)
+    warps = compose(views[order], draw_warps(len(order), augment, split.size, generator))
     intensities = draw_intensities(len(order), augment, generator)
     batch_size = min(config.training.batch_size, len(order))
     steps = slice(first_step * batch_size, len(order) // batch_size * batch_size)
-    dataset = tf.data.Dataset.from_tensor_slices((order[steps], warps[steps], intensities[steps]))
+    drawn = (source[order][steps], warps[steps], intensities[steps])
+    warp = augment.warps or config.dataset.expand is not None
 
     def load(index: Any, warps: Any, intensities: Any) -> tuple[Any, Any]:
-        images = _augmented(_fetch(split, index), warps, intensities, augment)
-        return _rgb(images), tf.gather(split.codes, index)
+        images = tf.cast(_fetch(split, index), tf.float32)
+        if warp:
+            images = _warped(images, warps, augment.fill)
+        return _rgb(_intensified(images, intensities, augment)), tf.gather(split.codes, index)
 
+    dataset = tf.data.Dataset.from_tensor_slices(drawn)
     return _prefetched(dataset.batch(batch_size, drop_remainder=True), load)
 
 
@@ -212,6 +287,36 @@ def evaluation_batches(split: Split, batch_size: int) -> Any:
     """`tf.data.Dataset` of float32 RGB batches in [0, 255], in the order of the manifest."""
     dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
     return _prefetched(dataset, lambda index: _rgb(tf.cast(_fetch(split, index), tf.float32)))
+
+
+def first_images(
+    manifest: Manifest, config: Experiment, split: str, number: int, *, augmented: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Up to `number` images as the network gets them, shape (n, size, size, 3), and their codes.
+
+    With `augmented`, the first ones of the first epoch of training; else some in random order,
+    without a change. No other image is decoded.
+
+    Raises:
+        DataError: an image cannot be decoded; the message names it.
+    """
+    files = split_files(manifest, split, config.image.size)
+    if augmented:
+        batches = training_batches(files, config, epoch=0)
+    else:
+        some = np.random.default_rng(config.seed).permutation(len(files))[:number]
+        boxes = None if files.boxes is None else files.boxes[some]
+        files = replace(files, paths=files.paths[some], codes=files.codes[some], boxes=boxes)
+        batches = tf.data.Dataset.zip(
+            evaluation_batches(files, number),
+            tf.data.Dataset.from_tensor_slices(files.codes).batch(number),
+        )
+    batches = batches.unbatch().take(number).batch(number)
+    try:
+        images, codes = next(batches.as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise _undecodable(files.paths, files.channels) from error
+    return images.round().clip(0, 255).astype(np.uint8), codes
 
 
 def _prefetched(dataset: Any, load: Callable[..., Any]) -> Any:
@@ -227,30 +332,28 @@ def _fetch(split: Split, index: Any) -> Any:
     """Sample indices (n,) → uint8 images (n, size, size, channels)."""
     if split.pixels is not None:
         return tf.gather(split.pixels, index)
-    return tf.map_fn(
-        lambda path: _decode(path, split.size, split.channels),
-        tf.gather(split.paths, index),
-        fn_output_signature=tf.TensorSpec((split.size, split.size, split.channels), tf.uint8),
+    shape = (split.size, split.size, split.channels)
+    return tf.map_fn(_decoder(split), index, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+
+def _warped(images: Any, warps: Any, fill: str) -> Any:
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=warps,
+        output_shape=tf.shape(images)[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill.upper(),
     )
 
 
-def _augmented(images: Any, warps: Any, intensities: Any, augment: Augment) -> Any:
-    """uint8 images → float32 in [0, 255], warped and with changed contrast and brightness."""
-    images = tf.cast(images, tf.float32)
-    if augment.warps:
-        images = tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=warps,
-            output_shape=tf.shape(images)[1:3],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode=augment.fill.upper(),
-        )
-    if augment.contrast or augment.brightness:
-        contrast, added = (intensities[:, k, None, None, None] for k in (0, 1))
-        mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-        images = tf.clip_by_value((images - mean) * contrast + mean + added, 0.0, 255.0)
-    return images
+def _intensified(images: Any, intensities: Any, augment: Augment) -> Any:
+    """Images in [0, 255] with changed contrast, around each one's mean, and brightness."""
+    if not (augment.contrast or augment.brightness):
+        return images
+    contrast, added = (intensities[:, k, None, None, None] for k in (0, 1))
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    return tf.clip_by_value((images - mean) * contrast + mean + added, 0.0, 255.0)
 
 
 def _rgb(images: Any) -> Any:

@@ -1,16 +1,20 @@
 """Seeded ways to divide samples that depend on which samples there are, never on their order."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from fer_bench.errors import DataError
 
 
-def carve_validation(samples: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """Move about `fraction` of each class of the `train` rows to the `validation` split.
+def carve(samples: pd.DataFrame, into: str, fraction: float, seed: int) -> pd.DataFrame:
+    """Move about `fraction` of each class of the `train` rows to the split `into`.
 
     Without a column `group`, the share of every class is exact to one sample. With it, groups (a
     person, a video) move as a whole and the shares are as close as the groups allow; a sample of
@@ -18,6 +22,7 @@ def carve_validation(samples: pd.DataFrame, fraction: float, seed: int) -> pd.Da
 
     Args:
         samples: columns `sample_id`, `split`, `label` and perhaps `group`; left as it is.
+        into: the split that is made, `validation` or `test`.
         fraction: the part to move, in (0, 1).
         seed: another seed moves other samples.
 
@@ -29,43 +34,79 @@ def carve_validation(samples: pd.DataFrame, fraction: float, seed: int) -> pd.Da
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
-    groups = _groups(samples)
     in_train = samples["split"] == "train"
-    # Sorted, because a sum of floats depends on the order of its terms.
-    train = samples[in_train].assign(group=groups[in_train]).sort_values("sample_id")
+    train = samples[in_train]
     if train.empty:
         raise DataError(
-            "no samples in the train split to take a validation split from.\n"
+            f"no samples in the train split to take a {into} split from.\n"
             "Check that dataset.root names the whole dataset."
         )
-    members = _labels_by_group(train)
-    order = sorted(members, key=lambda group: _rank("validation", seed, group))
-    chosen = _choose_groups({group: members[group] for group in order}, fraction)
-    _check_both_parts(members, chosen)
-    moved = in_train & groups.isin(chosen)
-    return samples.assign(split=samples["split"].mask(moved, "validation"))
+    if "group" in train and train["group"].duplicated(keep=False)[train["group"].notna()].any():
+        moved = in_train & _chosen_by_groups(samples, in_train, into, fraction, seed)
+    else:
+        moved = in_train & samples["sample_id"].isin(_chosen_singly(train, into, fraction, seed))
+    _check_both_parts(samples[in_train], moved[in_train], into)
+    return samples.assign(split=samples["split"].mask(moved, into))
 
 
-def undersample(samples: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, int]:
-    """Reduce the `train` rows of every class to the number that the smallest class has.
+def undersample(
+    samples: pd.DataFrame, seed: int, per_class: int | None = None
+) -> tuple[pd.DataFrame, int]:
+    """Reduce the `train` rows of every class to at most `per_class`.
+
+    Args:
+        samples: columns `sample_id`, `split` and `label`; left as it is.
+        seed: another seed keeps other samples.
+        per_class: None means the number that the smallest class has.
 
     Returns:
         The rows that stay, in their order with index 0..n-1, and the number of rows dropped.
     """
     train = samples[samples["split"] == "train"]
     classes = [
-        sorted(names, key=lambda name: _rank("undersample", seed, name))
+        sorted(names.tolist(), key=lambda name: _rank("undersample", seed, name))
         for _, names in train.groupby("label")["sample_id"]
     ]
-    smallest = min(map(len, classes), default=0)
-    surplus = {name for names in classes for name in names[smallest:]}
+    most = per_class or min(map(len, classes), default=0)
+    surplus = {name for names in classes for name in names[most:]}
     stays = ~samples["sample_id"].isin(surplus)
     return samples[stays].reset_index(drop=True), len(surplus)
 
 
+def join_groups(samples: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """Give samples that share a group in `samples` or in `groups`, or a chain of both, one group.
+
+    Args:
+        samples: column `sample_id` and perhaps `group`.
+        groups: columns `sample_id` and `group`; ids that are not in `samples` do not matter.
+
+    Returns:
+        `samples` with a column `group`, NaN for a sample that stands alone.
+    """
+    by_id = groups.drop_duplicates("sample_id").set_index("sample_id")["group"]
+    known = samples["sample_id"].map(by_id)
+    if "group" not in samples:
+        return samples.assign(group=known)
+    # Both kinds of group are nodes of one graph, samples its edges.
+    named = [
+        (f"{kind} " + column.astype(str)).where(column.notna())
+        for kind, column in (("own", samples["group"]), ("given", known))
+    ]
+    nodes = pd.concat(named)
+    codes, _ = pd.factorize(nodes)
+    first, second = codes[: len(samples)], codes[len(samples) :]
+    both = (first >= 0) & (second >= 0)
+    count = int(codes.max(initial=-1)) + 1
+    edges = coo_array((np.ones(int(both.sum())), (first[both], second[both])), shape=(count, count))
+    component = connected_components(edges, directed=False)[1] if count else np.empty(0)
+    code = np.where(first >= 0, first, second)
+    group = [f"group {component[node]}" if node >= 0 else None for node in code]
+    return samples.assign(group=pd.Series(group, index=samples.index, dtype=object))
+
+
 def split_digest(samples: pd.DataFrame) -> str:
     """SHA-256 over which sample is in which split, whatever the order of the rows."""
-    pairs = zip(samples["sample_id"], samples["split"], strict=True)
+    pairs = zip(samples["sample_id"].tolist(), samples["split"].tolist(), strict=True)
     lines = sorted(f"{name}\t{split}" for name, split in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -73,6 +114,30 @@ def split_digest(samples: pd.DataFrame) -> str:
 def _rank(purpose: str, seed: int, name: str) -> str:
     """A place in a random order that depends on nothing but the arguments."""
     return hashlib.sha256(f"{purpose}\t{seed}\t{name}".encode()).hexdigest()
+
+
+def _chosen_singly(train: pd.DataFrame, into: str, fraction: float, seed: int) -> set[str]:
+    """The ids to move when every sample stands alone: the first of each class by rank."""
+    chosen: set[str] = set()
+    for _, names in train.groupby("label")["sample_id"]:
+        # The number whose share is nearest to the fraction, the larger one of two.
+        nearest = math.floor(len(names) * fraction + 0.5)
+        number = min(max(nearest, 1), len(names) - 1)
+        ranked = sorted(names.tolist(), key=lambda name: _rank(into, seed, f"sample {name}"))
+        chosen.update(ranked[:number])
+    return chosen
+
+
+def _chosen_by_groups(
+    samples: pd.DataFrame, in_train: "pd.Series[bool]", into: str, fraction: float, seed: int
+) -> "pd.Series[bool]":
+    """Which rows to move when groups move as a whole."""
+    groups = _groups(samples)
+    # Sorted, because a sum of floats depends on the order of its terms.
+    train = samples[in_train].assign(group=groups[in_train]).sort_values("sample_id")
+    members = _labels_by_group(train)
+    order = sorted(members, key=lambda group: _rank(into, seed, group))
+    return groups.isin(_choose_groups({group: members[group] for group in order}, fraction))
 
 
 def _groups(samples: pd.DataFrame) -> pd.Series:
@@ -136,15 +201,15 @@ def _gain(labels: Counter[str], taken: Counter[str], sizes: Counter[str], fracti
     )
 
 
-def _check_both_parts(members: Mapping[str, Counter[str]], chosen: set[str]) -> None:
-    sizes = _total(members.values())
-    taken = _total(members[group] for group in chosen)
-    for label in sorted(sizes):
-        if not 0 < taken[label] < sizes[label]:
-            holding = sum(label in labels for labels in members.values())
-            groups = f" in {holding} group(s)" if holding < sizes[label] else ""
+def _check_both_parts(train: pd.DataFrame, moved: "pd.Series[bool]", into: str) -> None:
+    parts = train["label"].groupby([train["label"], moved]).size().unstack(fill_value=0)
+    for label, row in parts.iterrows():
+        if len(parts.columns) < 2 or not row.all():
+            rows = train[train["label"] == label]
+            grouped = "group" in rows and rows["group"].nunique() < len(rows)
+            groups = f" in {rows['group'].nunique(dropna=False)} group(s)" if grouped else ""
             raise DataError(
-                f"class '{label}' has {sizes[label]} train sample(s){groups}, too few to have some "
-                "in training and some in validation.\n"
+                f"class '{label}' has {len(rows)} train sample(s){groups}, too few to have some "
+                f"in training and some in {into}.\n"
                 "Add samples of this class, or leave it out of the dataset."
             )

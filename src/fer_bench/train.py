@@ -247,7 +247,7 @@ def _enter_stage(session: Session) -> StageRun:
 def _class_weights(session: Session) -> NDArray[np.float32]:
     """One weight per class: n / (classes * n_class), as scikit-learn's `balanced`, or ones."""
     classes = len(session.manifest.classes)
-    if session.config.dataset.balance != "class_weights":
+    if "class_weights" not in session.config.dataset.balances:
         return np.ones(classes, dtype=np.float32)
     codes = session.splits["train"].codes
     sizes = np.bincount(codes, minlength=classes)

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fer_bench.config import Dataset
 from fer_bench.datasets import drawn
 from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS
@@ -232,7 +233,8 @@ def test_registered_under_its_name(tmp_path: Path) -> None:
     spec = DATASETS["drawn"]
     spec.prepare(tmp_path / "faces", None, False)
     spec.prepare(tmp_path / "faces", None, True)
-    assert spec.read(tmp_path / "faces").name == "drawn"
+    config = Dataset(name="drawn", root=tmp_path / "faces")
+    assert spec.read(config).name == "drawn"
     assert spec.source
 
 

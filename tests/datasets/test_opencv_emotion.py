@@ -1,4 +1,3 @@
-import logging
 import os
 import zipfile
 from pathlib import Path
@@ -6,10 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fer_bench.config import Dataset
 from fer_bench.datasets import opencv_emotion
-from fer_bench.datasets.opencv_emotion import CLASSES, RELEASES, prepare, read
+from fer_bench.datasets.opencv_emotion import CLASSES, RELEASES
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS
+from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
 
 FOLDERS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -18,6 +18,13 @@ FOLDERS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 def draw(path: Path, level: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (48, 48), level).save(path)
+
+
+def read(root: Path) -> Manifest:
+    return opencv_emotion.read(Dataset(name="opencv_emotion", root=root))
+
+
+prepare = DATASETS["opencv_emotion"].prepare
 
 
 def dataset(
@@ -183,22 +190,23 @@ def test_an_error_while_reading_is_explained(
         read(tmp_path)
 
 
-def test_an_unknown_release_says_how_it_differs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert read(dataset(tmp_path)).release == "opencv-emotion-unrecognised"
-    assert "train neutral 1 instead of 4965" in caplog.text
+def test_an_unknown_release_says_how_it_differs(tmp_path: Path) -> None:
+    manifest = read(dataset(tmp_path))
+    assert manifest.release == "opencv_emotion-unrecognised"
+    (problem,) = manifest.problems
+    assert (problem.kind, problem.severity, problem.count) == (
+        "release_unrecognised",
+        "warning",
+        14,
+    )
+    assert problem.examples[0] == "train neutral 1 instead of 4965"
+    assert problem.text.endswith("opencv-emotion-public")
 
 
 @pytest.mark.parametrize("disgust_images", [2, 3])
 def test_releases_are_told_apart_by_their_counts(
-    tmp_path: Path,
-    disgust_images: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, disgust_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO)
     one_each = dict.fromkeys(CLASSES, 1)
     small = {
         f"with-{number}": {"train": one_each, "test": one_each | {"disgust": number}}
@@ -208,8 +216,8 @@ def test_releases_are_told_apart_by_their_counts(
     dataset(tmp_path)
     for number in range(1, disgust_images):
         draw(tmp_path / "validation" / "disgust" / f"{number}.jpg")
-    assert read(tmp_path).release == f"with-{disgust_images}"
-    assert caplog.text == ""
+    manifest = read(tmp_path)
+    assert (manifest.release, manifest.problems) == (f"with-{disgust_images}", ())
 
 
 def test_the_counts_of_the_releases_add_up() -> None:
@@ -252,18 +260,12 @@ def test_the_archive_of_another_dataset_replaces_nothing(tmp_path: Path) -> None
 
 
 def test_it_is_registered() -> None:
-    assert DATASETS["opencv_emotion"].read is read
-
-
-def shared_archive() -> Path:
-    repository = Path(__file__).resolve().parents[2]
-    shared = os.environ.get("FER_BENCH_SHARED_DATA", "../shared/data")
-    return (repository / shared / "opencv_emotion.zip").resolve()
+    assert DATASETS["opencv_emotion"].read is opencv_emotion.read
 
 
 @pytest.mark.real_data
-def test_the_real_archive(tmp_path: Path) -> None:
-    archive = shared_archive()
+def test_the_real_archive(tmp_path: Path, shared_data: Path) -> None:
+    archive = shared_data / "opencv_emotion.zip"
     if not archive.is_file():
         pytest.skip(f"the real faces are not here: {archive} (set FER_BENCH_SHARED_DATA)")
     prepare(tmp_path / "root", archive, False)

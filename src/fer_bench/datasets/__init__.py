@@ -1,14 +1,21 @@
 """Dataset adapters, one file each, and the way from a folder to a checked manifest."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pandas as pd
+
+from fer_bench.archive import is_release_file, unpack
 from fer_bench.config import Dataset
 from fer_bench.errors import DataError
-from fer_bench.manifest import Manifest
+from fer_bench.layout import listed, read_table, reading
+from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
-from fer_bench.splits import carve_validation, undersample
+from fer_bench.splits import carve, join_groups, undersample
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,36 +23,165 @@ class DatasetSpec:
     """What a dataset adapter offers.
 
     Attributes:
-        read: folder → manifest, with the splits that the release itself has. Raises: DataError.
+        read: section `dataset` of an experiment → manifest, with the splits that the release
+            itself has; everything is `train` where it has none. Of the section it reads `root` and
+            the keys in `options`. Raises: DataError.
         prepare: makes the folder, given (root, archive or None, force); None where there is
             nothing to make. Raises: DataError.
         source: where the data comes from and what its licence allows, in one sentence.
+        options: which of the keys `images` and `labels` it knows.
+        overlaps: other datasets that hold some of the same images, and which these are.
     """
 
-    read: Callable[[Path], Manifest]
+    read: Callable[[Dataset], Manifest]
     prepare: Callable[[Path, Path | None, bool], None] | None
     source: str
+    options: tuple[str, ...] = ()
+    overlaps: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_manifest(config: Dataset) -> Manifest:
     """Read the folder of a dataset, take its validation split and balance its training split.
 
-    The test split is left as the release has it.
+    A test split that the release has is left as it is. What reading found is logged.
 
     Raises:
-        DataError: the folder is missing or incomplete, or a class is too small to be split.
+        DataError: the folder is missing or incomplete, it has not the splits that the experiment
+            asks for, or a class is too small to be split.
+    """
+    manifest = read_release(config)
+    for problem in manifest.problems:
+        if problem.severity != "info":
+            shown = "; ".join(problem.examples[:3])
+            more = f"; and {problem.count - 3} more" if problem.count > 3 else ""
+            _logger.warning("%s: %s: %s%s", config.root, problem.text, shown, more)
+    samples = manifest.samples
+    if config.groups:
+        groups = _read_list(config.groups, ("sample_id", "group"))
+        samples = join_groups(samples, groups[groups["group"] != ""])
+    samples = _divide(replace(manifest, samples=samples), config)
+    _check_expand(samples, config)
+    dropped = dict(manifest.dropped)
+    if "undersample" in config.balances:
+        samples, dropped["undersampled"] = undersample(samples, config.split_seed, config.per_class)
+    return replace(manifest, samples=samples, dropped=dropped)
+
+
+def read_release(config: Dataset) -> Manifest:
+    """The dataset in its official splits, without what `exclude` and `contempt` leave out.
+
+    Raises: DataError.
     """
     spec: DatasetSpec = DATASETS[config.name]
-    manifest = spec.read(config.root)
-    samples, dropped = manifest.samples, dict(manifest.dropped)
-    if isinstance(config.validation, float):
-        samples = carve_validation(samples, config.validation, config.split_seed)
-    elif config.validation not in manifest.split_sizes():
+    manifest = spec.read(config)
+    if config.exclude:
+        manifest = _exclude(manifest, config.exclude)
+    if config.contempt != "keep":
+        manifest = _without_contempt(manifest, config.contempt)
+    return manifest
+
+
+def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], None]:
+    """A `DatasetSpec.prepare` that unpacks the zip file from `page`, if it is this dataset."""
+
+    def prepare(root: Path, archive: Path | None, force: bool) -> None:
+        if archive is None:
+            raise DataError(
+                f"{name} is not downloaded automatically.\nDownload it from {page} and give the "
+                f"zip file: fer data prepare {name} ARCHIVE --root {root}"
+            )
+
+        def check(folder: Path) -> None:
+            try:
+                DATASETS[name].read(Dataset(name=name, root=folder))
+            except DataError as error:
+                raise DataError(str(error).replace(str(folder), str(archive))) from error
+
+        unpacked = unpack(archive, root, force, pick=is_release_file, check=check)
+        _logger.info("%s: %d files written, %d others left out", root, *unpacked)
+
+    return prepare
+
+
+def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    with reading(path.parent, f"It should hold {path.name}."):
+        return read_table(path, columns)
+
+
+def _exclude(manifest: Manifest, path: Path) -> Manifest:
+    names = set(_read_list(path, ("sample_id",))["sample_id"])
+    samples = manifest.samples
+    if unknown := sorted(names - set(samples["sample_id"])):
         raise DataError(
-            f"{config.root}: this release of '{config.name}' has no validation split of its own; "
-            f"it has {', '.join(manifest.split_sizes())}.\n"
-            "Set dataset.validation to a part of the training split, for example 0.1."
+            f"{path}: {len(unknown)} of its {len(names)} sample ids are not in dataset "
+            f"'{manifest.name}': {listed(unknown)}.\n"
+            "Give the file that `fer data audit` wrote for this dataset."
         )
-    if config.balance == "undersample":
-        samples, dropped["undersampled"] = undersample(samples, config.split_seed)
-    return replace(manifest, samples=samples, dropped=dropped)
+    return _drop(manifest, samples["sample_id"].isin(names), "excluded")
+
+
+def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
+    if "contempt" not in manifest.classes:
+        raise DataError(
+            f"{manifest.root}: dataset '{manifest.name}' has no class contempt.\n"
+            "Remove dataset.contempt."
+        )
+    shows = manifest.samples["label"] == "contempt"
+    classes = tuple(name for name in manifest.classes if name != "contempt")
+    if choice == "disgust":
+        labels = manifest.samples["label"].mask(shows, "disgust")
+        classes = tuple(name for name in EXPRESSIONS if name in {*classes, "disgust"})
+        return replace(manifest, samples=manifest.samples.assign(label=labels), classes=classes)
+    return replace(_drop(manifest, shows, "contempt"), classes=classes)
+
+
+def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:
+    samples = manifest.samples[~rows].reset_index(drop=True)
+    return replace(manifest, samples=samples, dropped={**manifest.dropped, reason: int(rows.sum())})
+
+
+def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
+    """The samples in the splits of the experiment."""
+    samples, sizes, seed = manifest.samples, manifest.split_sizes(), config.split_seed
+    if config.split:
+        if set(sizes) != {"train"}:
+            raise DataError(
+                f"{config.root}: {manifest.release} has splits of its own ({_shown(sizes)}), which "
+                "are kept as they are.\nRemove dataset.split."
+            )
+        samples = carve(samples, "test", config.split.test, seed)
+        rest = config.split.train + config.split.validation
+        return carve(samples, "validation", config.split.validation / rest, seed)
+    if "test" not in sizes:
+        raise DataError(
+            f"{config.root}: {manifest.release} has no test split; it has {_shown(sizes)}.\n"
+            "Set dataset.split to divide it: {train: 0.7, validation: 0.2, test: 0.1}."
+        )
+    if config.validation == "validation":
+        if "validation" not in sizes:
+            raise DataError(
+                f"{config.root}: {manifest.release} has no validation split of its own; it has "
+                f"{_shown(sizes)}.\n"
+                "Set dataset.validation to a part of the training split, for example 0.1."
+            )
+        return samples
+    if "validation" in sizes:
+        raise DataError(
+            f"{config.root}: {manifest.release} has a validation split of its own "
+            f"({sizes['validation']:,} images).\nSet dataset.validation: validation to use it."
+        )
+    assert isinstance(config.validation, float)  # the schema allows None only with split
+    return carve(samples, "validation", config.validation, seed)
+
+
+def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:
+    images = int((samples["split"] == "train").sum())
+    if config.expand and config.expand < images:
+        raise DataError(
+            f"dataset.expand: {config.expand:,} is less than the {images:,} training images that "
+            "there are.\nGive the number of training images after expansion, or remove it."
+        )
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} ({count:,})" for split, count in sizes.items())

@@ -697,7 +697,7 @@ def prepare(root: Path, archive: Path | None, force: bool) -> None:
 DATASETS.register(
     "drawn",
     DatasetSpec(
-        read=read,
+        read=lambda config: read(config.root),
         prepare=prepare,
         source="Drawn by fer-bench from facial action units; no real face, free to use and share.",
     ),

@@ -9,9 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fer_bench.manifest import Manifest
 
 Target = Path | BinaryIO
 
@@ -123,6 +127,85 @@ def accuracy_intervals(
     axes.grid(axis="x", alpha=0.3)
     axes.set(xlabel="accuracy with 95% interval (band: the first row's)", title=title)
     _save(figure, target)
+
+
+def dataset_counts(manifest: Manifest, target: Target) -> None:
+    """Draw the number of images by class and split and, where known, valence against arousal.
+
+    Args:
+        manifest: what is drawn; its name and release stand above.
+        target: the PNG to write, as a path or an open file.
+    """
+    counts, samples = manifest.counts(), manifest.samples
+    circumplex = "valence" in samples and bool(samples["valence"].notna().any())
+    figure = Figure(figsize=(11 if circumplex else 7.5, 4.4), layout="constrained")
+    axes = figure.subplots(1, 2 if circumplex else 1, width_ratios=[1.4, 1] if circumplex else None)
+    bars = axes[0] if circumplex else axes
+    width = 0.8 / len(counts)
+    for place, (split, of) in enumerate(counts.items()):
+        colour = {"train": BLUE, "validation": GREEN, "test": ORANGE}[split]
+        left = np.arange(len(of)) + (place - (len(counts) - 1) / 2) * width
+        drawn = bars.bar(left, list(of.values()), width, color=colour, label=split)
+        bars.bar_label(drawn, [f"{n:,}" for n in of.values()], fontsize=7, rotation=90, padding=3)
+    bars.set_xticks(range(len(manifest.classes)), manifest.classes, rotation=30, ha="right")
+    bars.margins(y=0.18)
+    bars.set(ylabel="images", title=f"{manifest.name}, {manifest.release}")
+    bars.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *bars.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False
+    )
+    if circumplex:
+        _circumplex(axes[1], samples)
+    _save(figure, target)
+
+
+def _circumplex(axes: Axes, samples: pd.DataFrame) -> None:
+    known = samples[samples["valence"].notna() & samples["arousal"].notna()]
+    cells, edges, _ = np.histogram2d(
+        known["valence"], known["arousal"], bins=41, range=[[-1, 1], [-1, 1]]
+    )
+    shown = np.ma.masked_equal(cells.T, 0)  # type: ignore[no-untyped-call]
+    mesh = axes.pcolormesh(
+        edges, edges, shown, cmap="Blues", norm=LogNorm(vmin=0.5, vmax=max(cells.max(), 1))
+    )
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.axvline(0, color=GREY, linewidth=0.6)
+    axes.set(xlabel="valence", ylabel="arousal", aspect="equal", title=f"{len(known):,} images")
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    axes.set_yticks([-1, -0.5, 0, 0.5, 1])
+    axes.figure.colorbar(mesh, ax=axes, shrink=0.8, label="images")
+
+
+def contact_sheet(
+    images: NDArray[np.uint8], labels: Sequence[str], title: str, target: Target
+) -> None:
+    """Draw images in a grid, each with its label below.
+
+    Args:
+        images: shape (n, height, width, 3), in [0, 255].
+        labels: n captions.
+        title: one line above the grid.
+        target: the PNG to write, as a path or an open file.
+    """
+    cell, caption, margin = 96, 16, 6
+    columns = min(len(images), 12)
+    rows = -(-len(images) // columns)
+    width = max(columns * (cell + margin) + margin, 320)
+    sheet = Image.new("RGB", (width, 30 + rows * (cell + caption + margin)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    pen.text((margin, 8), title, "black", ImageFont.load_default(14))
+    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = margin + column * (cell + margin), 30 + row * (cell + caption + margin)
+        # A small image is enlarged without smoothing: its pixels are what the network gets.
+        small = image.shape[0] < cell
+        picture = Image.fromarray(image)
+        way = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+        sheet.paste(picture.resize((cell, cell), way), (left, top))
+        pen.text((left + cell / 2, top + cell + 1), label, "black", font, anchor="ma")
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, format="png")
 
 
 def _curves(axes: Axes, history: pd.DataFrame, series: dict[str, tuple[str, str]]) -> None:

@@ -70,6 +70,73 @@ def comparison_tables(comparison: Comparison, width: int = 80) -> RenderableType
     return Renderables(*parts)
 
 
+def dataset_tables(document: Mapping[str, Any]) -> RenderableType:
+    """What `fer data stats` or `fer data audit` found: counts, what is left out, problems.
+
+    Args:
+        document: the document that the command prints with `--json`.
+    """
+    counts: Mapping[str, Mapping[str, int]] = document["counts"]
+    heading = f"{document['dataset']}, {document['release']}"
+    parts: list[RenderableType] = [
+        Text(f"{heading}, fingerprint {document['fingerprint'][:8]}", style="bold"),
+        _class_counts(document["classes"], counts),
+        _facts(document),
+    ]
+    for axis in ("valence", "arousal"):
+        if axis in document:
+            parts.append(_axis(axis, document[axis]))
+    if document["problems"]:
+        parts += [_heading("Findings"), _problems(document["problems"])]
+    return Renderables(*parts)
+
+
+def _class_counts(classes: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> Table:
+    table = _table(["class", *(part for split in counts for part in (f">{split}", ">share"))])
+    totals = {split: sum(of.values()) for split, of in counts.items()}
+    for name in classes:
+        numbers = [(of[name], totals[split]) for split, of in counts.items()]
+        _row(
+            table, name, *(cell for n, total in numbers for cell in (f"{n:,}", f"{n / total:.1%}"))
+        )
+    table.add_section()
+    _row(table, "all", *(cell for total in totals.values() for cell in (f"{total:,}", "")))
+    return table
+
+
+def _facts(document: Mapping[str, Any]) -> RenderableType:
+    sizes = document["image_sizes"]
+    shown = ", ".join(f"{size} ({n:,})" for size, n in list(sizes.items())[:6])
+    if len(sizes) > 6:
+        shown += f" and {len(sizes) - 6:,} more sizes"
+    lines = [f"image sizes: {shown}"]
+    for name, values in document.get("attributes", {}).items():
+        lines.append(f"{name}: " + ", ".join(f"{value} ({n:,})" for value, n in values.items()))
+    left_out = ", ".join(f"{n:,} {reason}" for reason, n in document["dropped"].items() if n)
+    return Text("\n".join([*lines, f"left out: {left_out or 'nothing'}"]))
+
+
+def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
+    """One line: a histogram from -1 to 1, its mean, and how many samples have no value."""
+    blocks, counts = " ▁▂▃▄▅▆▇█", histogram["counts"]
+    highest = max(counts) or 1
+    bars = "".join(blocks[-(-n * 8 // highest)] for n in counts)
+    mean = MISSING if histogram["mean"] is None else f"{histogram['mean']:+.3f}"
+    return Text(f"{name}: -1 {bars} +1, mean {mean}, missing {histogram['missing']:,}")
+
+
+def _problems(problems: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(["", "finding", ">count", "what it means, and examples"])
+    colours = {"error": "bold red", "warning": "yellow", "info": "dim"}
+    for problem in problems:
+        examples = problem["examples"][:3]
+        text = Text("\n".join([problem["text"], *(f"  {example}" for example in examples)]))
+        severity = Text(problem["severity"], style=colours[problem["severity"]])
+        kind = Text(problem["kind"].replace("_", " "))
+        table.add_row(severity, kind, Text(f"{problem['count']:,}"), text)
+    return table
+
+
 def _group(group: Group, split: str, width: int) -> list[RenderableType]:
     dataset = group.runs[0].dataset or "unnamed dataset"
     parts: list[RenderableType] = [

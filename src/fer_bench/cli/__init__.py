@@ -1,0 +1,46 @@
+"""The commands.
+
+TensorFlow is imported inside the commands that compute: `fer --help` must stay instant.
+"""
+
+import logging
+import os
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+
+from fer_bench import __version__
+from fer_bench.cli import configs, data, runs
+from fer_bench.cli.shell import Commands, messages
+
+app = typer.Typer(
+    name="fer",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and compare facial-expression models, with numbers that can be trusted.",
+)
+for command in (runs.train, runs.evaluate, runs.compare, configs.validate, configs.schema):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    # TensorFlow's C++ side reports its build options at import; only errors concern a user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    handler = RichHandler(console=messages, show_time=False, show_path=False, show_level=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("fer_bench").setLevel(logging.INFO)
+    if version:
+        typer.echo(f"fer-bench {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the `fer` command."""
+    app()

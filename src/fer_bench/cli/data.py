@@ -1,0 +1,157 @@
+"""`fer data`: make a dataset's folder, describe it, audit it, look at it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fer_bench.cli.options import ConfigFile, Json, Overrides
+from fer_bench.cli.shell import Commands, mention, open_device, open_display
+from fer_bench.errors import ConfigError, DataError
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets."
+)
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="Registered name of the dataset.")],
+    archive: Annotated[Path | None, typer.Argument(help="The archive as downloaded.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder to make; default data/<name>.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+) -> None:
+    """Make a dataset's folder from the archive as it was downloaded."""
+    from fer_bench.config import Dataset
+    from fer_bench.datasets import DatasetSpec
+    from fer_bench.registry import DATASETS
+
+    spec: DatasetSpec = DATASETS[name]
+    root = root or Path("data") / name
+    if spec.prepare is None:
+        raise ConfigError(f"dataset '{name}' needs no preparation; unpack it into {root}.")
+    spec.prepare(root, archive, force)
+    manifest = spec.read(Dataset(name=name, root=root))
+    sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
+    typer.echo(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
+
+
+@app.command()
+def stats(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the counts to this PNG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What an experiment is trained and tested on: release, counts, sizes, valence and arousal."""
+    from fer_bench.config import load_experiment
+    from fer_bench.datasets import load_manifest
+    from fer_bench.describe import describe
+
+    manifest = load_manifest(load_experiment(config, overrides or []).dataset)
+    description = describe(manifest)
+    if plot:
+        from fer_bench.report.figures import dataset_counts
+
+        dataset_counts(manifest, plot)
+    if as_json:
+        typer.echo(json.dumps(description, indent=2))
+    else:
+        from fer_bench.report.tables import dataset_tables
+
+        Console().print(dataset_tables(description))
+    if plot:
+        mention("written", plot)
+
+
+@app.command()
+def audit(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 2 on any finding that is an error.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read images; default one per core.")
+    ] = None,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of what to leave out; default <root>.quarantine.csv."),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of images that belong together; default <root>.groups.csv."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at every image of a dataset: unusable files, duplicates, leaks between splits."""
+    from fer_bench.audit import audit as audit_images
+    from fer_bench.config import load_experiment
+    from fer_bench.datasets import DatasetSpec, read_release
+    from fer_bench.registry import DATASETS
+    from fer_bench.rundir import write_atomically
+
+    dataset = load_experiment(config, overrides or []).dataset
+    manifest = read_release(dataset)
+    spec: DatasetSpec = DATASETS[dataset.name]
+    with open_display() as display:
+        found = audit_images(
+            manifest,
+            spec.overlaps,
+            workers,
+            lambda done, total: display.decoding("audit", done, total),
+        )
+    quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
+    groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")
+    for path, table in ((quarantine, found.quarantine), (groups, found.groups)):
+        write_atomically(path, table.to_csv(index=False))
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        from fer_bench.report.tables import dataset_tables
+
+        Console().print(dataset_tables(found.to_json()))
+    mention(f"{len(found.quarantine):,} images to leave out (dataset.exclude)", quarantine)
+    mention(f"{len(found.groups):,} images that belong together (dataset.groups)", groups)
+    if strict and found.failed:
+        errors = [problem.kind for problem in found.problems if problem.severity == "error"]
+        raise DataError(
+            f"{dataset.root}: findings that are errors: {', '.join(errors)}.\n"
+            "Set dataset.exclude and dataset.groups to the files above, and audit again."
+        )
+
+
+@app.command()
+def show(
+    config: ConfigFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="As training sees it, in its first epoch.")
+    ] = False,
+    number: Annotated[int, typer.Option("-n", min=1, max=1024, help="How many images.")] = 48,
+) -> None:
+    """Draw a sheet of images with their labels, as the network gets them."""
+    from fer_bench.config import load_experiment
+    from fer_bench.manifest import SPLITS
+
+    if split not in SPLITS:
+        raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
+    if augmented and split != "train":
+        raise ConfigError(f"--augmented: only training images are augmented, not {split}.")
+    experiment = load_experiment(config, overrides or [])
+    open_device("cpu")
+
+    from fer_bench.datasets import load_manifest
+    from fer_bench.pipeline import first_images
+    from fer_bench.report.figures import contact_sheet
+
+    manifest = load_manifest(experiment.dataset)
+    images, codes = first_images(manifest, experiment, split, number, augmented=augmented)
+    labels = [manifest.classes[code] for code in codes]
+    title = f"{manifest.release}, {split}{', augmented' if augmented else ''}"
+    contact_sheet(images, labels, title, output)
+    mention("written", output)

@@ -1,0 +1,15 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the experiment.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16."),
+]
+Outputs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

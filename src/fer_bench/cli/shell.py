@@ -1,0 +1,79 @@
+"""How a command ends: an expected error becomes a message and an exit code, and only here.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 the
+user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the state saved.
+"""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from fer_bench.errors import FerError, Interrupted
+
+messages = Console(stderr=True)
+
+# What a file system says about a path that the user gave, or about itself.
+NOT_OUR_FAULT = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+}
+WRITE_ADVICE = "Give another path, or see to its rights and its free space."
+
+
+class Commands(TyperGroup):
+    """A group of commands that ends expected errors with a message and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises: typer.Exit for what is expected; a bug passes through."""
+        try:
+            return super().invoke(ctx)
+        except FerError as error:
+            _say("error", str(error), "red")
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno not in NOT_OUR_FAULT:
+                raise
+            _say("error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red")
+            raise typer.Exit(2) from error
+        except (Interrupted, KeyboardInterrupt) as stop:
+            _say("stopped", str(stop) or "by the user", "yellow")
+            raise typer.Exit(130) from stop
+
+
+def mention(kind: str, path: Path) -> None:
+    """One line on standard error about a file, never wrapped."""
+    messages.print(f"{kind}: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _say(kind: str, text: str, colour: str) -> None:
+    messages.print(f"[bold {colour}]{kind}:[/]", end=" ")
+    messages.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def open_device(name: str) -> Any:
+    """Import TensorFlow, without what it prints at import, and choose a device."""
+    from fer_bench.display import native_messages_hidden
+
+    with native_messages_hidden():
+        from fer_bench import device
+
+        return device.open_device(name)
+
+
+@contextlib.contextmanager
+def open_display() -> Iterator[Any]:
+    """What shows progress on this standard error, closed at the end."""
+    from fer_bench import display as displays
+
+    display = displays.open_display(messages)
+    try:
+        yield display
+    finally:
+        display.close()

@@ -1,0 +1,168 @@
+"""`fer data`: what it prints, what it writes, and how it ends."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+Fer = Callable[..., Result]
+CONTRACT = ["dataset", "release", "fingerprint", "classes", "counts", "dropped", "problems"]
+
+
+@pytest.fixture
+def config(tiny: dict[str, Any], copied_root: Path, write_config: Callable[..., Path]) -> Path:
+    """An experiment on faces that a test may damage."""
+    return write_config(tiny | {"dataset": tiny["dataset"] | {"root": str(copied_root)}})
+
+
+def one_document(result: Result) -> Any:
+    assert result.exit_code in (0, 2), result.output
+    return json.loads(result.stdout)
+
+
+# stats -----------------------------------------------------------------------------------------
+
+
+def test_stats_prints_one_document(fer: Fer, config: Path) -> None:
+    document = one_document(fer("data", "stats", config, "--json"))
+    assert list(document)[:7] == CONTRACT
+    assert {split: sum(of.values()) for split, of in document["counts"].items()} == {
+        "train": 72,
+        "validation": 24,
+        "test": 48,
+    }
+    assert document["image_sizes"] == {"24x24": 144}
+    assert document["valence"]["known"] == 144
+
+
+def test_stats_shows_tables_that_fit_a_terminal(fer: Fer, config: Path) -> None:
+    result = fer("data", "stats", config)
+    assert result.exit_code == 0
+    for words in ("drawn-v1", "happiness", "12.5%", "24x24 (144)", "left out: nothing", "arousal"):
+        assert words in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_stats_draws_what_it_is_asked_for(fer: Fer, config: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "new" / "counts.png"
+    result = fer("data", "stats", config, "--plot", plot, "--json")
+    assert one_document(result)["dataset"] == "drawn"
+    assert str(plot) in result.stderr.replace("\n", "")
+    with Image.open(plot) as image:
+        assert image.width > 1000
+
+
+# show ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [["--augmented"], ["--split", "test", "-n", "5"]])
+def test_show_draws_a_sheet(fer: Fer, config: Path, tmp_path: Path, options: list[str]) -> None:
+    sheet = tmp_path / "sheets" / "sheet.png"
+    result = fer("data", "show", config, "-o", sheet, *options)
+    assert (result.exit_code, result.stdout) == (0, "")
+    with Image.open(sheet) as image:
+        assert len(image.convert("L").getcolors(256) or []) > 50
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "tests"], "--split tests: expected train, validation, test"),
+        (["--split", "test", "--augmented"], "only training images are augmented, not test"),
+    ],
+)
+def test_show_refuses_what_makes_no_sense(
+    fer: Fer, config: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = fer("data", "show", config, "-o", tmp_path / "sheet.png", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_show_names_a_broken_image(
+    fer: Fer, config: Path, copied_root: Path, tmp_path: Path
+) -> None:
+    for path in copied_root.rglob("*.png"):
+        path.write_text("not an image")
+    result = fer("data", "show", config, "-o", tmp_path / "sheet.png")
+    assert result.exit_code == 2
+    assert "cannot be decoded" in result.stderr
+
+
+# audit -----------------------------------------------------------------------------------------
+
+
+def test_a_clean_audit_ends_well(fer: Fer, config: Path, copied_root: Path) -> None:
+    result = fer("data", "audit", config, "--json", "--strict", "--workers", 1)
+    document = one_document(result)
+    assert result.exit_code == 0
+    assert list(document)[:7] == CONTRACT
+    assert not [p for p in document["problems"] if p["severity"] == "error"]
+    for kind in ("quarantine", "groups"):
+        assert copied_root.with_name(f"drawn.{kind}.csv").is_file()
+
+
+def leak(root: Path) -> str:
+    """Copy a test face over a training face of the same expression; returns the latter's id."""
+    faces = pd.read_csv(root / "labels.csv")
+    test = faces[faces["split"] == "test"].iloc[0]
+    train = faces[(faces["split"] == "train") & (faces["label"] == test["label"])].iloc[0]
+    (root / train["path"]).write_bytes((root / test["path"]).read_bytes())
+    return str(train["sample_id"])
+
+
+def test_a_leak_is_found_quarantined_and_gone(
+    fer: Fer, config: Path, copied_root: Path, tmp_path: Path
+) -> None:
+    leaked = leak(copied_root)
+    quarantine, groups = tmp_path / "q.csv", tmp_path / "g.csv"
+    files = ("--quarantine", quarantine, "--groups", groups)
+    result = fer("data", "audit", config, "--strict", "--workers", 1, *files)
+    assert result.exit_code == 2
+    assert "exact_duplicate_across_splits" in result.stderr
+    assert "exact duplicate across" in result.stdout
+    assert pd.read_csv(quarantine)["sample_id"].tolist() == [leaked]
+
+    mended = ("--set", f"dataset.exclude={quarantine}", "--set", f"dataset.groups={groups}")
+    result = fer("data", "audit", config, "--strict", "--workers", 1, *mended)
+    assert result.exit_code == 0, result.stderr
+    counts = one_document(fer("data", "stats", config, *mended, "--json"))
+    assert counts["dropped"] == {"excluded": 1}
+    assert sum(sum(of.values()) for of in counts["counts"].values()) == 143
+
+
+def test_without_strict_findings_are_only_shown(fer: Fer, config: Path, copied_root: Path) -> None:
+    leak(copied_root)
+    result = fer("data", "audit", config, "--workers", 1)
+    assert result.exit_code == 0
+    assert "1 images to leave out" in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+# what training says about a dataset ------------------------------------------------------------
+
+
+def test_training_tells_what_reading_found(
+    fer: Fer, config: Path, copied_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "faces" / "happy"
+    folder.mkdir(parents=True)
+    caplog.set_level(logging.WARNING)
+    result = fer(
+        "data",
+        "stats",
+        config,
+        "--set",
+        "dataset.name=folder",
+        "--set",
+        f"dataset.root={folder.parent}",
+    )
+    assert result.exit_code == 2
+    assert result.stdout == ""
