@@ -59,7 +59,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_faces(shared_data: Path) -> list[Face]:
-    """116 real grey faces of 128 px from the muxspace pack: at most 20 an expression, all eight.
+    """127 real grey faces of 128 px from the muxspace pack: at most 20 an expression, all eight.
 
     Their valence and arousal are made up. Skips where the pack is not there.
     """

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_bench.labels import SPELLINGS, canonical
+from fer_bench.labels import CODES, SPELLINGS, canonical, decode, translation
 from fer_bench.manifest import EXPRESSIONS
 
 
@@ -40,3 +40,94 @@ def test_every_expression_has_a_spelling() -> None:
 @given(st.sampled_from(sorted(SPELLINGS)), st.sampled_from(["", " ", "4_", "12 - "]))
 def test_decoration_does_not_matter(name: str, prefix: str) -> None:
     assert canonical(f" {prefix}{name.title()} ") == SPELLINGS[name]
+
+
+# The table of the five orders once more, in the words of the releases.
+ORDERS = {
+    "rafdb": ("", "Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"),
+    "affectnet": (
+        *("Neutral", "Happiness", "Sadness", "Surprise"),
+        *("Fear", "Disgust", "Anger", "Contempt"),
+    ),
+    "fer2013": ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"),
+    "alphabetical-7": ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+    "alphabetical-8": (
+        *("anger", "contempt", "disgust", "fear"),
+        *("happy", "neutral", "sad", "surprise"),
+    ),
+}
+PAIRS = [(source, target) for source in ORDERS for target in ORDERS]
+orders = st.sampled_from(sorted(ORDERS))
+
+
+def test_the_orders_are_those_of_the_releases() -> None:
+    assert {
+        order: {code: canonical(name) for code, name in enumerate(names) if name}
+        for order, names in ORDERS.items()
+    } == CODES
+
+
+def test_alphabetical_orders_are() -> None:
+    for order in ("alphabetical-7", "alphabetical-8"):
+        assert sorted(ORDERS[order]) == list(ORDERS[order])
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_translation_keeps_the_meaning(source: str, target: str) -> None:
+    codes = translation(source, target)
+    assert set(codes) == set(CODES[source])
+    for code, name in CODES[source].items():
+        translated = codes[code]
+        if translated is None:
+            assert name not in CODES[target].values()
+        else:
+            assert CODES[target][translated] == name
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_translation_there_and_back(source: str, target: str) -> None:
+    there, back = translation(source, target), translation(target, source)
+    shared = {code: other for code, other in there.items() if other is not None}
+    assert len(shared) >= 7
+    assert {code: back[other] for code, other in shared.items()} == {code: code for code in shared}
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_no_two_orders_agree(source: str, target: str) -> None:
+    unchanged = all(code == other for code, other in translation(source, target).items())
+    assert unchanged is (source == target)
+
+
+@pytest.mark.parametrize("source", ["affectnet", "alphabetical-8"])
+@pytest.mark.parametrize("target", ["rafdb", "fer2013", "alphabetical-7"])
+def test_contempt_alone_has_no_code_among_seven(source: str, target: str) -> None:
+    lost = [code for code, other in translation(source, target).items() if other is None]
+    assert [CODES[source][code] for code in lost] == ["contempt"]
+
+
+@given(orders, orders, orders, st.integers(0, 7))
+def test_a_detour_changes_nothing(source: str, over: str, target: str, code: int) -> None:
+    detour = translation(source, over).get(code)
+    if detour is not None:
+        direct = translation(source, target)[code]
+        assert translation(over, target)[detour] == direct
+
+
+@given(orders, st.integers(-3, 12), st.sampled_from(["{}", "{}.0", " {} ", "{}\n", "{}e0"]))
+def test_a_code_may_be_spelled_as_any_number(order: str, code: int, spelling: str) -> None:
+    assert decode(spelling.format(code), order) == CODES[order].get(code)
+
+
+@given(orders, st.text(max_size=6))
+def test_no_text_breaks_decoding(order: str, text: str) -> None:
+    assert decode(text, order) in {None, *CODES[order].values()}
+
+
+@pytest.mark.parametrize("text", ["", " ", "happy", "1.5", "0x1", "nan", "inf", "-inf", "1e999"])
+def test_what_is_no_code(text: str) -> None:
+    assert all(decode(text, order) is None for order in CODES)
+
+
+def test_only_rafdb_counts_from_one() -> None:
+    assert [order for order in CODES if decode("0", order) is None] == ["rafdb"]
+    assert [order for order in CODES if min(CODES[order]) == 1] == ["rafdb"]

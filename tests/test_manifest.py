@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,24 @@ def test_the_fingerprint_ignores_where_the_folder_is(tmp_path: Path) -> None:
 
 def test_contempt_comes_last() -> None:
     assert EXPRESSIONS[7:] == ("contempt",)
+
+
+def test_the_fingerprint_sees_which_part_of_an_image_is_used(tmp_path: Path) -> None:
+    whole = manifest(tmp_path)
+    boxes = dict.fromkeys(("face_x", "face_y", "face_width", "face_height"), 5)
+    fingerprints = {
+        replace(whole, samples=whole.samples.assign(**boxes | {"face_y": y})).fingerprint
+        for y in (5, 6)
+    }
+    assert len(fingerprints | {whole.fingerprint}) == 3
+
+
+def test_the_fingerprint_takes_the_size_of_the_source_where_the_file_is_not_it(
+    tmp_path: Path,
+) -> None:
+    tiny = manifest(tmp_path)
+    sizes = [(tmp_path / path).stat().st_size for path in tiny.samples["path"]]
+    stated = replace(tiny, samples=tiny.samples.assign(bytes=sizes))
+    assert stated.fingerprint == tiny.fingerprint
+    (tmp_path / tiny.samples["path"][0]).write_bytes(b"encoded in another way")
+    assert replace(stated).fingerprint == tiny.fingerprint

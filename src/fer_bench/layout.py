@@ -69,11 +69,13 @@ def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
 
 
 def visible(folder: Path, dropped: Counter[str]) -> Iterator[os.DirEntry[str]]:
-    """What `folder` shows, by name. Links are not followed by any caller."""
+    """What `folder` shows, by name. Callers follow no link to a folder or an image."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden_name(entry.name):
                 dropped["hidden"] += 1
+            elif not _is_utf8(entry.name):  # no list, table or page could name it
+                dropped["name is not UTF-8"] += 1
             else:
                 yield entry
 
@@ -219,7 +221,13 @@ def inside(text: str, list_name: str) -> str:
     if _PLAIN.fullmatch(text):  # nearly all are, and a list may name 400,000
         return text
     path = PurePosixPath(text.replace("\\", "/"))
-    if not text or path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive:
+    if (
+        not text
+        or "\0" in text
+        or path.is_absolute()
+        or ".." in path.parts
+        or PureWindowsPath(text).drive
+    ):
         raise DataError(
             f"'{list_name}' names {text!r}, which leads out of the folder of images.\n"
             "Get the list from its official source."
@@ -232,6 +240,14 @@ def listed(names: Iterable[str]) -> str:
     shown = list(names)
     rest = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     return (", ".join(shown[:8]) + rest) or "no folder"
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # the file system's bytes stand in `name` as surrogates
+        return False
+    return True
 
 
 def _first_line(path: Path) -> str:

@@ -110,7 +110,8 @@ class Manifest:
         twice = samples.loc[samples["sample_id"].duplicated(), "sample_id"]
         if len(twice):
             raise DataError(
-                f"{self.root}: {len(twice)} sample ids occur twice, first {twice.iloc[0]!r}."
+                f"{self.root}: {len(twice)} sample ids occur twice, first {twice.iloc[0]!r}.\n"
+                "Remove one of the two, or unpack the download again."
             )
         for column, known in (("split", SPLITS), ("label", self.classes)):
             strange = sorted(set(samples[column].unique()) - set(known))
@@ -163,7 +164,10 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over id, split, label and size in bytes of every sample, whatever their order."""
+        """SHA-256 over what decides a sample, whatever the order: id, split, label, size in bytes.
+
+        Where only a part of each image is used, its box too.
+        """
         samples = self.samples
         if "bytes" in samples:
             sizes = samples["bytes"].tolist()
@@ -171,6 +175,7 @@ class Manifest:
             root = str(self.root)
             sizes = [os.stat(f"{root}/{path}").st_size for path in samples["path"]]  # noqa: PTH116
         columns = [samples[column].tolist() for column in ("sample_id", "split", "label")]
-        rows = zip(*columns, sizes, strict=True)
-        lines = sorted(f"{name}\t{split}\t{label}\t{size}" for name, split, label, size in rows)
+        boxes = [samples[column].tolist() for column in BOX if column in samples]
+        rows = zip(*columns, sizes, *boxes, strict=True)
+        lines = sorted("\t".join(map(str, row)) for row in rows)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

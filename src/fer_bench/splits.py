@@ -64,7 +64,7 @@ def undersample(
     """
     train = samples[samples["split"] == "train"]
     classes = [
-        sorted(names.tolist(), key=lambda name: _rank("undersample", seed, name))
+        _shuffled(names.tolist(), f"undersample\t{seed}\t")
         for _, names in train.groupby("label")["sample_id"]
     ]
     most = per_class or min(map(len, classes), default=0)
@@ -111,9 +111,9 @@ def split_digest(samples: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _rank(purpose: str, seed: int, name: str) -> str:
-    """A place in a random order that depends on nothing but the arguments."""
-    return hashlib.sha256(f"{purpose}\t{seed}\t{name}".encode()).hexdigest()
+def _shuffled(names: Iterable[str], key: str) -> list[str]:
+    """The names in a random order: the place of each depends on nothing but `key` and itself."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{key}{name}".encode()).digest())
 
 
 def _chosen_singly(train: pd.DataFrame, into: str, fraction: float, seed: int) -> set[str]:
@@ -123,8 +123,7 @@ def _chosen_singly(train: pd.DataFrame, into: str, fraction: float, seed: int) -
         # The number whose share is nearest to the fraction, the larger one of two.
         nearest = math.floor(len(names) * fraction + 0.5)
         number = min(max(nearest, 1), len(names) - 1)
-        ranked = sorted(names.tolist(), key=lambda name: _rank(into, seed, f"sample {name}"))
-        chosen.update(ranked[:number])
+        chosen.update(_shuffled(names.tolist(), f"{into}\t{seed}\tsample ")[:number])
     return chosen
 
 
@@ -136,7 +135,7 @@ def _chosen_by_groups(
     # Sorted, because a sum of floats depends on the order of its terms.
     train = samples[in_train].assign(group=groups[in_train]).sort_values("sample_id")
     members = _labels_by_group(train)
-    order = sorted(members, key=lambda group: _rank(into, seed, group))
+    order = _shuffled(members, f"{into}\t{seed}\t")
     return groups.isin(_choose_groups({group: members[group] for group in order}, fraction))
 
 

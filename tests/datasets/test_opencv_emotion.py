@@ -2,7 +2,10 @@ import os
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from layouts import Face
+from layouts.opencv_emotion import opencv_emotion as write
 from PIL import Image
 
 from fer_bench.config import Dataset
@@ -56,6 +59,30 @@ def test_the_documented_layout(tmp_path: Path) -> None:
         "label": "neutral",
     }
     assert all((tmp_path / path).is_file() for path in manifest.samples["path"])
+
+
+def check_round_trip(root: Path, faces: list[Face]) -> None:
+    layout = write(root, faces)
+    manifest = opencv_emotion.read(Dataset(**layout.dataset))
+    read_back, expected = (
+        samples.sort_values("sample_id", ignore_index=True)
+        for samples in (manifest.samples, layout.samples)
+    )
+    pd.testing.assert_frame_equal(read_back, expected)
+    assert set(manifest.split_sizes()) == {"train", "test"}
+    assert (manifest.release, manifest.dropped) == (layout.release, {})
+    for path in manifest.samples["path"]:
+        with Image.open(root / path) as image:
+            assert (image.size, image.mode) == ((48, 48), "L")
+
+
+def test_it_is_read_as_written(tmp_path: Path, faces: list[Face]) -> None:
+    check_round_trip(tmp_path, faces)
+
+
+@pytest.mark.real_data
+def test_it_is_read_as_written_with_real_faces(tmp_path: Path, real_faces: list[Face]) -> None:
+    check_round_trip(tmp_path, real_faces)
 
 
 @pytest.mark.parametrize("train", ["training", "Train"])

@@ -101,7 +101,7 @@ def audit(
             manifest,
             spec.overlaps,
             workers,
-            lambda done, total: display.decoding("audit", done, total),
+            lambda done, total: display.decoding(manifest.name, done, total),
         )
     quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")

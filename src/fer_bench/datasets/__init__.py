@@ -55,11 +55,11 @@ def load_manifest(config: Dataset) -> Manifest:
             shown = "; ".join(problem.examples[:3])
             more = f"; and {problem.count - 3} more" if problem.count > 3 else ""
             _logger.warning("%s: %s: %s%s", config.root, problem.text, shown, more)
-    samples = manifest.samples
     if config.groups:
         groups = _read_list(config.groups, ("sample_id", "group"))
-        samples = join_groups(samples, groups[groups["group"] != ""])
-    samples = _divide(replace(manifest, samples=samples), config)
+        samples = join_groups(manifest.samples, groups[groups["group"] != ""])
+        manifest = replace(manifest, samples=samples)
+    samples = _divide(manifest, config)
     _check_expand(samples, config)
     dropped = dict(manifest.dropped)
     if "undersample" in config.balances:

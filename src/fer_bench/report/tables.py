@@ -24,6 +24,7 @@ from fer_bench.report import (
     write_value,
 )
 
+_COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 PAIRS_SHOWN = 20
 # Columns that a terminal of at least this width has room for.
 MEDIUM, WIDE = 110, 160
@@ -87,7 +88,7 @@ def dataset_tables(document: Mapping[str, Any]) -> RenderableType:
         if axis in document:
             parts.append(_axis(axis, document[axis]))
     if document["problems"]:
-        parts += [_heading("Findings"), _problems(document["problems"])]
+        parts += [_heading("Findings"), *map(_problem, document["problems"])]
     return Renderables(*parts)
 
 
@@ -125,16 +126,12 @@ def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
     return Text(f"{name}: -1 {bars} +1, mean {mean}, missing {histogram['missing']:,}")
 
 
-def _problems(problems: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table(["", "finding", ">count", "what it means, and examples"])
-    colours = {"error": "bold red", "warning": "yellow", "info": "dim"}
-    for problem in problems:
-        examples = problem["examples"][:3]
-        text = Text("\n".join([problem["text"], *(f"  {example}" for example in examples)]))
-        severity = Text(problem["severity"], style=colours[problem["severity"]])
-        kind = Text(problem["kind"].replace("_", " "))
-        table.add_row(severity, kind, Text(f"{problem['count']:,}"), text)
-    return table
+def _problem(problem: Mapping[str, Any]) -> RenderableType:
+    """What was found, what it means, and examples, each of these on a line of its own."""
+    severity, kind = problem["severity"], problem["kind"].replace("_", " ")
+    head = Text.assemble((f"{severity:<8}", _COLOURS[severity]), f"{kind}: {problem['count']:,}")
+    body = Text("\n".join([problem["text"], *problem["examples"][:3]]), overflow="fold")
+    return Renderables(head, Padding(body, (0, 0, 0, 8)))
 
 
 def _group(group: Group, split: str, width: int) -> list[RenderableType]:

@@ -1,0 +1,159 @@
+"""Your own images: a folder a class, with or without a folder a split above, in any size."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from fer_bench.config import Dataset
+from fer_bench.datasets import DatasetSpec
+from fer_bench.errors import DataError
+from fer_bench.labels import canonical
+from fer_bench.layout import (
+    class_folders,
+    find,
+    image_paths,
+    listed,
+    reading,
+    split_folders,
+    split_of,
+    subfolders,
+)
+from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem
+from fer_bench.registry import DATASETS
+
+NAME = "folder"
+
+
+class _Image(NamedTuple):
+    path: str
+    group: str | None
+
+
+# By split and class; a class folder without images has an empty list.
+_Images = Mapping[str, Mapping[str, list[_Image]]]
+
+
+def read(config: Dataset) -> Manifest:
+    """The images below the root, at any depth inside their class folder.
+
+    The first folder inside a class folder is the group: `happy/anna/1.jpg` is of group `anna`.
+
+    Raises: DataError when there are fewer than two classes, a folder stands for no class, or
+        training lacks a class that another split has.
+    """
+    root = config.root
+    with reading(root, "Set dataset.root to a folder that has one folder a class."):
+        tree = find(root, _is_tree) or root
+        dropped = Counter[str]()
+        images, problems = _test_split(_images(tree, dropped))
+        classes = _classes(images)
+        problems += _missing(images, classes)
+        samples = _samples(images, tree.relative_to(root).as_posix())
+    return Manifest(NAME, NAME, root, classes, 3, samples, dict(dropped), problems)
+
+
+def _is_tree(folder: Path) -> bool:
+    names = [inner.name for inner in subfolders(folder, Counter())]
+    return any(canonical(name) or split_of(name) for name in names)
+
+
+def _images(tree: Path, dropped: Counter[str]) -> _Images:
+    """The paths of all images relative to `tree`."""
+    found = {
+        split: {
+            label: [_image(folder.relative_to(tree), path) for path in image_paths(folder, dropped)]
+            for label, folder in class_folders(part, EXPRESSIONS, dropped, complete=False).items()
+        }
+        for split, part in _splits(tree, dropped).items()
+    }
+    if "train" not in found:
+        raise DataError(
+            f"no train folder beside {listed(found)}.\n"
+            "Rename a split folder, or remove that level and set dataset.split."
+        )
+    return found
+
+
+def _image(class_folder: Path, path: str) -> _Image:
+    group, inside, _ = path.partition("/")
+    return _Image(f"{class_folder.as_posix()}/{path}", group if inside else None)
+
+
+def _splits(tree: Path, dropped: Counter[str]) -> Mapping[str, Path]:
+    names = [inner.name for inner in subfolders(tree, Counter())]
+    splits = [name for name in names if split_of(name)]
+    if not splits:
+        return {"train": tree}
+    if labels := [name for name in names if canonical(name)]:
+        raise DataError(
+            f"holds folders of splits ({listed(splits)}) beside folders of classes "
+            f"({listed(labels)}).\nPut all class folders into split folders, or none."
+        )
+    return split_folders(tree, dropped)
+
+
+def _test_split(images: _Images) -> tuple[_Images, tuple[Problem, ...]]:
+    """The only images held out must not choose the model: then they are the test split."""
+    if "validation" not in images or "test" in images:
+        return images, ()
+    held_out = images["validation"]
+    text = "there is no test folder: the validation folder is the test split"
+    count = sum(map(len, held_out.values()))
+    problem = Problem("validation_is_test", "info", count, (), text)
+    return {"train": images["train"], "test": held_out}, (problem,)
+
+
+def _classes(images: _Images) -> tuple[str, ...]:
+    """The classes that have images. Raises: DataError when there is only one, or none."""
+    present = {label for classes in images.values() for label, inside in classes.items() if inside}
+    if len(present) < 2:
+        raise DataError(
+            f"{len(present)} class{'' if present else 'es'} only ({', '.join(present) or 'none'}); "
+            "there is nothing to tell apart.\nEvery class needs a folder of its own, for example "
+            "happy/ and sad/, with images in it (.jpg, .png or .bmp)."
+        )
+    return tuple(label for label in EXPRESSIONS if label in present)
+
+
+def _missing(images: _Images, classes: tuple[str, ...]) -> tuple[Problem, ...]:
+    """Which split lacks which class. Raises: DataError when training does."""
+    if unknown := [label for label in classes if not images["train"].get(label)]:
+        raise DataError(
+            f"training has no image of {', '.join(unknown)}, which another split has.\n"
+            "Add such images to training, or move that class away everywhere."
+        )
+    # An empty folder was meant to be a class.
+    named = {label for labels in images.values() for label in labels}
+    missing = tuple(
+        f"{split} {label}"
+        for split, labels in images.items()
+        for label in EXPRESSIONS
+        if label in named and not labels.get(label)
+    )
+    text = "classes without an image: their recall there is unknown"
+    return (Problem("class_missing", "warning", len(missing), missing[:5], text),) * bool(missing)
+
+
+def _samples(images: _Images, tree: str) -> pd.DataFrame:
+    """A row an image; `tree` leads from the root to the folder that paths are relative to."""
+    rows = [
+        (path, f"{tree}/{path}" if tree != "." else path, split, label, group)
+        for split, labels in images.items()
+        for label, of_label in labels.items()
+        for path, group in of_label
+    ]
+    samples = pd.DataFrame(rows, columns=[*COLUMNS, "group"])
+    return samples if samples["group"].notna().any() else samples[list(COLUMNS)]
+
+
+DATASETS.register(
+    NAME,
+    DatasetSpec(
+        read=read,
+        prepare=None,
+        source="Your own images; see to it that you may use them.",
+    ),
+)

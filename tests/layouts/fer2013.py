@@ -1,0 +1,93 @@
+"""FER2013 as the challenge and Kaggle offer it: one table, or folders of images."""
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import pandas as pd
+
+from layouts import Face, Layout, save
+
+# Of the folders and of the table, whose codes are in another order than the folders.
+FOLDERS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "happy",
+    "neutral": "neutral",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+CODES = {
+    "anger": 0,
+    "disgust": 1,
+    "fear": 2,
+    "happiness": 3,
+    "sadness": 4,
+    "surprise": 5,
+    "neutral": 6,
+}
+SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+
+
+def csv(root: Path, faces: Sequence[Face]) -> Layout:
+    """`fer2013.csv` as in the archive of the challenge."""
+    rows, expected = [], []
+    for number, (usage, face) in enumerate(_parts(faces)):
+        grey = face.image.convert("L").resize((48, 48))
+        pixels = " ".join(map(str, grey.tobytes()))
+        rows.append(f"{CODES[face.label]},{pixels},{usage}\n")
+        name, split = f"{usage}_{number}", SPLITS[usage]
+        path = f"{split}/{name}.png"
+        expected.append((name, path, split, face.label, usage, len(pixels)))
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(rows))
+    columns = ["sample_id", "path", "split", "label", "usage", "bytes"]
+    samples = pd.DataFrame(expected, columns=columns)
+    return _layout(root, samples, "fer2013-csv-unrecognised")
+
+
+def msambare(root: Path, faces: Sequence[Face]) -> Layout:
+    """`train` and `test`, the second of both test parts, of a copy with names of its own."""
+    expected = []
+    for number, (usage, face) in enumerate(_parts(faces)):
+        split = "train" if usage == "Training" else "test"
+        path = f"{split}/{FOLDERS[face.label]}/im{number}.jpg"
+        save(face.image, root / path, mode="L", size=48)
+        expected.append((f"{split}/{face.label}/im{number}.jpg", path, split, face.label))
+    samples = pd.DataFrame(expected, columns=["sample_id", "path", "split", "label"])
+    return _layout(root, samples, "fer2013-msambare-unrecognised")
+
+
+def msambare_original_names(root: Path, faces: Sequence[Face]) -> Layout:
+    """`train` and `test` as the download has them: the names tell the test parts apart."""
+    folders = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
+    return _with_names(root, faces, folders)
+
+
+def original_names(root: Path, faces: Sequence[Face]) -> Layout:
+    """A folder for each part of the challenge."""
+    return _with_names(root, faces, SPLITS)
+
+
+def _with_names(root: Path, faces: Sequence[Face], folders: dict[str, str]) -> Layout:
+    expected = []
+    for number, (usage, face) in enumerate(_parts(faces)):
+        name = f"{usage}_{10000 + 37 * number}"
+        path = f"{folders[usage]}/{FOLDERS[face.label]}/{name}.jpg"
+        save(face.image, root / path, mode="L", size=48)
+        expected.append((name, path, SPLITS[usage], face.label, usage))
+    samples = pd.DataFrame(expected, columns=["sample_id", "path", "split", "label", "usage"])
+    return _layout(root, samples, "fer2013-original-names-unrecognised")
+
+
+def _parts(faces: Sequence[Face]) -> Iterator[tuple[str, Face]]:
+    """The faces of the seven classes, each class divided among the parts in turn."""
+    parts = {label: cycle(SPLITS) for label in FOLDERS}
+    for face in faces:
+        if face.label in parts:
+            yield next(parts[face.label]), face
+
+
+def _layout(root: Path, samples: pd.DataFrame, release: str) -> Layout:
+    return Layout({"name": "fer2013", "root": str(root)}, samples, release)

@@ -1,0 +1,49 @@
+"""Trees of one's own: class folders, with or without split folders above and people below."""
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import pandas as pd
+
+from layouts import Face, Layout, save
+
+
+def flat(root: Path, faces: Sequence[Face]) -> Layout:
+    """Class folders only."""
+    return _write(root, faces, [("", "train", None)])
+
+
+def split(root: Path, faces: Sequence[Face]) -> Layout:
+    """Class folders in three split folders."""
+    return _write(
+        root,
+        faces,
+        [("train/", "train", None), ("val/", "validation", None), ("test/", "test", None)],
+    )
+
+
+def people(root: Path, faces: Sequence[Face]) -> Layout:
+    """Class folders with a folder a person, and some images of nobody in particular."""
+    return _write(
+        root,
+        faces,
+        [("", "train", "Zoë"), ("", "train", "person 7"), ("", "train", None)],
+    )
+
+
+def _write(
+    root: Path, faces: Sequence[Face], places: Iterable[tuple[str, str, str | None]]
+) -> Layout:
+    """Each class goes in turn to the places: folder above it, its split, folder inside it."""
+    turns = {face.label: cycle(places) for face in faces}
+    expected = []
+    for number, face in enumerate(faces):
+        above, name, group = next(turns[face.label])
+        path = f"{above}{face.label}/{group + '/' if group else ''}{number}.jpg"
+        save(face.image, root / path)
+        expected.append((path, path, name, face.label, group))
+    samples = pd.DataFrame(expected, columns=["sample_id", "path", "split", "label", "group"])
+    if samples["group"].isna().all():
+        samples = samples.drop(columns="group")
+    return Layout({"name": "folder", "root": str(root)}, samples, "folder")
