@@ -23,6 +23,8 @@ LAYERS = {
     "archive": 1,
     "cachedir": 1,
     "config": 1,
+    "duplicates": 1,
+    "inspection": 1,
     "labels": 1,
     "layout": 1,
     "manifest": 1,
@@ -42,6 +44,7 @@ LAYERS = {
     "pipeline": 3,
     "schedule": 3,
     "state": 3,
+    "audit": 4,
     "compare": 4,
     "describe": 4,
     "evaluate": 4,
@@ -54,6 +57,7 @@ PLUGIN_PACKAGES = ("backbones", "datasets")
 # Importing TensorFlow or Keras takes seconds; whatever needs no model must not wait for them.
 LIGHT = {
     *("cli", "compare", "config", "datasets", "manifest", "metrics", "report", "rundir"),
+    *("audit", "duplicates", "inspection"),
     *(
         "statistics",
         "archive",

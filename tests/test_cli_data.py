@@ -131,8 +131,9 @@ def test_a_leak_is_found_quarantined_and_gone(
     assert pd.read_csv(quarantine)["sample_id"].tolist() == [leaked]
 
     mended = ("--set", f"dataset.exclude={quarantine}", "--set", f"dataset.groups={groups}")
-    result = fer("data", "audit", config, "--strict", "--workers", 1, *mended)
+    result = fer("data", "audit", config, "--strict", "--workers", 1, *files, *mended)
     assert result.exit_code == 0, result.stderr
+    assert pd.read_csv(quarantine)["sample_id"].tolist() == [leaked]
     counts = one_document(fer("data", "stats", config, *mended, "--json"))
     assert counts["dropped"] == {"excluded": 1}
     assert sum(sum(of.values()) for of in counts["counts"].values()) == 143

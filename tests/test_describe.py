@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -64,6 +65,6 @@ def test_without_any_value_the_mean_is_null(manifest: Manifest) -> None:
 
 
 def test_attributes_are_counted(manifest: Manifest) -> None:
-    gender = ["female", "male", None] * (len(manifest.samples) // 3)
+    gender = pd.Series(["female", "male", None] * (len(manifest.samples) // 3))
     document = describe(replace(manifest, samples=manifest.samples.assign(gender=gender)))
     assert document["attributes"] == {"gender": {"female": 48, "male": 48}}

@@ -26,7 +26,7 @@ Writer = Callable[[Path, Sequence[Face]], Layout]
 
 def writers() -> dict[str, Writer]:
     """Every function of `tests/layouts/` that writes a layout, by `<module>.<function>`."""
-    found = {}
+    found: dict[str, Writer] = {}
     for module in pkgutil.iter_modules(layouts.__path__):
         functions = inspect.getmembers(importlib.import_module(f"layouts.{module.name}"))
         for name, function in functions:

@@ -87,6 +87,8 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look at every image of a dataset: unusable files, duplicates, leaks between splits."""
+    import pandas as pd
+
     from fer_bench.audit import audit as audit_images
     from fer_bench.config import load_experiment
     from fer_bench.datasets import DatasetSpec, read_release
@@ -105,7 +107,10 @@ def audit(
         )
     quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")
-    for path, table in ((quarantine, found.quarantine), (groups, found.groups)):
+    left_out = found.quarantine
+    if dataset.exclude:  # what is left out already was not looked at again, and stays left out
+        left_out = pd.concat([pd.read_csv(dataset.exclude, dtype=str), left_out])
+    for path, table in ((quarantine, left_out), (groups, found.groups)):
         write_atomically(path, table.to_csv(index=False))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
@@ -113,7 +118,7 @@ def audit(
         from fer_bench.report.tables import dataset_tables
 
         Console().print(dataset_tables(found.to_json()))
-    mention(f"{len(found.quarantine):,} images to leave out (dataset.exclude)", quarantine)
+    mention(f"{len(left_out):,} images to leave out (dataset.exclude)", quarantine)
     mention(f"{len(found.groups):,} images that belong together (dataset.groups)", groups)
     if strict and found.failed:
         errors = [problem.kind for problem in found.problems if problem.severity == "error"]

@@ -139,8 +139,8 @@ def dataset_counts(manifest: Manifest, target: Target) -> None:
     counts, samples = manifest.counts(), manifest.samples
     circumplex = "valence" in samples and bool(samples["valence"].notna().any())
     figure = Figure(figsize=(11 if circumplex else 7.5, 4.4), layout="constrained")
-    axes = figure.subplots(1, 2 if circumplex else 1, width_ratios=[1.4, 1] if circumplex else None)
-    bars = axes[0] if circumplex else axes
+    ratios = [1.4, 1] if circumplex else [1]
+    bars, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     width = 0.8 / len(counts)
     for place, (split, of) in enumerate(counts.items()):
         colour = {"train": BLUE, "validation": GREEN, "test": ORANGE}[split]
@@ -154,8 +154,8 @@ def dataset_counts(manifest: Manifest, target: Target) -> None:
     figure.legend(
         *bars.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False
     )
-    if circumplex:
-        _circumplex(axes[1], samples)
+    for axes in others:
+        _circumplex(axes, samples)
     _save(figure, target)
 
 
@@ -164,7 +164,7 @@ def _circumplex(axes: Axes, samples: pd.DataFrame) -> None:
     cells, edges, _ = np.histogram2d(
         known["valence"], known["arousal"], bins=41, range=[[-1, 1], [-1, 1]]
     )
-    shown = np.ma.masked_equal(cells.T, 0)  # type: ignore[no-untyped-call]
+    shown = np.ma.masked_equal(cells.T, 0)
     mesh = axes.pcolormesh(
         edges, edges, shown, cmap="Blues", norm=LogNorm(vmin=0.5, vmax=max(cells.max(), 1))
     )
