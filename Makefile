@@ -31,7 +31,7 @@ quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, sh
 
 test: lint  ## check style and types, then run the tests
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check
