@@ -153,7 +153,10 @@ def test_an_experiment_cannot_be_changed(load: Load) -> None:
         ({"model__head": {"dropuot": 0}}, "model.head.dropuot: unknown key. Did you mean 'dropout"),
         ({"published": [{"source": "x", "metric": "y", "value": 1, "cavaet": "z"}]}, "published.0"),
         ({"xyz": 1}, "xyz: unknown key. Known keys: name, seed, dataset, image, model, training,"),
-        ({"dataset__name": "drwn"}, "dataset.name: unknown dataset 'drwn'; known: affectnet, drawn,"),
+        (
+            {"dataset__name": "drwn"},
+            "dataset.name: unknown dataset 'drwn'; known: affectnet, drawn,",
+        ),
         ({"dataset__name": "drwn"}, "Did you mean 'drawn'?"),
         ({"model__backbone": "cnn_compct"}, "model.backbone: unknown backbone 'cnn_compct'; "),
         ({"model__backbone": "cnn_compct"}, "Did you mean 'cnn_compact'?"),
