@@ -1,5 +1,6 @@
 """Every command of the README, run in its order in a folder where it is cheap to run."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -30,10 +31,10 @@ def write_archive(path: Path) -> None:
     image = path.with_suffix(".jpg")
     with zipfile.ZipFile(path, "w") as archive:
         for split in ("training", "validation"):
-            for name in CLASSES:
+            for name, number in itertools.product(CLASSES, range(4)):
                 pixels = generator.integers(0, 255, (48, 48), dtype=np.uint8)
                 Image.fromarray(pixels).save(image)
-                archive.write(image, f"{split}/{name}/1.jpg")
+                archive.write(image, f"{split}/{name}/{number}.jpg")
 
 
 @pytest.fixture
