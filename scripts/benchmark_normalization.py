@@ -17,16 +17,17 @@ from fer_bench import loop
 from fer_bench.config import Model
 from fer_bench.device import POLICIES
 from fer_bench.kernels import fused
+from fer_bench.losses import Objective
 from fer_bench.model import build_model
 
 
-def training_step(model: Any, batch: tuple[Any, Any]) -> Callable[[], None]:
+def training_step(model: Any, batch: tuple[Any, dict[str, Any]]) -> Callable[[], None]:
     """A call that makes one optimizer step and waits for it."""
     optimizer = keras.optimizers.AdamW(1e-3)
     optimizer.build(model.trainable_variables)
     totals = loop.Totals()
-    weights = np.ones(7, np.float32)
-    step = loop.build_train_step(tf.distribute.get_strategy(), model, optimizer, totals, 0, weights)
+    objective = Objective(np.ones(7, np.float32))
+    step = loop.build_train_step(tf.distribute.get_strategy(), model, optimizer, totals, objective)
 
     def once() -> None:
         step(*batch, np.int64(0))
@@ -59,7 +60,9 @@ def main() -> None:
     images = tf.constant(generator.uniform(0, 255, shape).astype(np.float32))
     codes = tf.constant(generator.integers(0, 7, arguments.batch_size), tf.int32)
     stock = build_model(Model(backbone=arguments.backbone), arguments.size, 7)
-    calls = [training_step(model, (images, codes)) for model in (stock, fused(stock))]
+    calls = [
+        training_step(model, (images, {"expression": codes})) for model in (stock, fused(stock))
+    ]
     times = np.array([[seconds(call) for call in calls] for _ in range(arguments.pairs)])
     for name, median in zip(("stock", "fused"), np.median(times, axis=0), strict=True):
         print(f"{name}: {median * 1e3:.0f} ms a step, {arguments.batch_size / median:.0f} images/s")

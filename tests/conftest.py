@@ -1,5 +1,6 @@
 """What many tests share: a tiny drawn dataset, a tiny experiment, and one run trained on it."""
 
+import functools
 import io
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from layouts import Face
+from layouts import Face, Layout, Writer, Written, of_each
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -48,6 +49,17 @@ def faces(drawn_root: Path) -> list[Face]:
         Face(Image.open(drawn_root / path).convert("RGB"), label, valence, arousal)
         for path, label, valence, arousal in zip(*columns, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def written(faces: list[Face], tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A layout of so many faces of every expression. Read only, since it is written but once."""
+
+    @functools.cache
+    def write(writer: Writer, number: int) -> Layout:
+        return writer(tmp_path_factory.mktemp("layout"), of_each(number, faces))
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ LAYERS = {
     "layout": 1,
     "manifest": 1,
     "metrics": 1,
+    "predictions": 1,
     "releases": 1,
     "rundir": 1,
     "splits": 1,
@@ -41,10 +42,15 @@ LAYERS = {
     "kernels": 3,
     "loop": 3,
     "model": 3,
+    "neck": 2,
     "pipeline": 3,
     "schedule": 3,
     "state": 3,
+    "weights": 3,
+    "losses": 3,
+    "validation": 3,
     "audit": 4,
+    "catalogue": 4,
     "compare": 4,
     "describe": 4,
     "evaluate": 4,
@@ -57,6 +63,7 @@ PLUGIN_PACKAGES = ("backbones", "datasets")
 # Importing TensorFlow or Keras takes seconds; whatever needs no model must not wait for them.
 LIGHT = {
     *("cli", "compare", "config", "datasets", "manifest", "metrics", "report", "rundir"),
+    "predictions",
     *("audit", "duplicates", "inspection"),
     *(
         "statistics",

@@ -101,7 +101,7 @@ def test_clean_data_has_no_problem(tmp_path: Path) -> None:
     assert groups(found) == []
 
 
-# --- Files ---
+# Files -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -173,7 +173,7 @@ def test_examples_are_five_at_most(tmp_path: Path) -> None:
     assert len(problem(found, "blank").examples) == 5
 
 
-# --- Duplicates ---
+# Duplicates ------------------------------------------------------------------------------------
 
 
 def test_an_exact_copy_in_another_split(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_an_unknown_box_means_the_whole_image(tmp_path: Path) -> None:
     assert kinds(audit(boxed, {}, None)) == {"exact_duplicate_across_splits": 2}
 
 
-# --- The whole ---
+# The whole -------------------------------------------------------------------------------------
 
 MIXED: Pictures = CLEAN | {
     "train/m": (FACES[7], "fear"),

@@ -20,7 +20,7 @@ Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
 NAMES = [
     *("train", "evaluate", "compare", "validate", "schema"),
-    *("data", "data prepare", "data stats", "data audit", "data show"),
+    *("data", "data prepare", "data stats", "data audit", "data show", "models", "models show"),
 ]
 
 

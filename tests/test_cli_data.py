@@ -1,7 +1,6 @@
 """`fer data`: what it prints, what it writes, and how it ends."""
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,25 +144,3 @@ def test_without_strict_findings_are_only_shown(fer: Fer, config: Path, copied_r
     assert result.exit_code == 0
     assert "1 images to leave out" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 80
-
-
-# what training says about a dataset ------------------------------------------------------------
-
-
-def test_training_tells_what_reading_found(
-    fer: Fer, config: Path, copied_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = tmp_path / "faces" / "happy"
-    folder.mkdir(parents=True)
-    caplog.set_level(logging.WARNING)
-    result = fer(
-        "data",
-        "stats",
-        config,
-        "--set",
-        "dataset.name=folder",
-        "--set",
-        f"dataset.root={folder.parent}",
-    )
-    assert result.exit_code == 2
-    assert result.stdout == ""

@@ -16,6 +16,7 @@ import yaml
 from fer_bench import metrics
 from fer_bench.compare import collect
 from fer_bench.errors import RunError
+from fer_bench.predictions import read_predictions
 
 CLASSES = ("neutral", "happiness", "anger")
 WriteRun = Callable[..., Path]
@@ -40,6 +41,16 @@ def predictions_table(n: int, skill: float, seed: int, prefix: str) -> pd.DataFr
     return table
 
 
+def add_axes(table: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
+    """Valence and arousal: true values that depend on the size only, and noisy predictions."""
+    true = np.random.default_rng(0).uniform(-1, 1, (len(table), 2))
+    predicted = np.tanh(true + np.random.default_rng(seed).normal(0, noise, true.shape))
+    true[::9, 1] = np.nan
+    for index, axis in enumerate(("valence", "arousal")):
+        table[axis], table[f"{axis}_predicted"] = true[:, index], predicted[:, index]
+    return table
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
     """A function that writes one finished, evaluated run below `tmp_path`."""
@@ -49,7 +60,8 @@ def write_run(tmp_path: Path) -> WriteRun:
         seed: int = 1,
         *,
         n: int = 90,
-        skill: float = 1.5,
+        skill: float | None = 1.5,
+        noise: float | None = None,
         prefix: str = "test/",
         status: str = "finished",
         published: list[dict[str, Any]] | None = None,
@@ -64,9 +76,13 @@ def write_run(tmp_path: Path) -> WriteRun:
         folder = tmp_path / f"{name}-s{seed}-00000000"
         for part in ("predictions", "metrics"):
             (folder / part).mkdir(parents=True)
-        table = predictions_table(n, skill, seed=seed + 100 * len(name), prefix=prefix)
+        table = predictions_table(n, skill or 0, seed=seed + 100 * len(name), prefix=prefix)
+        if noise is not None:
+            table = add_axes(table, noise, seed=seed + 100 * len(name))
+        if skill is None:
+            table = table.drop(columns=[name for name in table if str(name).startswith("p")])
         table.sample(frac=1, random_state=seed).to_csv(folder / "predictions/test.csv", index=False)
-        saved = metrics.read_predictions(folder / "predictions/test.csv")
+        saved = read_predictions(folder / "predictions/test.csv")
         document = metrics.compute(saved, resamples=50)
         (folder / "metrics/test.json").write_text(json.dumps(document))
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -167,6 +183,117 @@ def test_macro_f1_is_not_compared_over_different_class_lists(
     table["p_contempt"] = 0.0
     table.to_csv(second / "predictions/test.csv", index=False)
     assert [pair.metric for pair in collect(tmp_path).groups[0].pairs] == ["accuracy"]
+
+
+# Valence and arousal ---------------------------------------------------------------------------
+
+
+def test_runs_with_different_targets_stand_in_one_group(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("expression", skill=3.0)
+    write_run("both", skill=1.0, noise=0.1)
+    write_run("poor_axes", skill=None, noise=2.0)
+    folder = write_run("good_axes", skill=None, noise=0.3)
+    comparison = collect(tmp_path)
+    (group,) = comparison.groups
+    assert [row.name for row in group.runs] == ["expression", "both", "good_axes", "poor_axes"]
+    assert group.half_width
+    *_, good, _ = group.runs
+    assert "accuracy" not in good.metrics
+    document = json.loads((folder / "metrics/test.json").read_text())
+    assert good.metrics["arousal_ccc"] == document["arousal"]["ccc"]
+    assert good.value("valence_sagr") == document["valence"]["sagr"]["value"]
+    tested = {(pair.a.split("-")[0], pair.b.split("-")[0], pair.metric) for pair in group.pairs}
+    axes = [("both", "good_axes"), ("both", "poor_axes"), ("good_axes", "poor_axes")]
+    assert tested == {
+        *(("expression", "both", metric) for metric in ("accuracy", "macro_f1")),
+        *((*pair, metric) for pair in axes for metric in ("valence_ccc", "arousal_ccc")),
+    }
+    json.dumps(comparison.to_json(), allow_nan=False)
+
+
+def test_concordance_is_tested_by_the_paired_bootstrap(write_run: WriteRun, tmp_path: Path) -> None:
+    for name, noise in (("good", 0.2), ("goof", 0.2), ("poor", 2.0)):
+        write_run(name, seed=len(name) + ord(name[3]), skill=None, noise=noise)
+    (group,) = collect(tmp_path).groups
+    assert group.half_width is None
+    assert len(group.pairs) == 3 * 2
+    for pair in group.pairs:
+        assert pair.test == "paired stratified bootstrap"
+        assert pair.low <= pair.difference <= pair.high
+        assert pair.p <= pair.p_holm <= 1
+        assert ("poor" in pair.b) == (pair.p_holm < 0.01)
+
+
+def test_an_undefined_concordance_is_shown_but_not_tested(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("sound", skill=None, noise=0.2)
+    folder = write_run("undefined", skill=None, noise=0.2)
+    table = pd.read_csv(folder / "predictions/test.csv").assign(arousal=np.nan)
+    rewrite(folder, table)
+    (group,) = collect(tmp_path).groups
+    assert group.runs[1].metrics["arousal_ccc"]["value"] is None
+    assert [pair.metric for pair in group.pairs] == ["valence_ccc"]
+
+
+def test_concordance_is_not_compared_over_different_true_values(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("sound", skill=None, noise=0.2)
+    folder = write_run("relabelled", skill=None, noise=0.2)
+    table = pd.read_csv(folder / "predictions/test.csv")
+    table["valence"] = np.where(table.index == 0, 0.123, table["valence"])
+    rewrite(folder, table)
+    (group,) = collect(tmp_path).groups
+    assert len(group.runs) == 2
+    assert [pair.metric for pair in group.pairs] == ["arousal_ccc"]
+
+
+def rewrite(run: Path, table: pd.DataFrame) -> None:
+    """Save other predictions, and their metrics."""
+    table.to_csv(run / "predictions/test.csv", index=False)
+    saved = read_predictions(run / "predictions/test.csv")
+    (run / "metrics/test.json").write_text(json.dumps(metrics.compute(saved, resamples=50)))
+
+
+def test_seeds_of_runs_without_expressions(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run("axes", seed=seed, skill=None, noise=0.2)
+    (group,) = collect(tmp_path).groups
+    assert set(group.seeds[0].metrics) == {"valence_ccc", "arousal_ccc"}
+
+
+def test_the_table_has_columns_of_axes_where_a_run_predicts_them(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("expression")
+    assert not [name for name in collect(tmp_path).to_frame().columns if "valence" in str(name)]
+    write_run("axes", skill=None, noise=0.2)
+    frame = collect(tmp_path).to_frame().set_index("name")
+    assert frame.loc["axes", ["valence_rmse", "arousal_ccc_high"]].notna().all()
+    assert frame.loc["axes", ["accuracy", "ece_low"]].isna().all()
+    assert frame.loc["expression", ["valence_rmse", "arousal_ccc_high"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"valence": {"n": 3}}, "lacks valence_ccc"),
+        ({"arousal": None}, "lacks arousal_ccc"),
+        ({"arousal": {"ccc": {"value": 0.1, "low": 0, "high": 1}}}, "was not computed from"),
+        ({"arousal": {"ccc": {"value": 0.1, "low": None, "high": 1}}}, "lacks arousal_ccc"),
+    ],
+)
+def test_metrics_of_other_axes_are_named(
+    damage: dict[str, Any], reason: str, write_run: WriteRun, tmp_path: Path
+) -> None:
+    path = write_run("axes", skill=None, noise=0.2) / "metrics/test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    comparison = collect(tmp_path)
+    assert comparison.groups == ()
+    assert reason in comparison.left_out[0].reason
 
 
 def test_seeds_of_one_experiment_are_aggregated(write_run: WriteRun, tmp_path: Path) -> None:

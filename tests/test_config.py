@@ -189,7 +189,10 @@ def test_an_experiment_cannot_be_changed(load: Load) -> None:
         ({"model__head": {"pooling": "averge"}}, "model.head.pooling: must be 'avg', 'max', "),
         ({"model__head": {"dense": 512}}, "model.head.dense: must be a list, got 512"),
         ({"model__head": {"dense": [0]}}, "model.head.dense.0: must be greater than 0, got 0"),
-        ({"model__targets": ["age"]}, "model.targets.0: must be 'expression', got 'age'"),
+        (
+            {"model__targets": ["age"]},
+            "model.targets.0: must be 'expression' or 'valence_arousal', got 'age'",
+        ),
         ({"stages": {"epochs": 1}}, "stages: must be a list, got {'epochs': 1}"),
         ({"stages": []}, "stages: "),
         ({"stages__0__name": "\x1b[2J"}, "stages.0.name: must not hold control characters, got"),
@@ -498,6 +501,8 @@ SPECIAL = {
     ("Dataset", "balance"): st.sampled_from(["none", "class_weights", "undersample"]),
     **{("Dataset", key): st.none() for key in ("split", "images", "labels", "per_class")},
     ("Model", "backbone"): st.sampled_from(BACKBONES.names()),
+    ("Model", "weights"): st.sampled_from(["none", "imagenet", "a.h5", "b.keras", "run:x-s1-0a"]),
+    ("Model", "targets"): st.just(["expression", "valence_arousal"]),
     ("Image", "size"): st.integers(
         max(BACKBONES[name].smallest_size for name in BACKBONES.names()), 1024
     ),

@@ -104,7 +104,7 @@ def test_more_layers_than_there_are(train: Refused) -> None:
 
 
 def test_unknown_layer(train: Refused) -> None:
-    assert "no layer 'conv9d'. Did you mean " in train("stages.1.train={from: conv9d}")
+    assert "no layer or block 'conv9d'. Did you mean " in train("stages.1.train={from: conv9d}")
 
 
 # The dataset -----------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from typer.testing import Result
 from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
 from fer_bench.evaluate import predictions_frame
-from fer_bench.manifest import EXPRESSIONS
-from fer_bench.metrics import compute, read_predictions
+from fer_bench.manifest import AXES, EXPRESSIONS, Manifest
+from fer_bench.metrics import compute
+from fer_bench.predictions import read_predictions
 
 Fer = Callable[..., Result]
 CELLS = [
@@ -197,9 +198,36 @@ def test_evaluating_again_gives_the_same_files(fer: Fer, trained_run: Path, tmp_
 def test_a_table_of_predictions_keeps_the_order_of_the_manifest(trained_run: Path) -> None:
     manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
     probabilities = np.eye(8)[np.arange(48) % 8]
-    frame = predictions_frame(manifest, "test", probabilities)
+    frame = predictions_frame(manifest, "test", probabilities, None)
     assert list(frame["predicted"]) == [EXPRESSIONS[number % 8] for number in range(48)]
     assert list(frame.index) == list(range(48))
+
+
+def test_a_table_of_predictions_has_what_is_predicted(trained_run: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
+    manifest.samples.loc[manifest.samples["split"] == "test", "arousal"] = np.nan
+    axes = np.linspace([-1, 1], [1, -1], 48)
+    frame = predictions_frame(manifest, "test", None, axes)
+    columns = ["sample_id", "label", *AXES, "valence_predicted", "arousal_predicted"]
+    assert list(frame.columns) == columns
+    frame.to_csv(tmp_path / "test.csv", index=False, float_format="%.9g")
+    saved = read_predictions(tmp_path / "test.csv")
+    assert saved.expression is None
+    assert saved.valence_arousal
+    order = np.argsort(frame["sample_id"])
+    np.testing.assert_allclose(saved.valence_arousal.predicted, axes[order], atol=1e-9)
+    true = manifest.split("test")[list(AXES)].to_numpy()[order]
+    np.testing.assert_allclose(saved.valence_arousal.true, true, atol=1e-9)
+    both = predictions_frame(manifest, "test", np.eye(8)[np.arange(48) % 8], axes)
+    probabilities = [f"p_{name}" for name in EXPRESSIONS]
+    assert list(both.columns) == [*columns[:2], "predicted", *probabilities, *columns[2:]]
+
+
+def test_what_a_dataset_does_not_know_of_valence_and_arousal_is_empty() -> None:
+    samples = {"sample_id": ["a", "b"], "path": "x", "split": "test", "label": "fear"}
+    manifest = Manifest("any", "v1", Path("data"), ("fear",), 3, pd.DataFrame(samples))
+    text = predictions_frame(manifest, "test", None, np.full((2, 2), 0.5)).to_csv(index=False)
+    assert text.splitlines()[1:] == ["a,fear,,,0.5,0.5", "b,fear,,,0.5,0.5"]
 
 
 # The model -------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def make(root: Path, *paths: str) -> Path:
     return root
 
 
-# --- reading
+# reading ---------------------------------------------------------------------------------------
 
 
 def test_reading_names_the_root_first(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_reading_below_a_closed_folder(tmp_path: Path) -> None:
         pytest.fail("was entered")
 
 
-# --- find
+# find ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", [".", "a", "a/b"])
@@ -110,7 +110,7 @@ def test_find_follows_no_link(tmp_path: Path) -> None:
     assert layout.find(tmp_path / "root", lambda folder: (folder / "mark").exists()) is None
 
 
-# --- what a folder shows
+# what a folder shows ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -147,6 +147,48 @@ def test_subfolders(mixed: Path) -> None:
     assert dropped == {"hidden": 3, "symbolic link": 2, "outside a class folder": 5}
 
 
+@pytest.mark.parametrize(
+    ("place", "folder", "file"),
+    [
+        (".", True, False),
+        ("z", True, False),
+        ("z/y", True, False),
+        ("b.jpg", False, True),
+        ("z/y/e.jpg", False, True),
+        ("link", False, False),
+        ("link.jpg", False, False),
+        ("link/y", False, False),
+        ("link/y/e.jpg", False, False),
+        ("none", False, False),
+        ("none/y", False, False),
+        ("b.jpg/y", False, False),
+    ],
+)
+def test_what_is_at_a_place(mixed: Path, place: str, folder: bool, file: bool) -> None:
+    assert layout.has_folder(mixed, place) is folder
+    assert layout.has_file(mixed, place) is file
+
+
+def test_the_folder_itself_may_be_a_link(mixed: Path) -> None:
+    assert layout.has_folder(mixed / "link", ".")
+    assert layout.has_folder(mixed / "link", "y")
+    assert layout.has_file(mixed / "link", "y/e.jpg")
+
+
+def test_what_is_in_a_closed_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    closed = make(tmp_path / "root", "closed/z/", "closed/a.jpg") / "closed"
+    for has, place in ((layout.has_folder, "closed/z"), (layout.has_file, "closed/a.jpg")):
+        with forbidden(closed, inside=tmp_path), pytest.raises(PermissionError):
+            has(Path("root"), place)
+
+
+def test_contents(mixed: Path) -> None:
+    shown = "Thumbs.db, a.PNG, b.jpg, c.bmp, empty, link (a link), link.jpg (a link), notes.txt"
+    assert layout.contents(mixed) == f"{shown} and 1 more"
+    assert layout.contents(mixed / "z") == "d.jpeg, y"
+    assert layout.contents(mixed / "empty") == "nothing"
+
+
 def test_image_names(mixed: Path) -> None:
     dropped = Counter[str]()
     assert layout.image_names(mixed, dropped) == ["a.PNG", "b.jpg", "c.bmp"]
@@ -170,7 +212,7 @@ def test_nothing_is_lost_without_being_counted(mixed: Path) -> None:
     assert len(found) + dropped.total() == len(things) - len(inside_hidden) - len(shown_folders)
 
 
-# --- splits and classes
+# splits and classes ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +289,7 @@ def test_class_images(tmp_path: Path) -> None:
         layout.class_images(tmp_path / "train" / "happy", Counter())
 
 
-# --- lists
+# lists -----------------------------------------------------------------------------------------
 
 
 def read(tmp_path: Path, content: str | bytes) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS, Manifest
+from fer_bench.manifest import EXPRESSIONS, Manifest, Problem, problem_of
 
 ROWS = [
     ("b", "b.png", "train", "fear"),
@@ -91,6 +91,13 @@ def test_the_fingerprint_ignores_where_the_folder_is(tmp_path: Path) -> None:
     assert manifest(tmp_path / "one").fingerprint == manifest(tmp_path / "two").fingerprint
 
 
+@pytest.mark.parametrize("names", ["", "a", "abcde", "abcdefg"])
+def test_a_problem_of_what_is_named(names: str) -> None:
+    expected = Problem("odd", "warning", len(names), tuple(names[:5]), "they are odd")
+    found = problem_of("odd", "warning", iter(names), "they are odd")
+    assert found == ([expected] if names else [])
+
+
 def test_contempt_comes_last() -> None:
     assert EXPRESSIONS[7:] == ("contempt",)
 
@@ -114,3 +121,12 @@ def test_the_fingerprint_takes_the_size_of_the_source_where_the_file_is_not_it(
     assert stated.fingerprint == tiny.fingerprint
     (tmp_path / tiny.samples["path"][0]).write_bytes(b"encoded in another way")
     assert replace(stated).fingerprint == tiny.fingerprint
+
+
+def test_what_a_user_should_know_is_a_line_with_examples(tmp_path: Path) -> None:
+    problems = (
+        Problem("label_disagreement", "error", 5, ("a", "b", "c", "d"), "two labels differ"),
+        Problem("merged_test", "info", 1, (), "for those who ask"),
+    )
+    (line,) = replace(manifest(tmp_path), problems=problems).warnings()
+    assert line == f"{tmp_path}: two labels differ: a; b; c; and 2 more"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,21 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import pearsonr
 from sklearn import metrics as sklearn_metrics
 
 from fer_bench import metrics
-from fer_bench.errors import RunError
-from fer_bench.metrics import Predictions, Weighted
+from fer_bench.metrics import WeightedExpression
+from fer_bench.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.statistics import stratified_weights
 
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
 
-def make(labels: Any, probabilities: Any) -> Predictions:
-    """Predictions of the most probable class."""
+def make(labels: Any, probabilities: Any) -> Expression:
+    """The most probable class is predicted."""
     matrix = np.asarray(probabilities, dtype=float)
-    return Predictions(
-        sample_ids=tuple(f"sample{index:05d}" for index in range(len(labels))),
+    return Expression(
         classes=NAMES[: matrix.shape[1]],
         labels=np.asarray(labels, dtype=np.int64),
         predicted=matrix.argmax(axis=1),
@@ -32,9 +32,53 @@ def make(labels: Any, probabilities: Any) -> Predictions:
     )
 
 
-def random_predictions(
+def alone(expression: Expression) -> Predictions:
+    """Predictions of nothing but the expression."""
+    return Predictions(
+        sample_ids=tuple(f"sample{index:05d}" for index in range(len(expression.labels))),
+        label_names=np.array(expression.classes)[expression.labels],
+        expression=expression,
+    )
+
+
+def of_axes(true: Any, predicted: Any, labels: Any = None) -> Predictions:
+    """Predictions of nothing but valence and arousal, each of shape (n, 2)."""
+    numbers = np.arange(len(true))
+    return Predictions(
+        sample_ids=tuple(f"sample{number:05d}" for number in numbers),
+        label_names=np.array(NAMES)[numbers % 3 if labels is None else labels],
+        valence_arousal=ValenceArousal(np.asarray(true, float), np.asarray(predicted, float)),
+    )
+
+
+def random_axes(seed: int, n: int = 60, unknown: float = 0.2) -> Predictions:
+    """Random valence and arousal; a share of the true values of each axis is unknown."""
+    random = np.random.default_rng(seed)
+    true = random.uniform(-1, 1, (n, 2)).round(1)  # some are exactly 0
+    predicted = np.tanh(true + random.normal(0.2, 0.5, (n, 2)))
+    predicted[::5] = predicted[::5].round(0)
+    true[random.random((n, 2)) < unknown] = np.nan
+    return of_axes(true, predicted)
+
+
+def plain_axes(true: Any, predicted: Any) -> dict[str, float]:
+    """The metrics of valence and arousal, written out or from scipy and scikit-learn."""
+    values = {}
+    for axis, x, y in zip(("valence", "arousal"), np.transpose(true), predicted.T, strict=True):
+        known = ~np.isnan(x)
+        x, y = x[known], y[known]
+        agreed = (x * y > 0) | ((x == 0) & (y == 0))
+        between = np.mean((x - x.mean()) * (y - y.mean()))
+        values[f"{axis}_rmse"] = sklearn_metrics.root_mean_squared_error(x, y)
+        values[f"{axis}_ccc"] = 2 * between / (np.var(x) + np.var(y) + (x.mean() - y.mean()) ** 2)
+        values[f"{axis}_pcc"] = pearsonr(x, y).statistic
+        values[f"{axis}_sagr"] = agreed.mean()
+    return values
+
+
+def random_expression(
     seed: int, n: int = 60, classes: int = 4, *, ties: bool = False, absent: int = 0
-) -> Predictions:
+) -> Expression:
     """Random predictions; the last `absent` classes have no label."""
     random = np.random.default_rng(seed)
     present = classes - absent
@@ -46,7 +90,7 @@ def random_predictions(
     return make(labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def from_matrix(matrix: np.ndarray[Any, Any]) -> Predictions:
+def from_matrix(matrix: np.ndarray[Any, Any]) -> Expression:
     """Certain predictions with the given confusion matrix."""
     pairs = [
         pair for pair, count in np.ndenumerate(matrix.astype(int)) for pair in [pair] * int(count)
@@ -55,20 +99,20 @@ def from_matrix(matrix: np.ndarray[Any, Any]) -> Predictions:
     return make(labels, np.eye(len(matrix))[predicted])
 
 
-def with_weights(predictions: Predictions, weights: np.ndarray[Any, Any]) -> Predictions:
+def with_weights(expression: Expression, weights: np.ndarray[Any, Any]) -> Expression:
     """Each sample physically repeated as often as its weight says."""
-    rows = np.repeat(np.arange(len(predictions)), weights.astype(int))
-    return make(predictions.labels[rows], predictions.probabilities[rows])
+    rows = np.repeat(np.arange(len(weights)), weights.astype(int))
+    return make(expression.labels[rows], expression.probabilities[rows])
 
 
-def sklearn_values(predictions: Predictions) -> dict[str, float]:
+def sklearn_values(expression: Expression) -> dict[str, float]:
     """The headline metrics that scikit-learn has; every class must occur in the labels."""
     true, predicted, probabilities = (
-        predictions.labels,
-        predictions.predicted,
-        predictions.probabilities,
+        expression.labels,
+        expression.predicted,
+        expression.probabilities,
     )
-    codes = range(len(predictions.classes))
+    codes = range(len(expression.classes))
     f1 = {
         average: sklearn_metrics.f1_score(
             true, predicted, labels=codes, average=average, zero_division=0
@@ -93,14 +137,14 @@ def sklearn_values(predictions: Predictions) -> dict[str, float]:
     }
 
 
-def plain_ece(predictions: Predictions) -> float:
+def plain_ece(expression: Expression) -> float:
     """Expected calibration error, bin by bin."""
-    confidence = predictions.probabilities.max(axis=1)
+    confidence = expression.probabilities.max(axis=1)
     error = 0.0
     for upper in range(1, 16):
         inside = (confidence > (upper - 1) / 15) & (confidence <= upper / 15)
         if inside.any():
-            gap = predictions.correct[inside].mean() - confidence[inside].mean()
+            gap = expression.correct[inside].mean() - confidence[inside].mean()
             error += inside.mean() * abs(gap)
     return error
 
@@ -111,45 +155,45 @@ def plain_ece(predictions: Predictions) -> float:
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_values_are_those_of_scikit_learn(seed: int, classes: int, ties: bool) -> None:
-    predictions = random_predictions(seed, n=40, classes=classes, ties=ties)
-    values = metrics.values(predictions)
+    expression = random_expression(seed, n=40, classes=classes, ties=ties)
+    values = metrics.values(alone(expression))
     assert values == pytest.approx(
-        {**sklearn_values(predictions), "ece": plain_ece(predictions)}, abs=1e-9
+        {**sklearn_values(expression), "ece": plain_ece(expression)}, abs=1e-9
     )
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=30)
 def test_by_class_values_are_those_of_scikit_learn(seed: int) -> None:
-    predictions = random_predictions(seed, ties=True, absent=1)
+    expression = random_expression(seed, ties=True, absent=1)
     expected = np.array(
         sklearn_metrics.precision_recall_fscore_support(
-            predictions.labels, predictions.predicted, labels=range(4), zero_division=0
+            expression.labels, expression.predicted, labels=range(4), zero_division=0
         )
     ).T
-    by_class = metrics.per_class(predictions)
+    by_class = metrics.per_class(expression)
     found = [
         [entry[part] for part in ("precision", "recall", "f1", "support")] for entry in by_class
     ]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     for code, entry in enumerate(by_class[:-1]):
-        scores = predictions.probabilities[:, code]
-        auc = sklearn_metrics.roc_auc_score(predictions.labels == code, scores)
+        scores = expression.probabilities[:, code]
+        auc = sklearn_metrics.roc_auc_score(expression.labels == code, scores)
         assert entry["auc"] == pytest.approx(auc)
     assert by_class[-1]["auc"] is None
 
 
 def test_confusion_matrix_has_true_classes_in_rows() -> None:
-    predictions = random_predictions(0)
-    expected = sklearn_metrics.confusion_matrix(predictions.labels, predictions.predicted)
-    np.testing.assert_array_equal(metrics.confusion_matrix(predictions), expected)
+    expression = random_expression(0)
+    expected = sklearn_metrics.confusion_matrix(expression.labels, expression.predicted)
+    np.testing.assert_array_equal(metrics.confusion_matrix(expression), expected)
 
 
 def test_absent_classes_follow_the_stated_rule() -> None:
-    predictions = random_predictions(1, classes=5, absent=2)
-    values = metrics.values(predictions)
-    present = metrics.per_class(predictions)[:3]
-    by_class = metrics.per_class(predictions)
+    expression = random_expression(1, classes=5, absent=2)
+    values = metrics.values(alone(expression))
+    present = metrics.per_class(expression)[:3]
+    by_class = metrics.per_class(expression)
     assert values["balanced_accuracy"] == pytest.approx(np.mean([c["recall"] for c in present]))
     assert values["roc_auc_macro"] == pytest.approx(np.mean([c["auc"] for c in present]))
     assert values["macro_f1"] == pytest.approx(np.mean([c["f1"] for c in by_class]))
@@ -157,7 +201,7 @@ def test_absent_classes_follow_the_stated_rule() -> None:
 
 
 def test_what_is_undefined_is_null() -> None:
-    document = metrics.compute(make([1, 1, 1], [[0.1, 0.9]] * 3), resamples=20)
+    document = metrics.compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
     nothing = {"value": None, "low": None, "high": None}
     assert document["kappa"] == nothing
     assert document["roc_auc_macro"] == nothing
@@ -166,9 +210,158 @@ def test_what_is_undefined_is_null() -> None:
 
 
 def test_a_certain_mistake_costs_a_finite_likelihood() -> None:
-    predictions = make([0, 1], [[0.0, 1.0], [0.0, 1.0]])
-    expected = sklearn_metrics.log_loss(predictions.labels, predictions.probabilities)
-    assert metrics.values(predictions)["nll"] == pytest.approx(expected)
+    expression = make([0, 1], [[0.0, 1.0], [0.0, 1.0]])
+    expected = sklearn_metrics.log_loss(expression.labels, expression.probabilities)
+    assert metrics.values(alone(expression))["nll"] == pytest.approx(expected)
+
+
+# Valence and arousal ---------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5]))
+@settings(deadline=None, max_examples=30)
+def test_each_axis_is_measured_by_itself_where_it_is_known(seed: int, unknown: float) -> None:
+    predictions = random_axes(seed, unknown=unknown)
+    pairs = predictions.valence_arousal
+    assert pairs is not None
+    expected = plain_axes(pairs.true, pairs.predicted)
+    assert metrics.values(predictions) == pytest.approx(expected, abs=1e-12)
+    concordance = metrics.concordance(pairs.true, pairs.predicted)
+    assert tuple(concordance) == pytest.approx((expected["valence_ccc"], expected["arousal_ccc"]))
+
+
+def test_concordance_is_that_of_keras() -> None:
+    import keras
+
+    random = np.random.default_rng(0)
+    true = random.uniform(-1, 1, (200, 2))
+    predicted = np.tanh(true + random.normal(0.3, 0.5, true.shape))
+    for axis, found in enumerate(metrics.concordance(true, predicted)):
+        reference = keras.metrics.ConcordanceCorrelation()
+        reference.update_state(true[:, axis], predicted[:, axis])
+        assert found == pytest.approx(float(reference.result()), abs=1e-5)
+
+
+def test_concordance_falls_where_correlation_does_not() -> None:
+    true = np.linspace(-0.5, 0.5, 20)
+    for predicted in (true, true + 0.3, true / 2, -true):
+        axes = np.stack([true, true], axis=1), np.stack([predicted, predicted], axis=1)
+        values = metrics.values(of_axes(*axes))
+        assert abs(values["valence_pcc"]) == pytest.approx(1)
+        assert (values["valence_ccc"] == 1) == (predicted is true)
+    assert values["arousal_ccc"] == pytest.approx(-1)
+
+
+def test_the_sign_of_0_agrees_with_0_alone() -> None:
+    true = [0, 0, 0, 0.1, -0.1, -0.1, 0.5, 0.1]
+    predicted = [0, 0.1, -0.1, 0.9, -0.9, 0.1, 0, np.nan]
+    columns = np.transpose([true, true]), np.transpose([predicted, predicted])
+    columns[0][-1] = np.nan
+    assert metrics.values(of_axes(*columns))["valence_sagr"] == pytest.approx(3 / 7)
+
+
+@pytest.mark.parametrize("true", [np.full(9, 0.1), np.linspace(-1, 1, 9), np.full(9, np.nan)])
+@pytest.mark.parametrize("predicted", [np.full(9, 0.1), np.linspace(-0.7, 0.6, 9)])
+def test_what_never_changes_has_no_correlation(true: Any, predicted: Any) -> None:
+    columns = np.stack([true, true], axis=1), np.stack([predicted, predicted], axis=1)
+    document = metrics.compute(of_axes(*columns), resamples=20)
+    json.dumps(document, allow_nan=False)
+    known, spread = int(np.isfinite(true).sum()), [np.ptp(part) > 0 for part in (true, predicted)]
+    valence = document["valence"]
+    assert valence["n"] == known
+    assert (valence["rmse"]["value"] is None) == (valence["sagr"]["value"] is None) == (not known)
+    assert (valence["pcc"]["value"] is not None) == all(spread)
+    if not known or not any(spread):
+        assert valence["ccc"] == {"value": None, "low": None, "high": None}
+    elif not all(spread):
+        assert valence["ccc"]["value"] == 0
+
+
+def test_a_resample_of_one_sample_only_has_no_correlation() -> None:
+    true = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    one_each = 3 * np.eye(50)
+    wrong = metrics.measure(of_axes(true, true[::-1]), one_each)
+    right = metrics.measure(of_axes(true, true), one_each)
+    assert np.isnan(wrong["valence_pcc"]).all()
+    assert np.isnan(right["valence_pcc"]).all()
+    assert (wrong["valence_ccc"] == 0).all()
+    assert np.isnan(right["valence_ccc"]).all()
+
+
+def test_a_small_spread_far_from_0_loses_no_digits() -> None:
+    random = np.random.default_rng(1)
+    true = random.uniform(-1, 1, (500, 2))
+    predicted = 0.9 + 1e-5 * (true + random.normal(0, 0.5, true.shape))
+    values = metrics.values(of_axes(true, predicted))
+    assert values == pytest.approx(plain_axes(true, predicted), rel=1e-8)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=10)
+def test_weighted_axes_are_those_of_repeated_rows(seed: int) -> None:
+    predictions = random_axes(seed)
+    pairs = predictions.valence_arousal
+    assert pairs is not None
+    _, strata = np.unique(predictions.label_names, return_inverse=True)
+    weights = stratified_weights(strata, 3, seed)
+    found = metrics.measure(predictions, weights)
+    for index, row in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(len(row)), row)
+        expected = plain_axes(pairs.true[rows], pairs.predicted[rows])
+        drawn = {name: values[index] for name, values in found.items()}
+        assert drawn == pytest.approx(expected, abs=1e-9)
+
+
+def test_intervals_of_axes_are_those_of_brute_force_resampling() -> None:
+    predictions = random_axes(4, n=45)
+    pairs = predictions.valence_arousal
+    assert pairs is not None
+    random = np.random.default_rng(0)
+    members = [np.flatnonzero(predictions.label_names == name) for name in NAMES[:3]]
+    drawn = []
+    for _ in range(300):
+        rows = np.concatenate([random.choice(rows, len(rows)) for rows in members])
+        drawn.append(plain_axes(pairs.true[rows], pairs.predicted[rows]))
+    document = metrics.compute(predictions, resamples=2000)
+    for axis in ("valence", "arousal"):
+        for name in metrics.AXIS_METRICS:
+            cell = document[axis][name]
+            low, high = np.quantile([one[f"{axis}_{name}"] for one in drawn], [0.025, 0.975])
+            assert cell["low"] < cell["value"] < cell["high"]
+            assert (cell["low"], cell["high"]) == pytest.approx(
+                (low, high), abs=0.15 * (high - low)
+            )
+
+
+def test_runs_of_either_kind_are_resampled_together() -> None:
+    expression = random_expression(0, classes=3)
+    axes = random_axes(1)
+    same = replace(alone(expression), label_names=axes.label_names)
+    both = replace(axes, expression=expression)
+    drawn = metrics.resampled([same, axes, both], ["macro_f1", "valence_ccc"], resamples=9)
+    assert [list(one) for one in drawn] == [
+        *(["macro_f1"], ["valence_ccc"], ["macro_f1", "valence_ccc"])
+    ]
+    for name, run in (("macro_f1", 0), ("valence_ccc", 1)):
+        np.testing.assert_array_equal(drawn[run][name], drawn[2][name])
+
+
+def test_document_of_axes_has_the_shape_of_the_contract() -> None:
+    axes = random_axes(1)
+    document = metrics.compute(axes, resamples=20)
+    assert list(document) == ["n", "valence", "arousal", "fingerprint", "interval"]
+    for axis in ("valence", "arousal"):
+        assert set(document[axis]) == {"n", "rmse", "ccc", "pcc", "sagr"}
+        assert document[axis]["n"] < document["n"] == 60
+        assert set(document[axis]["ccc"]) == {"value", "low", "high"}
+    assert set(document["interval"]["methods"]) == {"valence", "arousal"}
+    both = replace(axes, expression=random_expression(0))
+    whole = metrics.compute(both, resamples=20)
+    assert {name: whole[name] for name in ("valence", "arousal")} == {
+        name: document[name] for name in ("valence", "arousal")
+    }
+    assert {*metrics.METRICS, "per_class", "confusion_matrix"} < set(whole)
+    assert set(whole["interval"]["methods"]) == {*metrics.METRICS, "valence", "arousal"}
 
 
 # Printed tables of prior work ------------------------------------------------------------------
@@ -268,12 +461,12 @@ def test_printed_tables_are_reproduced(name: str) -> None:
     assert (matrix >= 0).all()
     assert tuple(matrix.sum(axis=1)) == SUPPORT
     assert tuple(matrix.sum(axis=0)) == predicted
-    predictions = from_matrix(matrix)
-    by_class = pd.DataFrame(metrics.per_class(predictions))
+    expression = from_matrix(matrix)
+    by_class = pd.DataFrame(metrics.per_class(expression))
     np.testing.assert_allclose(by_class["precision"], precision, atol=5.1e-5)
     np.testing.assert_allclose(by_class["recall"], recall, atol=5.1e-5)
     np.testing.assert_allclose(by_class["f1"], f1, atol=5.1e-5)
-    values = metrics.values(predictions)
+    values = metrics.values(alone(expression))
     found = (
         values["accuracy"],
         values["macro_f1"],
@@ -290,12 +483,12 @@ def test_printed_tables_are_reproduced(name: str) -> None:
 @given(st.integers(0, 2**32 - 1), st.booleans())
 @settings(deadline=None, max_examples=15)
 def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool) -> None:
-    predictions = random_predictions(seed, ties=ties)
-    weights = stratified_weights(predictions.labels, 3, seed)
-    weighted = Weighted(predictions, weights)
+    expression = random_expression(seed, ties=ties)
+    weights = stratified_weights(expression.labels, 3, seed)
+    weighted = WeightedExpression(expression, weights)
     found = {name: metric(weighted) for name, metric in metrics.METRICS.items()}
     for index in range(3):
-        repeated = with_weights(predictions, weights[index])
+        repeated = with_weights(expression, weights[index])
         expected = {**sklearn_values(repeated), "ece": plain_ece(repeated)}
         assert {name: drawn[index] for name, drawn in found.items()} == pytest.approx(
             expected, abs=1e-9
@@ -303,39 +496,39 @@ def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool)
 
 
 def test_resamples_do_not_depend_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictions = random_predictions(0)
-    whole = metrics.resampled([predictions], resamples=11)[0]
-    monkeypatch.setattr(metrics, "_WEIGHTS_AT_A_TIME", 3 * len(predictions))
-    parts = metrics.resampled([predictions], resamples=11)[0]
+    expression = random_expression(0)
+    whole = metrics.resampled([alone(expression)], resamples=11)[0]
+    monkeypatch.setattr(metrics, "_WEIGHTS_AT_A_TIME", 3 * len(expression.labels))
+    parts = metrics.resampled([alone(expression)], resamples=11)[0]
     for name in metrics.METRICS:
         np.testing.assert_allclose(whole[name], parts[name], atol=1e-12)
 
 
 def test_runs_are_resampled_together() -> None:
-    first, second = metrics.resampled([random_predictions(0)] * 2, ["macro_f1"], resamples=9)
+    first, second = metrics.resampled([alone(random_expression(0))] * 2, ["macro_f1"], resamples=9)
     np.testing.assert_array_equal(first["macro_f1"], second["macro_f1"])
 
 
 def test_runs_on_different_samples_are_not_resampled_together() -> None:
     with pytest.raises(ValueError, match="same samples"):
-        metrics.resampled([random_predictions(0), random_predictions(1)])
+        metrics.resampled([alone(random_expression(0)), alone(random_expression(1))])
 
 
 def test_intervals_hold_the_value_and_depend_on_the_seed_only() -> None:
-    predictions = random_predictions(5, n=400)
-    document = metrics.compute(predictions, seed=3, resamples=300)
+    expression = random_expression(5, n=400)
+    document = metrics.compute(alone(expression), seed=3, resamples=300)
     for name in metrics.METRICS:
         if name != "ece":  # resampling adds to it, see its docstring
             assert document[name]["low"] < document[name]["value"] < document[name]["high"]
-    assert document == metrics.compute(predictions, seed=3, resamples=300)
-    other = metrics.compute(predictions, seed=4, resamples=300)
+    assert document == metrics.compute(alone(expression), seed=3, resamples=300)
+    other = metrics.compute(alone(expression), seed=4, resamples=300)
     assert document["macro_f1"]["low"] != other["macro_f1"]["low"]
     assert document["accuracy"] == other["accuracy"]
 
 
 def test_document_has_the_shape_of_the_contract() -> None:
-    predictions = random_predictions(0)
-    document = metrics.compute(predictions, resamples=20)
+    expression = random_expression(0)
+    document = metrics.compute(alone(expression), resamples=20)
     assert list(document) == [
         *("n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
         *("roc_auc_macro", "nll", "brier", "ece", "per_class", "confusion_matrix"),
@@ -348,109 +541,3 @@ def test_document_has_the_shape_of_the_contract() -> None:
     assert document["interval"]["resamples"] == 20
     assert set(document["interval"]["methods"]) == set(metrics.METRICS)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-
-
-# Reading ---------------------------------------------------------------------------------------
-
-
-def as_table(predictions: Predictions) -> pd.DataFrame:
-    """The table that a run saves."""
-    names = np.array(predictions.classes)
-    table = pd.DataFrame(
-        {
-            "sample_id": predictions.sample_ids,
-            "label": names[predictions.labels],
-            "predicted": names[predictions.predicted],
-        }
-    )
-    for code, name in enumerate(names):
-        table[f"p_{name}"] = predictions.probabilities[:, code]
-    return table
-
-
-def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
-    written = random_predictions(0)
-    as_table(written).to_csv(tmp_path / "test.csv", index=False)
-    found = metrics.read_predictions(tmp_path / "test.csv")
-    assert (found.sample_ids, found.classes) == (written.sample_ids, written.classes)
-    np.testing.assert_array_equal(found.labels, written.labels)
-    np.testing.assert_array_equal(found.predicted, written.predicted)
-    np.testing.assert_allclose(found.probabilities, written.probabilities, atol=1e-12)
-
-
-def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
-    table = as_table(random_predictions(0))
-    documents = []
-    for name, rows in (("straight", table), ("shuffled", table.sample(frac=1, random_state=1))):
-        rows.to_csv(tmp_path / name, index=False)
-        documents.append(metrics.compute(metrics.read_predictions(tmp_path / name), resamples=20))
-    assert documents[0] == documents[1]
-
-
-@given(st.permutations(range(12)))
-@settings(deadline=None, max_examples=30)
-def test_fingerprint_is_about_ids_and_labels_only(order: list[int]) -> None:
-    first = random_predictions(0, n=12)
-    turned = Predictions(
-        sample_ids=tuple(first.sample_ids[index] for index in order),
-        classes=first.classes,
-        labels=first.labels[order],
-        predicted=first.predicted,
-        probabilities=first.probabilities,
-    )
-    assert turned.fingerprint == first.fingerprint
-    relabelled = Predictions(
-        first.sample_ids,
-        first.classes,
-        (first.labels + 1) % 4,
-        first.predicted,
-        first.probabilities,
-    )
-    assert relabelled.fingerprint != first.fingerprint
-
-
-def test_ids_stay_as_written_and_rounding_is_taken_out(tmp_path: Path) -> None:
-    path = tmp_path / "test.csv"
-    path.write_text(
-        "sample_id,label,predicted,p_none,p_fear,valence\n"
-        "007,none,none,0.6667,0.3334,0.1\n"
-        "NA,fear,none,0.5,0.5,\n"
-    )
-    found = metrics.read_predictions(path)
-    assert found.sample_ids == ("007", "NA")
-    assert found.classes == ("none", "fear")
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("sample_id,label,p_a,p_b\nx,a,1,0\n", "lacks predicted; its columns are sample_id"),
-        ("sample_id,label,predicted,p_a\nx,a,a,1\n", "lacks at least two probability columns"),
-        ("sample_id,label,predicted,p_a,p_b\n", "has no rows"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,a,1,0\nx,a,a,1,0\n", "1 sample ids occur twice"),
-        ("sample_id,label,predicted,p_a,p_b\nx,c,a,1,0\n", "label 'c' is none of a, b"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,,1,0\n", "predicted '' is none of a, b"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,a,nan,0\n", "p_a is 'nan', not a number"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,a,1.5,-0.5\n", r"p_a is '1.5', not a number"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,a,1,\n", "p_b is '', not a number"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,a,0.7,0.2\n", "first 'x' with 0.9000"),
-        ("sample_id,label,predicted,p_a,p_b\nx,a,b,0.7,0.3\n", "not predicted as their most"),
-        ("", "cannot be read as a table"),
-        ('sample_id,label\n"x', "cannot be read as a table"),
-    ],
-)
-def test_a_wrong_file_is_explained(text: str, found: str, tmp_path: Path) -> None:
-    path = tmp_path / "test.csv"
-    path.write_text(text)
-    with pytest.raises(RunError) as error:
-        metrics.read_predictions(path)
-    message = str(error.value)
-    assert found in message
-    assert message.startswith(str(path))
-    assert message.endswith("Write the file again with `fer evaluate`.")
-
-
-def test_a_missing_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be read"):
-        metrics.read_predictions(tmp_path / "test.csv")

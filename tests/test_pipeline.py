@@ -35,7 +35,7 @@ def training(experiment: Experiment) -> pipeline.Split:
 
 def batches(split: pipeline.Split, experiment: Experiment, *where: int) -> list[Any]:
     dataset = pipeline.training_batches(split, experiment, *where)
-    return [(images.numpy(), codes.numpy()) for images, codes in dataset]
+    return [(images.numpy(), targets["expression"].numpy()) for images, targets in dataset]
 
 
 def assert_same(first: list[Any], second: list[Any]) -> None:
@@ -329,3 +329,18 @@ def test_progress_reaches_the_end(experiment: Experiment) -> None:
     remember: Callable[[int, int], None] = lambda done, total: calls.append((done, total))  # noqa: E731
     pipeline.open_split(load_manifest(experiment.dataset), "train", 24, remember)
     assert calls[-1] == (72, 72)
+
+
+def test_each_target_goes_with_its_image(experiment: Experiment) -> None:
+    manifest = load_manifest(experiment.dataset)
+    split = pipeline.open_split(manifest, "train", 24)
+    still = experiment.image.model_copy(update={"augment": Augment()})
+    both = experiment.model.model_copy(update={"targets": ("expression", "valence_arousal")})
+    config = experiment.model_copy(update={"image": still, "model": both})
+    rows = manifest.split("train")
+    known = {split.pixels[i].numpy().tobytes(): i for i in range(len(split))}
+    for images, targets in pipeline.training_batches(split, config, 0):
+        order = [known[image.astype(np.uint8).tobytes()] for image in images.numpy()]
+        np.testing.assert_array_equal(targets["expression"], split.codes[order])
+        expected = rows[["valence", "arousal"]].to_numpy(np.float32)[order]
+        np.testing.assert_array_equal(targets["valence_arousal"], expected)

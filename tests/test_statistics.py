@@ -105,3 +105,10 @@ def test_holm_is_that_of_statsmodels(hundredths: list[int]) -> None:
     p_values = [value / 100 for value in hundredths]
     expected = multipletests(p_values, method="holm")[1] if p_values else []
     assert holm(p_values) == pytest.approx(list(expected))
+
+
+def test_paired_bootstrap_leaves_out_undefined_resamples() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(0.5, 1, 499), random.normal(size=499)
+    with_gaps = np.append(first, np.full(500, np.nan)), np.append(second, np.zeros(500))
+    assert paired_bootstrap(*with_gaps) == paired_bootstrap(first, second)

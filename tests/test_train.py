@@ -262,6 +262,22 @@ def test_every_balance_trains(
     assert result.exit_code == 0, result.output
 
 
+def test_training_says_what_reading_the_data_found(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, drawn_root: Path
+) -> None:
+    labels = pd.read_csv(drawn_root / "labels.csv")
+    fear = labels[labels["label"] == "fear"]
+    fear[["sample_id"]].to_csv(outputs.parent / "fear.csv", index=False)
+    document = tiny | {
+        "dataset": tiny["dataset"] | {"exclude": str(outputs.parent / "fear.csv")},
+        "stages": tiny["stages"][:1],
+    }
+    result = fer("train", write_config(document), "--outputs", outputs)
+    assert result.exit_code == 0, result.output
+    assert "classes of this dataset have no image here and are left out: fear" in result.stderr
+    assert record(run_in(outputs))["dataset"]["classes"].count("fear") == 0
+
+
 def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:

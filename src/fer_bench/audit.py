@@ -168,7 +168,7 @@ def _boxes(samples: pd.DataFrame) -> list[Box]:
     return [None if skip else tuple(box) for skip, box in zip(unknown, whole, strict=True)]
 
 
-# --- Files ---
+# Files -----------------------------------------------------------------------------------------
 
 
 def _file_problems(manifest: Manifest, seen: list[Seen]) -> Iterator[Problem]:
@@ -200,7 +200,7 @@ def _contamination(name: str, overlaps: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem("known_contamination", "warning", 1, (other,), text)
 
 
-# --- Duplicates ---
+# Duplicates ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ def _groups(samples: pd.DataFrame, twins: _Twins) -> pd.DataFrame:
     return groups.sort_values(["group", "sample_id"], ignore_index=True)
 
 
-# --- Quarantine ---
+# Quarantine ------------------------------------------------------------------------------------
 
 # The images of one content in one split, which share their fate.
 _Cells = dict[tuple[int, str], list[int]]

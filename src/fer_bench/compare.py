@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 from fer_bench.errors import RunError
-from fer_bench.metrics import METRICS, Predictions, read_predictions, resampled
+from fer_bench.manifest import AXES
+from fer_bench.metrics import AXIS_METRICS, METRICS, NAMES, resampled, values
+from fer_bench.predictions import TOLERANCE, Predictions, read_predictions
 from fer_bench.rundir import RunDirectory, list_runs
 from fer_bench.statistics import exact_mcnemar, holm, paired_bootstrap
 
-# What a table of runs shows and what pairs are tested on.
-PAIR_METRICS = ("accuracy", "macro_f1")
+# What a table of runs shows and what pairs are tested on, where the runs predict it.
+EXPRESSION_METRICS = ("accuracy", "macro_f1")
+CONCORDANCE = tuple(f"{axis}_ccc" for axis in AXES)
+PAIR_METRICS = (*EXPRESSION_METRICS, *CONCORDANCE)
 # More than for an interval: the smallest p is 2 / (R + 1), and Holm multiplies it by the tests.
 PAIR_RESAMPLES = 9_999
 PAIR_SEED = 0
+
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Row:
         run_id: the folder's name.
         selection_metric: what chose the epoch whose model was kept.
         n: number of samples that the metrics are about.
-        metrics: {name: {`value`, `low`, `high`}}, with at least `PAIR_METRICS`.
+        metrics: {name: {`value`, `low`, `high`}}, names as in `metrics.NAMES`, with at least
+            `EXPRESSION_METRICS` or `CONCORDANCE`, by what the run predicts.
     """
 
     run_id: str
@@ -57,8 +65,8 @@ class Row:
     seconds: float | None
 
     def value(self, metric: str) -> float:
-        """A metric's value; NaN where it is not defined."""
-        value = self.metrics[metric]["value"]
+        """A metric's value; NaN where it is not defined or not predicted."""
+        value = self.metrics[metric]["value"] if metric in self.metrics else None
         return math.nan if value is None else value
 
 
@@ -89,7 +97,8 @@ class Seeds:
     """Runs of one experiment that differ in nothing but the seed.
 
     Attributes:
-        metrics: {name: {`mean`, `sd`, `values`}}; sd is that of a sample (n - 1).
+        metrics: {name: {`mean`, `sd`, `values`}} of those of `PAIR_METRICS` that every run has; sd
+            is that of a sample (n - 1).
     """
 
     name: str
@@ -100,7 +109,10 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs evaluated on the same samples with the same labels, best accuracy first.
+    """Runs evaluated on the same samples with the same labels, best first.
+
+    Best is the highest accuracy. Runs that predict no expression come after, by the mean of their
+    concordance correlations.
 
     Attributes:
         test_fingerprint: of sample ids and labels.
@@ -108,7 +120,7 @@ class Group:
         published: what others report for these experiments: `name` (ours), `source`, `metric`,
             `value` and `caveat` (or None).
         half_width: half the 95% interval of the best accuracy: about how large a difference must
-            be to be seen on this many samples.
+            be to be seen on this many samples; None where no run predicts expressions.
     """
 
     test_fingerprint: str
@@ -117,7 +129,15 @@ class Group:
     pairs: tuple[Pair, ...]
     seeds: tuple[Seeds, ...]
     published: tuple[Mapping[str, Any], ...]
-    half_width: float
+    half_width: float | None
+
+    @property
+    def kinds(self) -> tuple[tuple[str, ...], ...]:
+        """Which of `EXPRESSION_METRICS` and `CONCORDANCE` any of its runs have."""
+        present = {name for row in self.runs for name in row.metrics}
+        return tuple(
+            kind for kind in (EXPRESSION_METRICS, CONCORDANCE) if present.intersection(kind)
+        )
 
 
 @dataclass(frozen=True)
@@ -142,10 +162,8 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a run; a metric takes three columns: its name, and with `_low` and `_high`."""
-        return pd.DataFrame(
-            [_flat(group, row) for group in self.groups for row in group.runs],
-            columns=_frame_columns(),
-        )
+        rows = [_flat(group, row) for group in self.groups for row in group.runs]
+        return pd.DataFrame(rows, columns=_frame_columns(set().union(*rows)))
 
 
 def collect(outputs: Path, split: str = "test") -> Comparison:
@@ -200,8 +218,9 @@ def _read(directory: RunDirectory, split: str) -> _Member:
     document = directory.read_json(directory.metrics(split))
     config = _read_config(directory.config)
     predictions = read_predictions(directory.predictions(split))
-    cells = _cells(document, split)
-    _check_belongs(document, cells["accuracy"]["value"], predictions, split)
+    cells = _cells(document)
+    _check_cells(cells, predictions, split)
+    _check_belongs(document, cells, predictions, split)
     row = _row(directory.run_id, record, config, cells, len(predictions))
     return _Member(row, config, predictions)
 
@@ -220,19 +239,42 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+_Cells = Mapping[str, Mapping[str, float | None]]
+
+
+def _cells(document: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The headline metrics of a metrics file, by the names in `metrics.NAMES`."""
+    entries = {name: document.get(name) for name in METRICS} | {
+        f"{axis}_{name}": _look_up(document, axis, name) for axis in AXES for name in AXIS_METRICS
+    }
+    return {
+        name: {part: _number(entry.get(part)) for part in ("value", "low", "high")}
+        for name, entry in entries.items()
+        if isinstance(entry, dict)
+    }
+
+
+def _check_cells(cells: _Cells, predictions: Predictions, split: str) -> None:
+    """Raises: RunError when a metric that the saved predictions have is missing."""
+    for name, value in values(predictions, PAIR_METRICS).items():
+        if name not in cells or (math.isfinite(value) and None in cells[name].values()):
+            raise RunError(f"metrics/{split}.json lacks {name}; evaluate the run again")
+
+
 def _check_belongs(
-    document: dict[str, Any], accuracy: float | None, predictions: Predictions, split: str
+    document: Mapping[str, Any], cells: _Cells, predictions: Predictions, split: str
 ) -> None:
     """Raises: RunError when the metrics are of other predictions than the saved ones."""
+    computed = values(predictions, ("accuracy", *CONCORDANCE))
     expected = {
         "n": len(predictions),
         "fingerprint": predictions.fingerprint,
-        "accuracy": round(float(predictions.correct.mean()), 6),
+        "values": [_rounded(_number(value)) for value in computed.values()],
     }
     found = {
         "n": document.get("n"),
         "fingerprint": document.get("fingerprint", predictions.fingerprint),
-        "accuracy": accuracy and round(accuracy, 6),
+        "values": [_rounded(cells[name]["value"]) for name in computed],
     }
     if found != expected:
         raise RunError(
@@ -241,17 +283,8 @@ def _check_belongs(
         )
 
 
-def _cells(document: dict[str, Any], split: str) -> dict[str, dict[str, float | None]]:
-    """The headline metrics of a metrics file. Raises: RunError when a needed one is missing."""
-    cells = {
-        name: {part: _number(document[name].get(part)) for part in ("value", "low", "high")}
-        for name in METRICS
-        if isinstance(document.get(name), dict)
-    }
-    for name in PAIR_METRICS:
-        if name not in cells or None in cells[name].values():
-            raise RunError(f"metrics/{split}.json lacks {name}; evaluate the run again")
-    return cells
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _row(
@@ -307,8 +340,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _group(members: Sequence[_Member]) -> Group:
-    ranked = sorted(members, key=lambda m: (-m.row.value("accuracy"), m.row.run_id))
-    best = ranked[0].row.metrics["accuracy"]
+    ranked = sorted(members, key=lambda member: _rank(member.row))
     return Group(
         test_fingerprint=ranked[0].predictions.fingerprint,
         n=len(ranked[0].predictions),
@@ -316,8 +348,19 @@ def _group(members: Sequence[_Member]) -> Group:
         pairs=tuple(_pairs(ranked)),
         seeds=tuple(_seeds(ranked)),
         published=tuple(_published(ranked)),
-        half_width=((best["high"] or 0.0) - (best["low"] or 0.0)) / 2,
+        half_width=_half_width(ranked[0].row),
     )
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    scores = (row.value("accuracy"), sum(map(row.value, CONCORDANCE)))
+    accuracy, concordance = (-math.inf if math.isnan(score) else score for score in scores)
+    return -accuracy, -concordance, row.run_id
+
+
+def _half_width(best: Row) -> float | None:
+    cell = best.metrics.get("accuracy")
+    return ((cell["high"] or 0.0) - (cell["low"] or 0.0)) / 2 if cell else None
 
 
 def _group_order(group: Group) -> tuple[str, int, str]:
@@ -336,26 +379,45 @@ def _pairs(members: Sequence[_Member]) -> list[Pair]:
             zip(members, draws, strict=True), 2
         )
         for metric in PAIR_METRICS
-        if metric != "macro_f1" or _same_classes(first, second)
+        if _is_testable(metric, first, second)
     ]
     adjusted = holm([pair["p"] for pair in pairs])
     return [Pair(**pair, p_holm=p_holm) for pair, p_holm in zip(pairs, adjusted, strict=True)]
 
 
-def _same_classes(first: _Member, second: _Member) -> bool:
-    """Whether macro F1 averages over the same classes in both runs."""
-    return set(first.predictions.classes) == set(second.predictions.classes)
+def _is_testable(metric: str, first: _Member, second: _Member) -> bool:
+    """Whether both runs have the metric, and it means the same in both."""
+    if not all(math.isfinite(member.row.value(metric)) for member in (first, second)):
+        return False
+    if metric == "macro_f1":
+        return _classes(first) == _classes(second)
+    if metric in CONCORDANCE:
+        true, other = (_true_values(member, metric) for member in (first, second))
+        return np.allclose(true, other, rtol=0, atol=TOLERANCE, equal_nan=True)
+    return True
 
 
-_Drawn = tuple[_Member, Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]]
+def _classes(member: _Member) -> set[str]:
+    expression = member.predictions.expression
+    return set(expression.classes) if expression else set()
+
+
+def _true_values(member: _Member, metric: str) -> _Floats:
+    """Of the axis that a metric of `CONCORDANCE` is about, shape (n,)."""
+    valence_arousal = member.predictions.valence_arousal
+    return valence_arousal.true[:, CONCORDANCE.index(metric)] if valence_arousal else np.empty(0)
+
+
+_Drawn = tuple[_Member, Mapping[str, _Floats]]
 
 
 def _compare(metric: str, first: _Drawn, second: _Drawn) -> dict[str, Any]:
     (a, a_draws), (b, b_draws) = first, second
     low, high, p = paired_bootstrap(a_draws[metric], b_draws[metric])
     test = "paired stratified bootstrap"
-    if metric == "accuracy":
-        p, test = exact_mcnemar(a.predictions.correct, b.predictions.correct), "exact McNemar"
+    a_expression, b_expression = a.predictions.expression, b.predictions.expression
+    if metric == "accuracy" and a_expression and b_expression:
+        p, test = exact_mcnemar(a_expression.correct, b_expression.correct), "exact McNemar"
     return {
         "a": a.row.run_id,
         "b": b.row.run_id,
@@ -381,12 +443,13 @@ def _aggregate(rows: Iterable[Row]) -> Seeds:
     ordered = sorted(rows, key=lambda row: (row.seed or 0, row.run_id))
     metrics = {}
     for name in PAIR_METRICS:
-        values = [row.value(name) for row in ordered]
-        metrics[name] = {
-            "mean": statistics.fmean(values),
-            "sd": statistics.stdev(values),
-            "values": values,
-        }
+        found = [row.value(name) for row in ordered]
+        if all(map(math.isfinite, found)):
+            metrics[name] = {
+                "mean": statistics.fmean(found),
+                "sd": statistics.stdev(found),
+                "values": found,
+            }
     return Seeds(
         name=ordered[0].name,
         run_ids=tuple(row.run_id for row in ordered),
@@ -416,8 +479,10 @@ def _published(members: Iterable[_Member]) -> list[dict[str, Any]]:
 _ROW_COLUMNS = [name for name in Row.__dataclass_fields__ if name != "metrics"]
 
 
-def _frame_columns() -> list[str]:
-    cells = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
+def _frame_columns(present: Container[str]) -> list[str]:
+    """Always those of expression; those of valence and arousal where a run predicts them."""
+    names = [name for name in NAMES if name in METRICS or name in present]
+    cells = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     return ["test_fingerprint", *_ROW_COLUMNS, *cells]
 
 

@@ -260,15 +260,62 @@ class Head(Section):
     l2: float = Field(0.0, ge=0, description="L2 penalty on the kernels of the dense layers")
 
 
+class Neck(Section):
+    """Between the backbone's feature map and the head; trains with the head."""
+
+    name: Literal["ippm"] = Field(description="ippm, the inverted pyramid pooling of prior work")
+    form: Literal["published", "conv1x1", "pyramid"] = Field(
+        "published",
+        description="published: as its code has it; conv1x1: the one convolution that equals it; "
+        "pyramid: truly at several scales",
+    )
+    factors: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (2, 3, 4, 6), min_length=1, description="scale of each level"
+    )
+    filters: int = Field(128, gt=0, description="filters of each level")
+    convolutions: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (128, 64), description="filters of the 3x3 convolutions after the levels"
+    )
+
+
+Target = Literal["expression", "valence_arousal"]
+
+
 class Model(Section):
     """The network."""
 
     backbone: str = Field(description="registered name of the backbone, for example cnn_compact")
-    weights: Literal["none"] = Field("none", description="where the first weights come from")
-    head: Head | None = Field(None, description="left out: the backbone's own default head")
-    targets: tuple[Literal["expression"], ...] = Field(
-        ("expression",), min_length=1, max_length=1, description="what the model predicts"
+    weights: str = Field(
+        "none",
+        description="where the first weights of the backbone come from: none (random), imagenet, "
+        "a file (.weights.h5, .h5 or .keras), or run:<run_id>",
     )
+    neck: Neck | None = Field(None, description="left out: the backbone's own, usually none")
+    head: Head | None = Field(None, description="left out: the backbone's own default head")
+    targets: tuple[Target, ...] = Field(
+        ("expression",), min_length=1, max_length=2, description="what the model predicts"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _known_source(cls, weights: str) -> str:
+        run = weights.removeprefix("run:")
+        if weights in ("none", "imagenet") or weights.endswith((".h5", ".keras")):
+            return weights
+        if run != weights and run and "/" not in run:
+            return weights
+        hint = did_you_mean(weights, ("none", "imagenet"))
+        raise ValueError(
+            "must be none, imagenet, a file (.weights.h5, .h5, .keras) or run:<run_id>, "
+            f"got {_shown(weights)}. {hint}".rstrip(". ")
+        )
+
+    @field_validator("targets")
+    @classmethod
+    def _in_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if len(set(targets)) < len(targets):
+            raise ValueError(f"names a target twice: {', '.join(targets)}")
+        return tuple(target for target in get_args(Target) if target in targets)
 
     @field_validator("backbone")
     @classmethod
@@ -277,6 +324,14 @@ class Model(Section):
 
 
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
+Select = Literal[
+    "val_macro_f1",
+    "val_accuracy",
+    "val_loss",
+    "val_valence_ccc",
+    "val_arousal_ccc",
+    "val_mean_ccc",
+]
 
 
 class Training(Section):
@@ -297,11 +352,21 @@ class Training(Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="probability taken from the true class and spread over all"
     )
+    valence_arousal_loss: Literal["mse", "ccc"] = Field(
+        "ccc",
+        description="loss of valence and arousal: mean squared error, or one minus the concordance "
+        "correlation over the batch",
+    )
+    valence_arousal_weight: float = Field(
+        1.0, gt=0, description="factor on the loss of valence and arousal beside that of expression"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic inside the network; auto takes what the device is best at"
     )
-    select: Literal["val_macro_f1", "val_accuracy", "val_loss"] = Field(
-        "val_macro_f1", description="validation metric that chooses the model over all stages"
+    select: Select | None = Field(
+        None,
+        description="validation metric that chooses the model over all stages; null: val_macro_f1, "
+        "or val_mean_ccc (of valence and arousal) where no expression is predicted",
     )
     save_every: int = Field(
         500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
@@ -317,7 +382,9 @@ class LastLayers(Section):
 class FromLayer(Section):
     """Every backbone layer from the named one on, and the head."""
 
-    layer: str = Field(alias="from", description="name of the first backbone layer that trains")
+    layer: str = Field(
+        alias="from", description="name of the first backbone layer, or block, that trains"
+    )
 
 
 def _shape_of_train(value: Any) -> Any:
@@ -354,6 +421,16 @@ class Stage(Section):
         2, gt=0, description="plateau: epochs without a lower val_loss before it is reduced"
     )
     optimizer: Optimizer | None = Field(None, description="null: that of training")
+    momentum: float | None = Field(None, ge=0, lt=1, description="null: that of training")
+    weight_decay: float | None = Field(None, ge=0, description="null: that of training")
+    gradient_clip: float | None = Field(None, gt=0, description="null: that of training")
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="factor on the learning rate from each trainable backbone layer with weights "
+        "to the one below it; the head keeps the full rate",
+    )
     patience: int | None = Field(
         None,
         gt=0,
@@ -410,6 +487,22 @@ class Experiment(Section):
                 f"{model.backbone} needs at least {spec.smallest_size} pixels, got {image.size}",
             )
         return model
+
+    @model_validator(mode="after")
+    def _selects_what_is_predicted(self) -> "Experiment":
+        select, targets = self.training.select, self.model.targets
+        if select in ("val_macro_f1", "val_accuracy") and "expression" not in targets:
+            raise _about("training.select", f"{select} needs expression among model.targets")
+        if select and select.endswith("_ccc") and "valence_arousal" not in targets:
+            raise _about("training.select", f"{select} needs valence_arousal among model.targets")
+        return self
+
+    @property
+    def select(self) -> Select:
+        """The validation metric that chooses the model."""
+        if self.training.select:
+            return self.training.select
+        return "val_macro_f1" if "expression" in self.model.targets else "val_mean_ccc"
 
     @property
     def run_id(self) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fer_bench.manifest import ATTRIBUTES, Manifest
+from fer_bench.manifest import ATTRIBUTES, AXES, Manifest
 
-AXES = ("valence", "arousal")
 BINS = 20
 
 

@@ -61,18 +61,34 @@ def open_display(console: Console) -> Display:
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-# One line an epoch under one heading, within 80 columns.
-_HEADING = "  epoch  stage      loss accuracy  val_loss  val_accuracy  val_macro_f1 images/s"
 _BEST = "  (* marks the best epoch so far)"
+# Heading and format of what an epoch may have to show; a line of all but valence and arousal, or
+# of all but accuracy and F1, fits into 80 columns.
+_COLUMNS = {
+    "loss": ("loss", "7.4f"),
+    "accuracy": ("accuracy", "8.4f"),
+    "val_loss": ("val_loss", "9.4f"),
+    "val_accuracy": ("val_accuracy", "13.4f"),
+    "val_macro_f1": ("val_macro_f1", "13.4f"),
+    "val_valence_ccc": ("valence_ccc", "12.4f"),
+    "val_arousal_ccc": ("arousal_ccc", "12.4f"),
+    "images_per_second": ("images/s", "8.0f"),
+}
+
+
+def _shown(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Heading, format and value of each column that this row has a value for."""
+    return [(*_COLUMNS[key], row[key]) for key in _COLUMNS if row.get(key) is not None]
+
+
+def _heading(row: Mapping[str, Any]) -> str:
+    cells = " ".join(f"{name:>{int(form.split('.')[0])}}" for name, form, _ in _shown(row))
+    return f"  epoch  stage   {cells}"
 
 
 def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
-    return (
-        f"{'*' if is_best else ' '}{row['epoch']:>3}/{epochs:<3} {row['stage']:<7.7} "
-        f"{row['loss']:>7.4f} {row['accuracy']:>8.4f}  {row['val_loss']:>8.4f}  "
-        f"{row['val_accuracy']:>12.4f}  {row['val_macro_f1']:>12.4f} "
-        f"{row['images_per_second']:>8.0f}"
-    )
+    cells = " ".join(format(value, form) for _, form, value in _shown(row))
+    return f"{'*' if is_best else ' '}{row['epoch']:>3}/{epochs:<3} {row['stage']:<7.7} {cells}"
 
 
 class PlainDisplay:
@@ -119,7 +135,7 @@ class PlainDisplay:
         """Print the epoch's line."""
         if not self.has_heading:
             self.message(_BEST)
-            self.message(_HEADING)
+            self.message(_heading(row))
             self.has_heading = True
         self.message(_epoch_line(row, self.epochs, is_best=is_best))
 

@@ -16,8 +16,9 @@ from fer_bench.datasets import load_manifest
 from fer_bench.device import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
-from fer_bench.manifest import Manifest
-from fer_bench.metrics import compute, read_predictions
+from fer_bench.manifest import AXES, Manifest
+from fer_bench.metrics import compute
+from fer_bench.predictions import PREDICTED_AXES, read_predictions
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
 
 
@@ -46,10 +47,15 @@ def evaluate(run: RunDirectory, split: str, device: Device, display: Display) ->
         config.image.size,
         lambda done, total: display.decoding(split, done, total),
     )
-    predict_step = loop.build_predict_step(device.strategy, model)
+    predict_step = loop.build_predict_step(device.strategy, model, config.model.targets)
     batches = pipeline.evaluation_batches(images, config.training.batch_size)
-    logits = loop.predict(device.strategy, predict_step, batches)
-    frame = predictions_frame(manifest, split, softmax(logits.astype(np.float64), axis=1))
+    outputs = loop.predict(device.strategy, predict_step, batches)
+    probabilities = valence_arousal = None
+    if "expression" in outputs:
+        probabilities = softmax(outputs["expression"].astype(np.float64), axis=1)
+    if "valence_arousal" in outputs:
+        valence_arousal = outputs["valence_arousal"].astype(np.float64)
+    frame = predictions_frame(manifest, split, probabilities, valence_arousal)
     write_atomically(run.predictions(split), frame.to_csv(index=False, float_format="%.9g"))
     metrics = compute(read_predictions(run.predictions(split)))
     write_json(run.metrics(split), metrics)
@@ -67,13 +73,28 @@ def _load_model(path: Path) -> Any:
 
 
 def predictions_frame(
-    manifest: Manifest, split: str, probabilities: NDArray[np.float64]
+    manifest: Manifest,
+    split: str,
+    probabilities: NDArray[np.float64] | None,
+    valence_arousal: NDArray[np.float64] | None,
 ) -> pd.DataFrame:
-    """The table of `predictions/<split>.csv`, from probabilities (n, C) in the manifest's order."""
+    """The table of `predictions/<split>.csv`.
+
+    Args:
+        manifest: the dataset.
+        split: the name of the split, of n samples.
+        probabilities: shape (n, C), in the manifest's order; None where expression is no target.
+        valence_arousal: predicted, shape (n, 2); None where they are no target.
+    """
     rows = manifest.split(split)
-    classes = np.array(manifest.classes)
     frame = rows[["sample_id", "label"]].copy()
-    frame["predicted"] = classes[probabilities.argmax(axis=1)]
-    for index, name in enumerate(classes):
-        frame[f"p_{name}"] = probabilities[:, index]
+    if probabilities is not None:
+        frame["predicted"] = np.array(manifest.classes)[probabilities.argmax(axis=1)]
+        for index, name in enumerate(manifest.classes):
+            frame[f"p_{name}"] = probabilities[:, index]
+    if valence_arousal is not None:
+        for axis in AXES:
+            frame[axis] = rows.get(axis, np.nan)
+        for index, name in enumerate(PREDICTED_AXES):
+            frame[name] = valence_arousal[:, index]
     return frame

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from stat import S_IFDIR, S_ISDIR, S_ISLNK, S_ISREG
 
 import pandas as pd
 
@@ -78,6 +79,16 @@ def visible(folder: Path, dropped: Counter[str]) -> Iterator[os.DirEntry[str]]:
                 dropped["name is not UTF-8"] += 1
             else:
                 yield entry
+
+
+def has_folder(folder: Path, place: str) -> bool:
+    """Whether there is a folder at `place` in `folder`, without a link on the way."""
+    return S_ISDIR(_mode(folder, place))
+
+
+def has_file(folder: Path, place: str) -> bool:
+    """Whether there is a file at `place` in `folder`, without a link on the way."""
+    return S_ISREG(_mode(folder, place))
 
 
 def subfolders(folder: Path, dropped: Counter[str]) -> list[Path]:
@@ -240,6 +251,27 @@ def listed(names: Iterable[str]) -> str:
     shown = list(names)
     rest = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     return (", ".join(shown[:8]) + rest) or "no folder"
+
+
+def contents(folder: Path) -> str:
+    """What `folder` shows, for a message."""
+    entries = visible(folder, Counter())
+    names = [f"{entry.name}{' (a link)' if entry.is_symlink() else ''}" for entry in entries]
+    return listed(names) if names else "nothing"
+
+
+def _mode(folder: Path, place: str) -> int:
+    """The mode of what is at `place`; 0 when that is nothing, or a link is on the way."""
+    path, mode = folder, S_IFDIR  # `folder` itself may be a link
+    try:
+        for part in PurePosixPath(place).parts:
+            path /= part
+            mode = path.lstat().st_mode
+            if S_ISLNK(mode):
+                return 0
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return mode
 
 
 def _is_utf8(name: str) -> bool:

@@ -6,6 +6,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fer_bench.losses import Objective
+from fer_bench.model import named_outputs
+
 
 class Totals:
     """Sums over the steps of an epoch, kept on the device so that no step waits for the host.
@@ -29,39 +32,29 @@ class Totals:
 
 
 def build_train_step(
-    strategy: Any,
-    model: Any,
-    optimizer: Any,
-    totals: Totals,
-    label_smoothing: float,
-    class_weights: NDArray[np.float32],
+    strategy: Any, model: Any, optimizer: Any, totals: Totals, objective: Objective
 ) -> Any:
-    """A `tf.function` (images, codes, step) that makes one optimizer step on every device.
+    """A `tf.function` (images, targets, step) that makes one optimizer step on every device.
 
-    The loss is the cross-entropy summed over the global batch and divided by its size, plus the
-    model's own penalties, so that the gradient does not depend on how many devices share it.
-    `class_weights`, shape (C,), multiply the loss of each class.
+    The loss is the objective over the global batch plus the model's own penalties, so that the
+    gradient does not depend on how many devices share the batch. `targets` are by name.
     """
-    weights = tf.constant(class_weights, tf.float32)
     replicas = strategy.num_replicas_in_sync
 
-    def replica_step(images: Any, codes: Any) -> Any:
-        batch_size = tf.cast(tf.shape(images)[0] * replicas, tf.float32)
+    def replica_step(images: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            losses = cross_entropy(logits, codes, label_smoothing) * tf.gather(weights, codes)
+            outputs = named_outputs(model(images, training=True), tuple(targets))
             penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
-            loss = tf.reduce_sum(losses) / batch_size + penalty / replicas
+            loss = objective(outputs, targets) + penalty / replicas
             scaled = optimizer.scale_loss(loss)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
-        correct = tf.equal(tf.argmax(logits, axis=-1, output_type=codes.dtype), codes)
-        right = tf.reduce_sum(tf.cast(correct, tf.float32))
+        right = _right(outputs, targets)
         return tf.stack([loss, right, tf.cast(tf.shape(images)[0], tf.float32)])
 
     @tf.function
-    def train_step(images: Any, codes: Any, step: Any) -> None:
-        result = strategy.run(replica_step, args=(images, codes))
+    def train_step(images: Any, targets: Any, step: Any) -> None:
+        result = strategy.run(replica_step, args=(images, targets))
         loss, right, count = tf.unstack(strategy.reduce("SUM", result, axis=None))
         sums = tf.cast(tf.stack([loss * count, right, count]), tf.float64)
         totals.sums.assign_add(sums)
@@ -71,31 +64,31 @@ def build_train_step(
     return train_step
 
 
-def cross_entropy(logits: Any, codes: Any, label_smoothing: float) -> Any:
-    """Cross-entropy of each sample, shape (n,), from float32 logits (n, C) and indices (n,).
-
-    With smoothing s the target is 1 - s + s/C for the true class and s/C for each other one
-    (Szegedy et al., 2016, "Rethinking the Inception architecture", section 7).
-    """
-    classes = logits.shape[-1]
-    target = tf.one_hot(codes, classes) * (1 - label_smoothing) + label_smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+def _right(outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
+    """How many expressions of a batch are told rightly; 0 where none is a target."""
+    if "expression" not in outputs:
+        return tf.constant(0.0)
+    codes = targets["expression"]
+    told = tf.argmax(outputs["expression"], axis=-1, output_type=codes.dtype)
+    return tf.reduce_sum(tf.cast(tf.equal(told, codes), tf.float32))
 
 
-def build_predict_step(strategy: Any, model: Any) -> Any:
-    """A `tf.function` images → float32 logits of the whole batch, in its order."""
+def build_predict_step(strategy: Any, model: Any, targets: tuple[str, ...]) -> Any:
+    """A `tf.function` images → float32 outputs by target for the whole batch, in its order."""
 
     @tf.function(reduce_retracing=True)
     def predict_step(images: Any) -> Any:
-        logits = strategy.run(lambda part: model(part, training=False), args=(images,))
-        return strategy.gather(logits, axis=0)
+        outputs = strategy.run(lambda part: model(part, training=False), args=(images,))
+        named = named_outputs(outputs, targets)
+        return {name: strategy.gather(output, axis=0) for name, output in named.items()}
 
     return predict_step
 
 
-def predict(strategy: Any, predict_step: Any, batches: Any) -> NDArray[np.float32]:
-    """Logits of every image in `batches`, in their order, shape (n, C)."""
-    parts = [
-        predict_step(images).numpy() for images in strategy.experimental_distribute_dataset(batches)
-    ]
-    return np.concatenate(parts)
+def predict(strategy: Any, predict_step: Any, batches: Any) -> dict[str, NDArray[np.float32]]:
+    """By target, the outputs for every image in `batches`, in their order.
+
+    `expression`: logits, shape (n, C); `valence_arousal`: shape (n, 2), in [-1, 1].
+    """
+    parts = [predict_step(images) for images in strategy.experimental_distribute_dataset(batches)]
+    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}

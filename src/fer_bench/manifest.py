@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,11 @@ SPLITS = ("train", "validation", "test")
 COLUMNS = ("sample_id", "path", "split", "label")
 # The face in the image, in pixels: left and upper edge, width and height.
 BOX = ("face_x", "face_y", "face_width", "face_height")
+AXES = ("valence", "arousal")
 ATTRIBUTES = ("gender", "race", "age")
 
 Severity = Literal["info", "warning", "error"]
+EXAMPLES = 5  # of what a problem concerns
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class Problem:
             "examples": list(self.examples),
             "text": self.text,
         }
+
+
+def problem_of(kind: str, severity: Severity, names: Iterable[str], text: str) -> list[Problem]:
+    """The problem that concerns what is named, or none when nothing is."""
+    concerned = list(names)
+    if not concerned:
+        return []
+    return [Problem(kind, severity, len(concerned), tuple(concerned[:EXAMPLES]), text)]
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,13 @@ class Manifest:
         labels = self.split(split)["label"].tolist()
         return np.array([index[label] for label in labels], dtype=np.int32)
 
+    def valence_arousal(self, split: str) -> NDArray[np.float32]:
+        """Valence and arousal of one split, shape (n, 2), in [-1, 1], NaN where unknown."""
+        rows = self.split(split)
+        if not set(AXES) <= set(rows):
+            return np.full((len(rows), 2), np.nan, dtype=np.float32)
+        return rows[list(AXES)].to_numpy(np.float32)
+
     def split_sizes(self) -> dict[str, int]:
         """Number of samples in each split that has any, in the order of `SPLITS`."""
         sizes = self.samples["split"].value_counts()
@@ -149,6 +166,16 @@ class Manifest:
             split: {name: sizes[split, name] for name in self.classes}
             for split in self.split_sizes()
         }
+
+    def warnings(self) -> list[str]:
+        """A line for each problem that is more than for information, with examples."""
+        lines = []
+        for problem in self.problems:
+            if problem.severity != "info":
+                shown = "; ".join(problem.examples[:3])
+                more = f"; and {problem.count - 3:,} more" if problem.count > 3 else ""
+                lines.append(f"{self.root}: {problem.text}: {shown}{more}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """What the JSON of `fer data stats` and `fer data audit` begins with."""

@@ -1,4 +1,4 @@
-"""Backbone, head and logits as one flat graph."""
+"""Backbone, neck, head and outputs as one flat graph."""
 
 from typing import Any
 
@@ -8,10 +8,12 @@ from keras import layers, regularizers
 from fer_bench.backbones import BackboneSpec
 from fer_bench.config import Head, Model
 from fer_bench.errors import ConfigError
+from fer_bench.neck import NECK_PREFIX, add_neck
 from fer_bench.registry import BACKBONES
 
 HEAD_PREFIX = "head_"
 LOGITS = HEAD_PREFIX + "logits"
+VALENCE_AROUSAL = HEAD_PREFIX + "valence_arousal"
 
 _POOLING = {
     "avg": layers.GlobalAveragePooling2D,
@@ -21,20 +23,34 @@ _POOLING = {
 
 
 def build_model(config: Model, size: int, classes: int) -> Any:
-    """A `keras.Model` from images to logits.
+    """A `keras.Model` from images to what `config.targets` names; see `attach_head`."""
+    return attach_head(build_backbone(config, size), config, classes)
 
-    Input: float32 RGB in [0, 255], shape (n, size, size, 3); output: float32, (n, classes).
 
-    The layers of the backbone come first, in their own order; those of the head are named with
-    the prefix `head_`.
+def build_backbone(config: Model, size: int) -> Any:
+    """The backbone alone, with random weights: float32 RGB in [0, 255] → features."""
+    spec: BackboneSpec = BACKBONES[config.backbone]
+    return spec.build(size)
+
+
+def attach_head(backbone: Any, config: Model, classes: int) -> Any:
+    """A `keras.Model` that goes on from `backbone`, in the same flat graph.
+
+    Input: float32 RGB in [0, 255], shape (n, size, size, 3). Output, float32: logits (n, classes)
+    for `expression`, valence and arousal (n, 2) in [-1, 1] for `valence_arousal`; a dict of both,
+    by these names, where both are targets.
+
+    The layers of the backbone come first, in their own order; those of the neck and the head are
+    named with the prefixes `neck_` and `head_`.
 
     Raises:
-        ConfigError: the pooling does not fit the backbone.
+        ConfigError: the neck or the pooling does not fit the backbone.
     """
     spec: BackboneSpec = BACKBONES[config.backbone]
     head = config.head or Head(pooling=spec.pooling)
-    backbone = spec.build(size)
-    x = _pool(backbone.output, head, config.backbone)
+    neck = config.neck or spec.neck
+    x = add_neck(backbone.output, neck) if neck else backbone.output
+    x = _pool(x, head, config.backbone)
     for index, width in enumerate(head.dense):
         x = layers.Dense(
             width,
@@ -44,9 +60,21 @@ def build_model(config: Model, size: int, classes: int) -> Any:
         )(x)
     if head.dropout:
         x = layers.Dropout(head.dropout, name=HEAD_PREFIX + "dropout")(x)
-    # Under mixed precision the logits stay float32: the loss and every probability need the digits.
-    logits = layers.Dense(classes, dtype="float32", name=LOGITS)(x)
-    return keras.Model(backbone.input, logits, name=config.backbone)
+    # Under mixed precision the outputs stay float32: losses and probabilities need the digits.
+    outputs = {}
+    if "expression" in config.targets:
+        outputs["expression"] = layers.Dense(classes, dtype="float32", name=LOGITS)(x)
+    if "valence_arousal" in config.targets:
+        outputs["valence_arousal"] = layers.Dense(
+            2, activation="tanh", dtype="float32", name=VALENCE_AROUSAL
+        )(x)
+    (first, *others) = outputs.values()
+    return keras.Model(backbone.input, outputs if others else first, name=config.backbone)
+
+
+def named_outputs(output: Any, targets: tuple[str, ...]) -> dict[str, Any]:
+    """What a model returns for a batch, by the name of the target."""
+    return output if isinstance(output, dict) else {targets[0]: output}
 
 
 def _pool(features: Any, head: Head, backbone: str) -> Any:
@@ -67,9 +95,13 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
 
 def backbone_layers(model: Any) -> list[Any]:
     """The layers of the backbone, first to last."""
-    return [layer for layer in model.layers if not layer.name.startswith(HEAD_PREFIX)]
+    return [layer for layer in model.layers if not _comes_after(layer)]
 
 
 def head_layers(model: Any) -> list[Any]:
     """The layers after the backbone, first to last."""
-    return [layer for layer in model.layers if layer.name.startswith(HEAD_PREFIX)]
+    return [layer for layer in model.layers if _comes_after(layer)]
+
+
+def _comes_after(layer: Any) -> bool:
+    return bool(layer.name.startswith((NECK_PREFIX, HEAD_PREFIX)))

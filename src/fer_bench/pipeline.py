@@ -34,6 +34,7 @@ class Split:
     Attributes:
         paths: absolute file names, shape (n,).
         codes: class indices, shape (n,).
+        valence_arousal: float32 in [-1, 1], shape (n, 2), NaN where unknown.
         boxes: what of each image is used, in pixels: left, top, width, height, shape (n, 4); None
             where that is the whole image.
         pixels: decoded uint8 images (n, size, size, channels), or None where they are too many.
@@ -43,6 +44,7 @@ class Split:
 
     paths: NDArray[np.str_]
     codes: NDArray[np.int32]
+    valence_arousal: NDArray[np.float32]
     boxes: NDArray[np.int32] | None
     pixels: Any
     size: int
@@ -90,7 +92,8 @@ def split_files(manifest: Manifest, split: str, size: int) -> Split:
     rows = manifest.split(split)
     paths = np.array([str(manifest.root / path) for path in rows["path"]])
     boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
-    return Split(paths, manifest.codes(split), boxes, None, size, manifest.channels)
+    values = manifest.valence_arousal(split)
+    return Split(paths, manifest.codes(split), values, boxes, None, size, manifest.channels)
 
 
 def _decoded_batches(split: Split) -> Any:
@@ -257,8 +260,9 @@ def _per_class(codes: NDArray[np.int32], dataset: Dataset) -> int | None:
 def training_batches(split: Split, config: Experiment, epoch: int, first_step: int = 0) -> Any:
     """`tf.data.Dataset` of one epoch from step `first_step` on; a last part of a batch is left out.
 
-    Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and int32 class indices, shape
-    (batch,).
+    Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and what is to be predicted, by
+    the names in `config.model.targets`: `expression`, int32 class indices, shape (batch,);
+    `valence_arousal`, float32, shape (batch, 2), NaN where unknown.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
     codes = split.codes[source]
@@ -272,12 +276,14 @@ def training_batches(split: Split, config: Experiment, epoch: int, first_step: i
     steps = slice(first_step * batch_size, len(order) // batch_size * batch_size)
     drawn = (source[order][steps], warps[steps], intensities[steps])
     warp = augment.warps or config.dataset.expand is not None
+    known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
 
     def load(index: Any, warps: Any, intensities: Any) -> tuple[Any, Any]:
         images = tf.cast(_fetch(split, index), tf.float32)
         if warp:
             images = _warped(images, warps, augment.fill)
-        return _rgb(_intensified(images, intensities, augment)), tf.gather(split.codes, index)
+        targets = {name: tf.gather(known[name], index) for name in config.model.targets}
+        return _rgb(_intensified(images, intensities, augment)), targets
 
     dataset = tf.data.Dataset.from_tensor_slices(drawn)
     return _prefetched(dataset.batch(batch_size, drop_remainder=True), load)
@@ -302,7 +308,10 @@ def first_images(
     """
     files = split_files(manifest, split, config.image.size)
     if augmented:
-        batches = training_batches(files, config, epoch=0)
+        model = config.model.model_copy(update={"targets": ("expression",)})
+        shown = config.model_copy(update={"model": model})
+        batches = training_batches(files, shown, epoch=0)
+        batches = batches.map(lambda images, targets: (images, targets["expression"]))
     else:
         some = np.random.default_rng(config.seed).permutation(len(files))[:number]
         boxes = None if files.boxes is None else files.boxes[some]

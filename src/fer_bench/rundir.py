@@ -47,6 +47,11 @@ class RunDirectory:
         return self.path.name
 
     @property
+    def outputs(self) -> Path:
+        """The folder of all runs."""
+        return self.path.parent
+
+    @property
     def config(self) -> Path:
         """The resolved experiment."""
         return self.path / "config.yaml"
@@ -110,7 +115,12 @@ class RunDirectory:
         """When training began (ISO 8601), or None where nothing was begun."""
         return self._said("started")
 
-    def _said(self, key: str) -> str | None:
+    def weights_digest(self) -> str | None:
+        """The digest of the weights that the backbone started from; None where they were random."""
+        model = self._said("model")
+        return model.get("weights_digest") if isinstance(model, dict) else None
+
+    def _said(self, key: str) -> Any | None:
         return self.read_json(self.run_json).get(key) if self.run_json.exists() else None
 
     def check_dataset(self, root: Path, fingerprint: str) -> None:

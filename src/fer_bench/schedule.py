@@ -1,6 +1,7 @@
 """Stages: which one owns an epoch, what it trains, and with which optimizer and learning rate."""
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ class ResolvedStage:
     """What a stage means for one model.
 
     Attributes:
-        first_trainable_layer: the first layer that trains.
+        first_trainable_layer: the first layer whose weights train.
         trainable_parameters: how many numbers the optimizer changes.
+        layers: backbone layers that are not frozen, counted as `last` counts them: with or without
+            weights.
     """
 
     first_trainable_layer: str
     trainable_parameters: int
+    layers: int
 
 
 def stage_at(stage_epochs: Sequence[int], epoch: int) -> tuple[int, int]:
@@ -53,32 +57,55 @@ def learning_rate_at(stage: Stage, epochs: float) -> float:
     return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
 
 
+def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
+    """Find the first trainable layer of every stage among the `layers` of a backbone.
+
+    Raises:
+        ConfigError: lists every stage that asks for more layers than there are, or for a layer or
+            block that is not there.
+    """
+    errors = []
+    for stage in stages:
+        try:
+            _first_trainable(layers, stage)
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
 def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
     """Let exactly the layers of `stage` train, of a model that started from `weights`.
 
-    BatchNorm layers of the backbone stay frozen when the stage says so, or says nothing and the
-    backbone did not start from random weights.
+    What stands after the backbone, neck and head, always trains.
 
     Raises:
         ConfigError: the stage asks for more layers than there are, or for an unknown one.
     """
     layers = backbone_layers(model)
     first = _first_trainable(layers, stage)
-    freeze_batch_norm = stage.freeze_batch_norm
-    if freeze_batch_norm is None:
-        freeze_batch_norm = weights != "none"
+    keep_norms = freezes_batch_norm(stage, weights)
     for index, layer in enumerate(layers):
-        frozen_norm = freeze_batch_norm and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = index >= first and not frozen_norm
+        layer.trainable = index >= first and not (keep_norms and is_batch_norm(layer))
     trainable = [layer for layer in model.layers if layer.trainable_variables]
     return ResolvedStage(
         first_trainable_layer=trainable[0].name,
         trainable_parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
+        layers=len(layers) - first,
     )
 
 
+def freezes_batch_norm(stage: Stage, weights: str) -> bool:
+    """Whether the BatchNorm layers of the backbone stay frozen; if not said, unless `none`."""
+    return weights != "none" if stage.freeze_batch_norm is None else stage.freeze_batch_norm
+
+
+def is_batch_norm(layer: Any) -> bool:
+    """Whether `layer` has running statistics, which would move if it trained."""
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
 def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
-    names = [layer.name for layer in layers]
     match stage.train:
         case "head":
             return len(layers)
@@ -92,13 +119,37 @@ def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
                 )
             return len(layers) - count
         case FromLayer(layer=name):
-            if name not in names:
-                raise ConfigError(
-                    f"stage '{stage.name}': the backbone has no layer '{name}'. "
-                    f"{did_you_mean(name, names)}".strip()
-                )
-            return names.index(name)
+            return _find(name, [layer.name for layer in layers], stage)
     raise AssertionError(stage.train)
+
+
+# Where the name of a block may end: `block5` of block5_conv1, `block7` and `block7a` of
+# block7a_expand_conv, `conv5` and `conv5_block1` of conv5_block1_1_conv.
+_END_OF_BLOCK = re.compile(r"_|(?<=\d)[a-z](?=_)")
+# What Keras calls a layer that has no name of its own: `conv2d_7` begins no block `conv2`.
+_AUTOMATIC = re.compile(r"[a-z_]+[123]d(_\d+)?")
+
+
+def blocks_of(layer: str) -> list[str]:
+    """The names of the blocks that the layer called `layer` is in, outermost first."""
+    if _AUTOMATIC.fullmatch(layer):
+        return []
+    return [layer[: end.start()] for end in _END_OF_BLOCK.finditer(layer)]
+
+
+def _find(name: str, names: Sequence[str], stage: Stage) -> int:
+    """The place of the layer called `name`, or of the first one in the block called `name`."""
+    if name in names:
+        return names.index(name)
+    blocks = [blocks_of(layer) for layer in names]
+    for index, inside in enumerate(blocks):
+        if name in inside:
+            return index
+    known = {*names, *(block for inside in blocks for block in inside)}
+    raise ConfigError(
+        f"stage '{stage.name}': the backbone has no layer or block '{name}'. "
+        f"{did_you_mean(name, sorted(known))}".strip()
+    )
 
 
 def resolve_stages(model: Any, stages: Sequence[Stage], config: Model) -> list[ResolvedStage]:
@@ -109,32 +160,102 @@ def resolve_stages(model: Any, stages: Sequence[Stage], config: Model) -> list[R
 def describe(stage: Stage, resolved: ResolvedStage) -> str:
     """One line about a stage: what trains, from which layer on, how long and how fast."""
     patience = f", patience {stage.patience}" if stage.patience else ""
+    decay = f" x {stage.layer_decay:g} a layer" if stage.layer_decay else ""
     return (
         f"stage {stage.name}: {resolved.trainable_parameters:,} parameters train from "
         f"{resolved.first_trainable_layer} on, {stage.epochs} epochs, "
-        f"learning rate {stage.learning_rate:g} {stage.schedule}{patience}"
+        f"learning rate {stage.learning_rate:g}{decay} {stage.schedule}{patience}"
     )
 
 
-def build_optimizer(stage: Stage, training: Training, *, precision: str, variables: Any) -> Any:
-    """A new optimizer for `stage`, with its slots; scales the loss under float16."""
-    kind = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "sgd": keras.optimizers.SGD,
-        "rmsprop": keras.optimizers.RMSprop,
-    }[stage.optimizer or training.optimizer]
-    options: dict[str, Any] = {"global_clipnorm": training.gradient_clip}
+def layer_scales(model: Any, stage: Stage) -> list[float]:
+    """The factor on the learning rate of each backbone layer, as `set_trainable` left `model`.
+
+    With `layer_decay` d, the last layer whose weights train has d, the one below it d², and so on
+    down the list of layers; one without weights has the factor of the one above it. A frozen layer
+    has 0.
+    """
+    scale, upward = 1.0, []
+    for layer in reversed(backbone_layers(model)):
+        if layer.trainable_variables:
+            scale *= stage.layer_decay or 1.0
+        upward.append(scale if layer.trainable else 0.0)
+    return upward[::-1]
+
+
+def scales(model: Any, stage: Stage) -> list[float]:
+    """The factor on the learning rate of each of `model.trainable_variables`; 1 after the backbone.
+
+    See `layer_scales`.
+    """
+    of_variable = {
+        id(variable): scale
+        for layer, scale in zip(backbone_layers(model), layer_scales(model, stage), strict=True)
+        for variable in layer.trainable_variables
+    }
+    return [of_variable.get(id(variable), 1.0) for variable in model.trainable_variables]
+
+
+class ScaledUpdates(keras.optimizers.Optimizer):
+    """Mixed into a Keras optimizer: a learning rate and a weight decay for every variable.
+
+    The update of each optimizer in `_OPTIMIZERS` is proportional to the learning rate, so that a
+    scaled rate is a scaled update. A scaled gradient would not be one: Adam and RMSprop divide the
+    gradient by its own size.
+
+    Attributes:
+        scales: factor on the learning rate of each variable, in the order given to `build`.
+        decays: decoupled weight decay of each (Loshchilov and Hutter, 2019): before the update, the
+            part `learning rate * decay` of the variable is taken off it.
+    """
+
+    scales: tuple[float, ...]
+    decays: tuple[float, ...]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable; called by `apply` for each, with the rate of the whole."""
+        index = self._get_variable_index(variable)
+        rate = keras.ops.cast(learning_rate, variable.dtype) * self.scales[index]
+        if self.decays[index]:
+            self.assign_sub(variable, variable * (self.decays[index] * rate))
+        super().update_step(gradient, variable, rate)
+
+
+# AdamW is Adam with the weight decay that here all of them have.
+_OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.Adam,
+    "sgd": keras.optimizers.SGD,
+    "rmsprop": keras.optimizers.RMSprop,
+}
+# Weight decay is for kernels; these only shift and scale what a layer gives.
+_NOT_DECAYED = ("bias", "gamma", "beta")
+
+
+def build_optimizer(stage: Stage, training: Training, *, precision: str, model: Any) -> Any:
+    """A new Keras optimizer for `stage`, built for `model` as `set_trainable` left it.
+
+    Its `apply` scales the update of each layer as `layer_decay` says, and its `learning_rate` is
+    that of the head. The gradient is clipped as a whole, before that. Under float16 it scales the
+    loss, and skips a step whose gradient is not finite.
+    """
+    kind = _OPTIMIZERS[stage.optimizer or training.optimizer]
+    options: dict[str, Any] = {"global_clipnorm": _setting("gradient_clip", stage, training)}
     if kind is keras.optimizers.SGD:
-        options |= {"momentum": training.momentum, "nesterov": training.momentum > 0}
-    if training.weight_decay:
-        options["weight_decay"] = training.weight_decay
-    elif kind is keras.optimizers.AdamW:
-        options["weight_decay"] = 0.0
-    optimizer = kind(stage.learning_rate, **options)
-    if training.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        momentum = _setting("momentum", stage, training)
+        options |= {"momentum": momentum, "nesterov": momentum > 0}
+    optimizer = type(kind.__name__, (ScaledUpdates, kind), {})(stage.learning_rate, **options)
+    variables = model.trainable_variables
+    weight_decay = _setting("weight_decay", stage, training)
+    optimizer.scales = tuple(scales(model, stage))
+    optimizer.decays = tuple(0.0 if v.name in _NOT_DECAYED else weight_decay for v in variables)
     if precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     return optimizer
+
+
+def _setting(key: str, stage: Stage, training: Training) -> Any:
+    """The stage's own value of `key`, or that of the training."""
+    own = getattr(stage, key)
+    return getattr(training, key) if own is None else own

@@ -107,7 +107,8 @@ def paired_bootstrap(
     """Interval and two-sided p of the difference of one metric between two models.
 
     Args:
-        first_draws: the metric of the first model, one value a resample, shape (R,).
+        first_draws: the metric of the first model, one value a resample, shape (R,); NaN where
+            it is not defined, which leaves the resample out.
         second_draws: the same for the second model on the same resamples.
 
     Returns:
@@ -116,6 +117,7 @@ def paired_bootstrap(
         never 0 (at least 2 / (R + 1)).
     """
     differences = first_draws - second_draws
+    differences = differences[np.isfinite(differences)]
     low, high = percentile_interval(differences)
     tail = min(np.sum(differences <= 0), np.sum(differences >= 0))
     return low, high, float(min(1.0, 2 * (1 + tail) / (1 + len(differences))))

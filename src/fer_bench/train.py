@@ -17,21 +17,22 @@ import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from sklearn.metrics import f1_score
 
 from fer_bench import loop, pipeline, schedule, state
 from fer_bench.config import Experiment, Stage
 from fer_bench.datasets import load_manifest
 from fer_bench.device import POLICIES, Device
 from fer_bench.display import Display
-from fer_bench.errors import Interrupted, TrainingError
+from fer_bench.errors import DataError, Interrupted, TrainingError
 from fer_bench.kernels import fused
+from fer_bench.losses import Objective
 from fer_bench.manifest import Manifest
-from fer_bench.model import build_model
+from fer_bench.model import attach_head, build_backbone
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
 from fer_bench.splits import split_digest
 from fer_bench.state import Progress, StageProgress
+from fer_bench.validation import is_better, validate
+from fer_bench.weights import load_weights
 
 # Steps between two looks at the sums on the device: often enough to see a loss that is no longer
 # a number and to move the display, rarely enough not to hold up the steps.
@@ -63,6 +64,7 @@ class Session:
     totals: loop.Totals
     stop: threading.Event
     started: str
+    weights_digest: str | None
 
     @property
     def precision(self) -> str:
@@ -127,17 +129,29 @@ def _signals_as_event() -> Iterator[threading.Event]:
 def _open(
     config: Experiment, run: RunDirectory, device: Device, display: Display, stop: threading.Event
 ) -> Session:
-    """Check the data, build the model and go back to the last save point."""
-    manifest = load_manifest(config.dataset)
-    progress = state.read_progress(run)
-    if progress:
-        run.check_dataset(manifest.root, manifest.fingerprint)
+    """Check the stages, then the data; build the model and go back to the last save point."""
     precision = device.precision(config.training.precision)
     keras.utils.clear_session()  # layer names count from the start in every run
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     keras.utils.set_random_seed(config.seed)
     with device.strategy.scope():
-        saved_form = build_model(config.model, config.image.size, len(manifest.classes))
+        backbone = build_backbone(config.model, config.image.size)
+    schedule.check_stages(backbone.layers, config.stages)
+    progress = state.read_progress(run)
+    if progress is None and config.model.weights != "none":
+        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
+    with device.strategy.scope():
+        weights_digest = (
+            run.weights_digest() if progress else load_weights(backbone, config.model, run.outputs)
+        )
+    manifest = load_manifest(config.dataset)
+    _check_targets(manifest, config)
+    for warning in manifest.warnings():
+        display.message(f"warning: {warning}")
+    if progress:
+        run.check_dataset(manifest.root, manifest.fingerprint)
+    with device.strategy.scope():
+        saved_form = attach_head(backbone, config.model, len(manifest.classes))
         stages = schedule.resolve_stages(saved_form, config.stages, config.model)
         model = fused(saved_form)
 
@@ -171,7 +185,19 @@ def _open(
         loop.Totals(),
         stop,
         run.started() or _now(),
+        weights_digest,
     )
+
+
+def _check_targets(manifest: Manifest, config: Experiment) -> None:
+    if "valence_arousal" not in config.model.targets:
+        return
+    for split in ("train", "validation"):
+        if not np.isfinite(manifest.valence_arousal(split)).all(axis=1).any():
+            raise DataError(
+                f"{manifest.root}: no {split} sample has valence and arousal.\n"
+                "Remove valence_arousal from model.targets, or take another dataset."
+            )
 
 
 def _show_decoding(
@@ -223,24 +249,21 @@ def _enter_stage(session: Session) -> StageRun:
     with strategy.scope():
         schedule.set_trainable(model, stage, weights=config.model.weights)
         optimizer = schedule.build_optimizer(
-            stage,
-            config.training,
-            precision=session.precision,
-            variables=model.trainable_variables,
+            stage, config.training, precision=session.precision, model=model
         )
     if progress.arrays and progress.stage == index:
         state.restore(session.run, progress, "optimizer", optimizer.variables)
     else:
         progress.stage, progress.in_stage = index, StageProgress()
-    train_step = loop.build_train_step(
-        strategy,
-        model,
-        optimizer,
-        session.totals,
-        config.training.label_smoothing,
+    training = config.training
+    objective = Objective(
         _class_weights(session),
+        training.label_smoothing,
+        training.valence_arousal_loss,
+        training.valence_arousal_weight,
     )
-    predict_step = loop.build_predict_step(strategy, model)
+    train_step = loop.build_train_step(strategy, model, optimizer, session.totals, objective)
+    predict_step = loop.build_predict_step(strategy, model, config.model.targets)
     return StageRun(stage, index, first_epoch, optimizer, train_step, predict_step)
 
 
@@ -266,11 +289,11 @@ def _train_epoch(session: Session, stage_run: StageRun) -> None:
     totals.reset(progress.totals)
     clock = time.monotonic() - progress.epoch_seconds
     batches = pipeline.training_batches(training, config, progress.epoch, progress.step)
-    for images, codes in session.device.strategy.experimental_distribute_dataset(batches):
+    for images, targets in session.device.strategy.experimental_distribute_dataset(batches):
         epochs_into_stage = progress.epoch - stage_run.first_epoch + progress.step / steps
         rate = schedule.learning_rate_at(stage_run.stage, epochs_into_stage)
         stage_run.optimizer.learning_rate = rate * progress.in_stage.plateau_scale
-        stage_run.train_step(images, codes, np.int64(progress.step))
+        stage_run.train_step(images, targets, np.int64(progress.step))
         progress.step += 1
         progress.epoch_seconds = time.monotonic() - clock
         if progress.step % STEPS_BETWEEN_LOOKS == 0 or progress.step == steps:
@@ -320,9 +343,9 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
     config, progress, run = session.config, session.progress, session.run
     clock = time.monotonic()
     row = _history_row(session, stage_run)
-    is_best = _is_better(row[config.training.select], progress.best, config.training.select)
+    metric, best = config.select, progress.best
+    is_best = best is None or is_better(row[metric], best["value"], metric)
     if is_best:
-        metric = config.training.select
         progress.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
         session.saved_form.set_weights(session.model.get_weights())
         run.replace_file(run.model, session.saved_form.save)
@@ -345,40 +368,24 @@ def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
         "stage": stage_run.stage.name,
         "learning_rate": float(stage_run.optimizer.learning_rate),
         "loss": loss / images,
-        "accuracy": right / images,
+        "accuracy": right / images if "expression" in session.config.model.targets else None,
         **_validate(session, stage_run),
         "images_per_second": round(images / progress.epoch_seconds, 1),
         "seconds": progress.epoch_seconds,
     }
 
 
-def _validate(session: Session, stage_run: StageRun) -> dict[str, float]:
-    """Cross-entropy without smoothing or weights, accuracy and macro F1 on the validation split."""
-    validation = session.splits["validation"]
-    batches = pipeline.evaluation_batches(validation, session.config.training.batch_size)
-    logits = loop.predict(session.device.strategy, stage_run.predict_step, batches)
-    if not np.isfinite(logits).all():
+def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
+    validation, training = session.splits["validation"], session.config.training
+    batches = pipeline.evaluation_batches(validation, training.batch_size)
+    outputs = loop.predict(session.device.strategy, stage_run.predict_step, batches)
+    if not all(np.isfinite(values).all() for values in outputs.values()):
         raise TrainingError(
             f"the model's outputs are no longer finite numbers: epoch "
             f"{session.progress.epoch + 1}, validation, stage '{stage_run.stage.name}', "
             f"learning rate {float(stage_run.optimizer.learning_rate):.3g}.\n{CALM_DOWN}"
         )
-    codes, predicted = validation.codes, logits.argmax(axis=1)
-    log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
-    loss = -float(log_probabilities[np.arange(len(codes)), codes].mean())
-    classes = range(len(session.manifest.classes))
-    macro_f1 = f1_score(codes, predicted, labels=classes, average="macro", zero_division=0)
-    return {
-        "val_loss": loss,
-        "val_accuracy": float((codes == predicted).mean()),
-        "val_macro_f1": float(macro_f1),
-    }
-
-
-def _is_better(value: float, best: dict[str, Any] | None, metric: str) -> bool:
-    if best is None:
-        return True
-    return bool(value < best["value"]) if metric == "val_loss" else bool(value > best["value"])
+    return validate(outputs, validation.codes, validation.valence_arousal, training)
 
 
 def _apply_stage_rules(progress: Progress, stage_run: StageRun, val_loss: float) -> None:
@@ -425,6 +432,7 @@ def _write_run_json(session: Session, status: str) -> None:
         "model": {
             "backbone": session.config.model.backbone,
             "weights": session.config.model.weights,
+            "weights_digest": session.weights_digest,
             "parameters": model.count_params(),
             "trainable_parameters": [stage.trainable_parameters for stage in session.stages],
             "first_trainable_layer": [stage.first_trainable_layer for stage in session.stages],

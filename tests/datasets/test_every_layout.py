@@ -4,13 +4,13 @@ import importlib
 import inspect
 import pkgutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import layouts
 import pytest
-from layouts import Face, Layout
+from layouts import Face, Layout, Writer, by_id
 from PIL import Image
 
 from fer_bench import pipeline
@@ -20,8 +20,6 @@ from fer_bench.datasets import DatasetSpec, load_manifest
 from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
-
-Writer = Callable[[Path, Sequence[Face]], Layout]
 
 
 def writers() -> dict[str, Writer]:
@@ -79,8 +77,8 @@ def test_every_written_sample_is_read(layout: Layout) -> None:
         "-unrecognised"
     )
     columns = list(layout.samples.columns)
-    expected = layout.samples.sort_values("sample_id").reset_index(drop=True)
-    found = read.samples.sort_values("sample_id").reset_index(drop=True)[columns]
+    expected = by_id(layout.samples)
+    found = by_id(read.samples)[columns]
     for column in columns:
         assert found[column].tolist() == pytest.approx(expected[column].tolist(), nan_ok=True)
 

@@ -1,10 +1,9 @@
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from layouts import Face, Layout, folder, save
+from layouts import Face, Layout, Writer, Written, assert_samples, folder, of_each, problems, save
 from permissions import forbidden
 from PIL import Image
 
@@ -12,10 +11,9 @@ from fer_bench.config import Dataset
 from fer_bench.datasets import folder as adapter
 from fer_bench.datasets import load_manifest
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS, Manifest, Problem
+from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
 
-Writer = Callable[[Path, Sequence[Face]], Layout]
 WRITERS = [folder.flat, folder.split, folder.people]
 THREE = ("happy", "sad", "neutral")
 
@@ -24,24 +22,13 @@ def read(root: Path) -> Manifest:
     return adapter.read(Dataset(name="folder", root=root))
 
 
-def kinds(manifest: Manifest) -> dict[str, Problem]:
-    found = {problem.kind: problem for problem in manifest.problems}
-    assert len(found) == len(manifest.problems)
-    return found
-
-
-def by_id(samples: pd.DataFrame) -> pd.DataFrame:
-    return samples.sort_values("sample_id", ignore_index=True)
-
-
 def check(layout: Layout) -> None:
     manifest = adapter.read(Dataset(**layout.dataset))
-    pd.testing.assert_frame_equal(by_id(manifest.samples), by_id(layout.samples))
+    assert_samples(manifest, layout)
     assert (manifest.name, manifest.release) == ("folder", layout.release)
     assert (manifest.channels, manifest.image_size) == (3, None)
     assert manifest.classes == EXPRESSIONS
     assert (manifest.dropped, manifest.problems) == ({}, ())
-    assert all((manifest.root / path).is_file() for path in manifest.samples["path"])
 
 
 def tree(root: Path, folders: Mapping[str, int] | Sequence[str]) -> Path:
@@ -63,8 +50,8 @@ def splits(*names: str) -> list[str]:
 def test_every_layout_is_read_as_written(
     tmp_path: Path, faces: list[Face], writer: Writer, wrapper: str
 ) -> None:
-    layout = writer(tmp_path / wrapper, faces)
-    assert len(layout.samples) == 96
+    layout = writer(tmp_path / wrapper, of_each(3, faces))
+    assert len(layout.samples) == 24
     if wrapper:  # which is no part of the id
         layout.samples["path"] = f"{wrapper}/" + layout.samples["path"]
         layout.dataset["root"] = str(tmp_path)
@@ -76,10 +63,10 @@ def test_every_layout_is_read_as_written(
 def test_every_layout_with_real_faces(
     tmp_path: Path, real_faces: list[Face], writer: Writer
 ) -> None:
-    check(writer(tmp_path, real_faces))
+    check(writer(tmp_path, of_each(3, real_faces)))
 
 
-# --- classes
+# classes ---------------------------------------------------------------------------------------
 
 
 def test_classes_are_those_that_occur_in_the_canonical_order(tmp_path: Path) -> None:
@@ -126,7 +113,7 @@ def test_two_folders_of_one_class(tmp_path: Path) -> None:
 
 def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, [*splits("train", "val"), "test/happy"]))
-    missing = kinds(manifest)["class_missing"]
+    missing = problems(manifest)["class_missing"]
     assert (missing.severity, missing.count) == ("warning", 2)
     assert missing.examples == ("test neutral", "test sadness")
     assert manifest.counts()["test"] == {"neutral": 0, "happiness": 1, "sadness": 0}
@@ -135,7 +122,7 @@ def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
 def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, {"happy": 2, "sad": 2, "fear": 0}))
     assert manifest.classes == ("happiness", "sadness")
-    assert kinds(manifest)["class_missing"].examples == ("train fear",)
+    assert problems(manifest)["class_missing"].examples == ("train fear",)
 
 
 @pytest.mark.parametrize("where", ["val", "test"])
@@ -145,7 +132,7 @@ def test_a_class_that_training_lacks_is_refused(tmp_path: Path, where: str) -> N
         read(tmp_path)
 
 
-# --- splits
+# splits ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -162,17 +149,17 @@ def test_the_only_images_held_out_are_the_test_split(tmp_path: Path) -> None:
     assert manifest.split_sizes() == {"train": 3, "test": 3}
     moved = manifest.samples[manifest.samples["split"] == "test"]
     assert moved["path"].str.startswith("val/").all()
-    problem = kinds(manifest)["validation_is_test"]
+    problem = problems(manifest)["validation_is_test"]
     assert (problem.severity, problem.count) == ("info", 3)
 
 
-def test_without_splits_the_experiment_divides(tmp_path: Path, faces: list[Face]) -> None:
-    layout = folder.flat(tmp_path, faces)
-    with pytest.raises(DataError, match=r"has no test split; it has train \(96\)[\s\S]*split"):
+def test_without_splits_the_experiment_divides(written: Written) -> None:
+    layout = written(folder.flat, 4)
+    with pytest.raises(DataError, match=r"has no test split; it has train \(32\)[\s\S]*split"):
         load_manifest(Dataset(**layout.dataset))
     parts = {"train": 0.5, "validation": 0.25, "test": 0.25}
     manifest = load_manifest(Dataset(**layout.dataset, split=parts))
-    assert manifest.split_sizes() == {"train": 48, "validation": 24, "test": 24}
+    assert manifest.split_sizes() == {"train": 16, "validation": 8, "test": 8}
 
 
 def test_a_train_folder_alone_is_divided_too(tmp_path: Path) -> None:
@@ -198,7 +185,7 @@ def test_two_folders_of_one_split(tmp_path: Path) -> None:
         read(tree(tmp_path, splits("train", "val", "valid")))
 
 
-# --- people
+# people ----------------------------------------------------------------------------------------
 
 
 def test_the_first_folder_inside_a_class_is_the_group(tmp_path: Path) -> None:
@@ -220,7 +207,7 @@ def test_nobody_is_in_two_splits(tmp_path: Path) -> None:
     assert (samples.groupby("group")["split"].nunique() == 1).all()
 
 
-# --- bad input
+# bad input -------------------------------------------------------------------------------------
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """From a release to the samples of an experiment: leaving out, merging, dividing, balancing."""
 
-import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,9 @@ import pytest
 from layouts import Face, folder
 
 from fer_bench.config import Dataset
-from fer_bench.datasets import DatasetSpec, load_manifest, read_release
+from fer_bench.datasets import load_manifest, read_release
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS, Manifest, Problem
+from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
 
 SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -119,6 +117,26 @@ def test_a_dataset_without_contempt_has_none_to_leave_out(
         load(written.dataset, split=SPLIT, contempt="drop")
 
 
+# absent classes --------------------------------------------------------------------------------
+
+
+def test_a_class_that_nobody_shows_is_no_class(drawn: dict[str, Any], tmp_path: Path) -> None:
+    rows = read_release(Dataset.model_validate(drawn)).samples
+    fear = rows[rows["label"] == "fear"]["sample_id"].tolist()
+    manifest = load(drawn, exclude=csv(tmp_path / "q.csv", sample_id=fear))
+    assert "fear" not in manifest.classes
+    assert len(manifest.classes) == 7
+    (problem,) = manifest.problems
+    assert (problem.kind, problem.examples) == ("class_absent", ("fear",))
+
+
+def test_one_class_alone_is_nothing_to_learn(drawn: dict[str, Any], tmp_path: Path) -> None:
+    rows = read_release(Dataset.model_validate(drawn)).samples
+    others = rows[rows["label"] != "fear"]["sample_id"].tolist()
+    with pytest.raises(DataError, match="all images show fear"):
+        load(drawn, exclude=csv(tmp_path / "q.csv", sample_id=others))
+
+
 # splits ----------------------------------------------------------------------------------------
 
 
@@ -181,22 +199,3 @@ def test_expanding_to_less_than_there_is_makes_no_sense(drawn: dict[str, Any]) -
     with pytest.raises(DataError, match=r"dataset\.expand: 71 is less than the 72 training images"):
         load(drawn, expand=71)
     assert load(drawn, expand=72).split_sizes()["train"] == 72
-
-
-# what reading found ----------------------------------------------------------------------------
-
-
-def test_findings_are_told_once_with_examples(
-    drawn: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    problems = (
-        Problem("label_disagreement", "error", 5, ("a", "b", "c", "d"), "two labels differ"),
-        Problem("merged_test", "info", 1, (), "for those who ask"),
-    )
-    spec: DatasetSpec = DATASETS["drawn"]
-    told = replace(spec, read=lambda config: replace(spec.read(config), problems=problems))
-    monkeypatch.setitem(DATASETS._entries, "drawn", told)
-    load(drawn)
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage().endswith("two labels differ: a; b; c; and 2 more")

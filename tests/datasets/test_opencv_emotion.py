@@ -1,10 +1,8 @@
 import os
-import zipfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from layouts import Face
+from layouts import FOLDERS, Face, assert_samples, sizes, zipped
 from layouts.opencv_emotion import opencv_emotion as write
 from PIL import Image
 
@@ -15,7 +13,7 @@ from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
 
-FOLDERS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+NAMES = tuple(FOLDERS.values())
 
 
 def draw(path: Path, level: int = 0) -> None:
@@ -33,7 +31,7 @@ prepare = DATASETS["opencv_emotion"].prepare
 def dataset(
     root: Path,
     splits: tuple[str, ...] = ("training", "validation"),
-    folders: tuple[str, ...] = FOLDERS,
+    folders: tuple[str, ...] = NAMES,
 ) -> Path:
     for split in splits:
         for level, folder in enumerate(folders):
@@ -64,11 +62,7 @@ def test_the_documented_layout(tmp_path: Path) -> None:
 def check_round_trip(root: Path, faces: list[Face]) -> None:
     layout = write(root, faces)
     manifest = opencv_emotion.read(Dataset(**layout.dataset))
-    read_back, expected = (
-        samples.sort_values("sample_id", ignore_index=True)
-        for samples in (manifest.samples, layout.samples)
-    )
-    pd.testing.assert_frame_equal(read_back, expected)
+    assert_samples(manifest, layout)
     assert set(manifest.split_sizes()) == {"train", "test"}
     assert (manifest.release, manifest.dropped) == (layout.release, {})
     for path in manifest.samples["path"]:
@@ -177,7 +171,7 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
 
 
 def test_two_folders_for_one_class(tmp_path: Path) -> None:
-    dataset(tmp_path, folders=(*FOLDERS, "Anger"))
+    dataset(tmp_path, folders=(*NAMES, "Anger"))
     with pytest.raises(DataError, match="'training/Anger' and 'training/angry' stand for the same"):
         read(tmp_path)
 
@@ -187,13 +181,13 @@ def test_two_folders_for_one_class(tmp_path: Path) -> None:
     [("hapy", "Did you mean 'happy'"), ("contempt", "known: neutral"), ("qqq", "Rename it")],
 )
 def test_unknown_class(tmp_path: Path, folder: str, hint: str) -> None:
-    dataset(tmp_path, folders=(*FOLDERS, folder))
+    dataset(tmp_path, folders=(*NAMES, folder))
     with pytest.raises(DataError, match=rf"unknown class folder 'training/{folder}'[\s\S]*{hint}"):
         read(tmp_path)
 
 
 def test_missing_class(tmp_path: Path) -> None:
-    dataset(tmp_path, folders=FOLDERS[2:])
+    dataset(tmp_path, folders=NAMES[2:])
     with pytest.raises(DataError, match="'training' has no class folder for disgust, anger; found"):
         read(tmp_path)
 
@@ -248,18 +242,7 @@ def test_releases_are_told_apart_by_their_counts(
 
 
 def test_the_counts_of_the_releases_add_up() -> None:
-    totals = {
-        name: {split: sum(counts.values()) for split, counts in of.items()}
-        for name, of in RELEASES.items()
-    }
-    assert totals == {name: {"train": 28_709, "test": 3_589} for name in RELEASES}
-
-
-def zipped(folder: Path, archive: Path) -> Path:
-    with zipfile.ZipFile(archive, "w") as opened:
-        for path in sorted(folder.rglob("*.*")):
-            opened.write(path, path.relative_to(folder.parent))
-    return archive
+    assert sizes(RELEASES) == {name: {"train": 28_709, "test": 3_589} for name in RELEASES}
 
 
 def test_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from layouts import Face, Layout, save
+from layouts import Face, Layout, in_turn, save
 
 CODES = {
     "neutral": 0,
@@ -29,25 +29,7 @@ HEADER = (
 )
 IMAGES = "Manually_Annotated_Images"
 EDGE = 64  # pixels of the photographs of 2017
-
-
-def split_up(faces: Sequence[Face]) -> list[tuple[str, Face]]:
-    """The split of every face: every third of an expression is in the test split."""
-    seen: Counter[str] = Counter()
-    splits = []
-    for face in faces:
-        seen[face.label] += 1
-        splits.append(("train" if seen[face.label] % 3 else "test", face))
-    return splits
-
-
-def counts_of(layout: Layout) -> dict[str, dict[str, int]]:
-    """Numbers of samples by split and label."""
-    sizes = Counter(zip(layout.samples["split"], layout.samples["label"], strict=True))
-    found: dict[str, dict[str, int]] = {"train": {}, "test": {}}
-    for (split, label), count in sizes.items():
-        found[split][label] = count
-    return {split: counts for split, counts in found.items() if counts}
+SPLITS = ("train", "train", "test")
 
 
 def _layout(root: Path, release: str, rows: list[dict[str, Any]], **options: Any) -> Layout:
@@ -62,7 +44,7 @@ def lists_2017(root: Path, faces: Sequence[Face], lists: str = "", images: str =
     """
     rows = []
     lines = {"train": [HEADER], "test": [HEADER]}
-    for index, (split, face) in enumerate(split_up(faces)):
+    for index, (split, face) in enumerate(in_turn(faces, SPLITS)):
         name = _photograph_name(index)
         size = 20 + index % 10
         box = {"face_x": index % 7, "face_y": index % 5, "face_width": size, "face_height": size}
@@ -102,7 +84,7 @@ def sets_2021(root: Path, faces: Sequence[Face], stored: Callable[..., Any] = st
     """The numbers have gaps and begin anew in `val_set`; `stored` makes what a value is kept as."""
     rows = []
     numbers = Counter[str]()
-    for split, face in split_up(faces):
+    for split, face in in_turn(faces, SPLITS):
         numbers[split] += 3
         number, folder = numbers[split], "train_set" if split == "train" else "val_set"
         path = f"{folder}/images/{number}.jpg"

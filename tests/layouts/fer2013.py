@@ -1,23 +1,14 @@
 """FER2013 as the challenge and Kaggle offer it: one table, or folders of images."""
 
-from collections.abc import Iterator, Sequence
-from itertools import cycle
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from layouts import Face, Layout, save
+from layouts import FOLDERS, Face, Layout, in_turn, save, seven
 
-# Of the folders and of the table, whose codes are in another order than the folders.
-FOLDERS = {
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fear",
-    "happiness": "happy",
-    "neutral": "neutral",
-    "sadness": "sad",
-    "surprise": "surprise",
-}
+# Of the table; the folders are in another order.
 CODES = {
     "anger": 0,
     "disgust": 1,
@@ -33,9 +24,8 @@ SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"
 def csv(root: Path, faces: Sequence[Face]) -> Layout:
     """`fer2013.csv` as in the archive of the challenge."""
     rows, expected = [], []
-    for number, (usage, face) in enumerate(_parts(faces)):
-        grey = face.image.convert("L").resize((48, 48))
-        pixels = " ".join(map(str, grey.tobytes()))
+    for number, (usage, face) in enumerate(in_turn(seven(faces), SPLITS)):
+        pixels = _shown(face.image.convert("L").resize((48, 48)).tobytes())
         rows.append(f"{CODES[face.label]},{pixels},{usage}\n")
         name, split = f"{usage}_{number}", SPLITS[usage]
         path = f"{split}/{name}.png"
@@ -47,10 +37,15 @@ def csv(root: Path, faces: Sequence[Face]) -> Layout:
     return _layout(root, samples, "fer2013-csv-unrecognised")
 
 
+@lru_cache
+def _shown(pixels: bytes) -> str:
+    return " ".join(map(str, pixels))
+
+
 def msambare(root: Path, faces: Sequence[Face]) -> Layout:
     """`train` and `test`, the second of both test parts, of a copy with names of its own."""
     expected = []
-    for number, (usage, face) in enumerate(_parts(faces)):
+    for number, (usage, face) in enumerate(in_turn(seven(faces), SPLITS)):
         split = "train" if usage == "Training" else "test"
         path = f"{split}/{FOLDERS[face.label]}/im{number}.jpg"
         save(face.image, root / path, mode="L", size=48)
@@ -72,21 +67,13 @@ def original_names(root: Path, faces: Sequence[Face]) -> Layout:
 
 def _with_names(root: Path, faces: Sequence[Face], folders: dict[str, str]) -> Layout:
     expected = []
-    for number, (usage, face) in enumerate(_parts(faces)):
+    for number, (usage, face) in enumerate(in_turn(seven(faces), SPLITS)):
         name = f"{usage}_{10000 + 37 * number}"
         path = f"{folders[usage]}/{FOLDERS[face.label]}/{name}.jpg"
         save(face.image, root / path, mode="L", size=48)
         expected.append((name, path, SPLITS[usage], face.label, usage))
     samples = pd.DataFrame(expected, columns=["sample_id", "path", "split", "label", "usage"])
     return _layout(root, samples, "fer2013-original-names-unrecognised")
-
-
-def _parts(faces: Sequence[Face]) -> Iterator[tuple[str, Face]]:
-    """The faces of the seven classes, each class divided among the parts in turn."""
-    parts = {label: cycle(SPLITS) for label in FOLDERS}
-    for face in faces:
-        if face.label in parts:
-            yield next(parts[face.label]), face
 
 
 def _layout(root: Path, samples: pd.DataFrame, release: str) -> Layout:

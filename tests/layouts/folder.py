@@ -1,12 +1,11 @@
 """Trees of one's own: class folders, with or without split folders above and people below."""
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
 
-from layouts import Face, Layout, save
+from layouts import Face, Layout, in_turn, save
 
 
 def flat(root: Path, faces: Sequence[Face]) -> Layout:
@@ -36,10 +35,8 @@ def _write(
     root: Path, faces: Sequence[Face], places: Iterable[tuple[str, str, str | None]]
 ) -> Layout:
     """Each class goes in turn to the places: folder above it, its split, folder inside it."""
-    turns = {face.label: cycle(places) for face in faces}
     expected = []
-    for number, face in enumerate(faces):
-        above, name, group = next(turns[face.label])
+    for number, ((above, name, group), face) in enumerate(in_turn(faces, places)):
         path = f"{above}{face.label}/{group + '/' if group else ''}{number}.jpg"
         save(face.image, root / path)
         expected.append((path, path, name, face.label, group))

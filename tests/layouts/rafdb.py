@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from layouts import Face, Layout, save
+from layouts import Face, Layout, in_turn, save, seven
 
 CODES = {
     "surprise": 1,
@@ -43,17 +43,13 @@ class Numbered:
 
 def numbered(faces: Sequence[Face]) -> list[Numbered]:
     """The faces of seven classes, every second of a class in the test split."""
-    seen: Counter[str] = Counter()
     last: Counter[str] = Counter()
     result = []
-    for face in faces:
-        if face.label in CODES:
-            seen[face.label] += 1
-            split = "train" if seen[face.label] % 2 else "test"
-            last[split] += 1
-            number = f"{last[split]:0{5 if split == 'train' else 4}}"
-            codes = (last[split] % 3, last[split] % 7 % 3, last[split] % 5)
-            result.append(Numbered(f"{split}_{number}", split, face.label, face.image, codes))
+    for split, face in in_turn(seven(faces), ("train", "test")):
+        last[split] += 1
+        number = f"{last[split]:0{5 if split == 'train' else 4}}"
+        codes = (last[split] % 3, last[split] % 7 % 3, last[split] % 5)
+        result.append(Numbered(f"{split}_{number}", split, face.label, face.image, codes))
     return sorted(result, key=lambda one: (one.split != "train", one.sample_id))
 
 
@@ -161,11 +157,3 @@ def _layout(
     ]
     dataset = {"name": "rafdb", "root": root, **(options or {})}
     return Layout(dataset, pd.DataFrame(rows), release)
-
-
-def counts_of(layout: Layout) -> dict[str, dict[str, int]]:
-    """How many samples a layout has by split and class."""
-    return {
-        str(split): {str(label): int(n) for label, n in rows["label"].value_counts().items()}
-        for split, rows in layout.samples.groupby("split")
-    }

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fer_bench.manifest import Manifest
+from fer_bench.predictions import ValenceArousal
 from fer_bench.report import figures
 
 
@@ -72,6 +73,39 @@ def test_accuracy_intervals_have_one_line_a_run(runs: int) -> None:
     figures.accuracy_intervals(rows, image, "accuracy")
     with Image.open(image) as png:
         assert png.height > 50 * runs
+
+
+@pytest.mark.parametrize("runs", [1, 20])
+def test_concordance_of_both_axes_stands_on_one_line_a_run(runs: int) -> None:
+    cells = {
+        "valence": [(0.8, 0.7, 0.9)] * runs,
+        "arousal": [(np.nan, np.nan, np.nan), *[(0.1, -0.1, 0.3)] * (runs - 1)],
+    }
+    image = io.BytesIO()
+    figures.concordance_intervals([f"run {i}" for i in range(runs)], cells, image, "concordance")
+    with Image.open(image) as png:
+        assert png.height > 60 * runs
+
+
+@pytest.mark.parametrize("samples", [0, 3, 5000])
+def test_predicted_against_true_axes(samples: int, tmp_path: Path) -> None:
+    true = np.random.default_rng(0).uniform(-1, 1, (samples, 2))
+    true[: samples // 2, 1] = np.nan
+    path = tmp_path / "scatter.png"
+    pairs = ValenceArousal(true, np.full((samples, 2), 0.25))
+    figures.valence_arousal_scatter(pairs, ["valence, n = 3", "arousal, n = 1"], path, "a" * 120)
+    width, height = size_of(path)
+    assert width > 1.5 * height
+
+
+def test_learning_curves_without_expressions(tmp_path: Path) -> None:
+    rows = history(4)
+    rows[["accuracy", "val_accuracy", "val_macro_f1"]] = np.nan
+    figures.learning_curves(rows, tmp_path / "bare.png")
+    concordance = rows.assign(val_valence_ccc=0.5, val_arousal_ccc=-0.1)
+    figures.learning_curves(concordance, tmp_path / "curves.png")
+    bare, drawn = ((tmp_path / name).read_bytes() for name in ("bare.png", "curves.png"))
+    assert len(drawn) > len(bare)
 
 
 def test_the_same_figure_has_the_same_bytes() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from fer_bench import metrics
-from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row
+from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
 from fer_bench.errors import RunError
+from fer_bench.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.report.page import comparison_page, write_comparison, write_run_report
 from fer_bench.rundir import RunDirectory
 
@@ -75,16 +77,22 @@ def run(tmp_path: Path) -> RunDirectory:
     return directory
 
 
+CLASSES = ("neutral", "happiness", "anger")
+
+
 def evaluate(run: RunDirectory, split: str) -> None:
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), size=30)
-    predictions = metrics.Predictions(
+    labels = np.arange(30) % 3
+    predictions = Predictions(
         sample_ids=tuple(map(str, range(30))),
-        classes=("neutral", "happiness", "anger"),
-        labels=np.arange(30) % 3,
-        predicted=probabilities.argmax(axis=1),
-        probabilities=probabilities,
+        label_names=np.array(CLASSES)[labels],
+        expression=Expression(CLASSES, labels, probabilities.argmax(axis=1), probabilities),
     )
+    write_metrics(run, split, predictions)
+
+
+def write_metrics(run: RunDirectory, split: str, predictions: Predictions) -> None:
     run.metrics(split).parent.mkdir(exist_ok=True)
     run.metrics(split).write_text(json.dumps(metrics.compute(predictions, resamples=20)))
 
@@ -103,6 +111,41 @@ def test_report_of_an_evaluated_run(run: RunDirectory) -> None:
     assert {path.name for path in run.figures.iterdir()} == {
         *("learning_curves.png", "confusion_matrix_test.png", "confusion_matrix_validation.png")
     }
+
+
+@pytest.mark.parametrize("with_expression", [True, False])
+def test_report_of_valence_and_arousal(run: RunDirectory, with_expression: bool) -> None:
+    run.history.unlink()  # its figure is not the matter
+    random = np.random.default_rng(0)
+    true = random.uniform(-1, 1, (30, 2))
+    true[:8, 1] = np.nan
+    labels = np.arange(30) % 3
+    predictions = Predictions(
+        sample_ids=tuple(f"{number:02d}" for number in range(30)),
+        label_names=np.array(CLASSES)[labels],
+        expression=Expression(CLASSES, labels, labels, np.eye(3)[labels])
+        if with_expression
+        else None,
+        valence_arousal=ValenceArousal(true, np.full((30, 2), 0.25)),
+    )
+    write_metrics(run, "test", predictions)
+    rows = [f"{i:02d},fear,{v},{a},0.25,0.25" for i, (v, a) in enumerate(true)]
+    columns = "sample_id,label,valence,arousal,valence_predicted,arousal_predicted"
+    run.predictions("test").parent.mkdir()
+    run.predictions("test").write_text("\n".join([columns, *rows]))
+    page = write_run_report(run).read_text()
+    check_page(page)
+    assert page.index("Results on test, n = 30") < page.index("Valence and arousal")
+    for label in ("concordance (CCC)", "correlation (PCC)", "error (RMSE)", "same sign (SAGR)"):
+        assert label in page
+    assert re.search(r"<td>samples</td>\s*<td class=\"number\">30<.*\s*.*>22<", page)
+    assert ("macro F1" in page) == ("By class" in page) == with_expression
+    names = {path.name for path in run.figures.iterdir()}
+    assert "valence_arousal_test.png" in names
+    assert ("confusion_matrix_test.png" in names) == with_expression
+    run.predictions("test").write_text("sample_id,label,predicted,p_a,p_b\nx,a,a,1,0\n")
+    with pytest.raises(RunError, match=r"test\.csv: lacks valence and arousal"):
+        write_run_report(run)
 
 
 def test_report_of_a_run_that_has_nothing_yet(run: RunDirectory) -> None:
@@ -158,3 +201,27 @@ def test_comparison_page(tmp_path: Path) -> None:
 
 def test_comparison_page_cuts_many_pairs_with_a_word() -> None:
     assert "The first 200 of 201" in comparison_page(comparison(pairs=201))
+
+
+def test_comparison_page_of_runs_with_different_targets() -> None:
+    first, second = comparison(pairs=0).groups[0].runs
+    concordance: dict[str, dict[str, float | None]] = {
+        "valence_ccc": {"value": 0.5, "low": 0.25, "high": 0.75},
+        "arousal_ccc": {"value": None, "low": None, "high": None},
+    }
+    rows = (first, replace(second, metrics=concordance))
+    pair = Pair("one", "two", "valence_ccc", 0.25, -0.125, 0.5, 0.5, 1.0, "paired bootstrap")
+    seeds = Seeds("two", ("a", "b"), (1, 2), {"valence_ccc": {"mean": 0.5, "sd": 0.25}})
+    group = Group("f" * 64, 30, rows, (pair,), (seeds,), (), 0.02)
+    only = replace(group, runs=rows[1:], half_width=None)
+    page = comparison_page(Comparison("test", (group, only), ()))
+    check_page(page)
+    for expected in ("90.00 [88.00, 92.00]", "0.500 [0.250, 0.750]", "0.500 ± 0.250"):
+        assert expected in page
+    assert "+0.250 [-0.125, +0.500]" in page
+    both, alone = page.split("<h2>")[1:]
+    assert both.count('<th class="number">valence CCC') == 2
+    assert both.count("data:image/png") == 2
+    assert alone.count("data:image/png") == 1
+    assert "accuracy, %" in both
+    assert "accuracy" not in re.sub(r"<figure>.*</figure>", "", alone)

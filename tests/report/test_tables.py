@@ -1,13 +1,15 @@
 """Terminal tables: complete, within the width, and safe with any name."""
 
 import io
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
-from fer_bench.metrics import METRICS
+from fer_bench.metrics import AXIS_METRICS, METRICS
 from fer_bench.report import write_count, write_duration, write_interval, write_p, write_value
 from fer_bench.report.tables import PAIRS_SHOWN, comparison_tables, metrics_tables
 
@@ -98,6 +100,62 @@ def test_comparison_fits_and_says_it_all(width: int) -> None:
         assert expected in text
     assert ("efficientnetv2l" in text) == (width >= 110)
     assert ("2 h 05 min" in text) == (width >= 160)
+
+
+def concordance(*pairs: Pair) -> Comparison:
+    """Three runs: of expressions, of both, of valence and arousal alone."""
+    cell = {"value": 0.8512, "low": 0.8312, "high": 0.8702}
+    axes = {"valence_ccc": cell, "arousal_ccc": dict.fromkeys(("value", "low", "high"))}
+    runs = (
+        row("both_of_them-s42-1a2b3c4d", metrics=dict.fromkeys(METRICS, CELL) | axes),
+        row("rafdb_effv2l_unfreeze45-s42-1a2b3c4d"),
+        row("valence_arousal-s42-1a2b3c4d", metrics=axes),
+    )
+    over_seeds = {"valence_ccc": {"mean": 0.85, "sd": 0.0021}}
+    seeds = (Seeds("valence_arousal", ("a", "b"), (42, 43), over_seeds),)
+    return Comparison("test", (Group("f" * 64, 3068, runs, pairs, seeds, (), 0.0095),), ())
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_valence_and_arousal_have_a_table_of_their_own(width: int) -> None:
+    pair = Pair(
+        *("both_of_them-s42-1a2b3c4d", "valence_arousal-s42-1a2b3c4d", "valence_ccc"),
+        *(0.0042, -0.003, 0.011, 0.04, 0.08),
+        "paired stratified bootstrap",
+    )
+    text = shown(comparison_tables(concordance(pair), width), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    first, second, *_ = text.split(" #   run")[1:]
+    assert [line.split()[0] for line in first.splitlines() if "s42" in line] == ["1", "2", "3"]
+    assert [line.split()[0] for line in second.splitlines() if "0.851" in line] == ["1", "3"]
+    assert re.search(r"3 +valence_arousal-s42-\w+ +- +- ", first)
+    assert re.search(r"0\.851 \[0\.831, 0\.870\] +- ", second)
+    assert "0.850 ± 0.002" in text
+    assert "+0.004 [-0.003, +0.011]" in text
+    assert "CCC: paired bootstrap" in " ".join(text.split())
+
+
+def test_a_group_without_expressions_says_nothing_about_accuracy() -> None:
+    group = concordance().groups[0]
+    only = replace(group, runs=group.runs[2:], half_width=None)
+    text = shown(comparison_tables(Comparison("test", (only,), ())), 80)
+    assert "0.851 [0.831, 0.870]" in text
+    assert "ccuracy" not in text
+
+
+@pytest.mark.parametrize("with_expression", [True, False])
+def test_metrics_of_valence_and_arousal(with_expression: bool) -> None:
+    cell = {"value": -0.8512, "low": -0.8702, "high": -0.8312}
+    axis = {"n": 2900, **dict.fromkeys(AXIS_METRICS, cell)}
+    document: dict[str, Any] = {"n": 3068, "valence": axis, "arousal": axis | {"n": 2801}}
+    if with_expression:
+        document |= dict.fromkeys(METRICS, CELL) | {"per_class": []}
+    text = shown(metrics_tables(document, "cnn-s1-00000000, test"), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("-0.851 [-0.870, -0.831]") == 8
+    assert re.search(r"samples +2900 +2801", text)
+    assert ("accuracy" in text) == with_expression
 
 
 def test_groups_are_called_not_comparable() -> None:

@@ -54,4 +54,6 @@ def _residual(x: Any, filters: int, *, strides: int) -> Any:
     return layers.ReLU()(layers.Add()([shortcut, x]))
 
 
-BACKBONES.register("cnn_compact", BackboneSpec(cnn_compact, "cnn", 16))
+BACKBONES.register(
+    "cnn_compact", BackboneSpec(cnn_compact, "cnn", 16, preprocessing="RGB / 127.5 - 1")
+)

@@ -11,7 +11,7 @@ import typer
 from rich.logging import RichHandler
 
 from fer_bench import __version__
-from fer_bench.cli import configs, data, runs
+from fer_bench.cli import configs, data, models, runs
 from fer_bench.cli.shell import Commands, messages
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 for command in (runs.train, runs.evaluate, runs.compare, configs.validate, configs.schema):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 
 
 @app.callback(invoke_without_command=True)

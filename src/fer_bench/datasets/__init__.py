@@ -11,7 +11,7 @@ from fer_bench.archive import is_release_file, unpack
 from fer_bench.config import Dataset
 from fer_bench.errors import DataError
 from fer_bench.layout import listed, read_table, reading
-from fer_bench.manifest import EXPRESSIONS, Manifest
+from fer_bench.manifest import EXPRESSIONS, Manifest, Problem
 from fer_bench.registry import DATASETS
 from fer_bench.splits import carve, join_groups, undersample
 
@@ -29,6 +29,7 @@ class DatasetSpec:
         prepare: makes the folder, given (root, archive or None, force); None where there is
             nothing to make. Raises: DataError.
         source: where the data comes from and what its licence allows, in one sentence.
+        classes: what its labels can say, in the order of `EXPRESSIONS`. A folder may show fewer.
         options: which of the keys `images` and `labels` it knows.
         overlaps: other datasets that hold some of the same images, and which these are.
     """
@@ -36,6 +37,7 @@ class DatasetSpec:
     read: Callable[[Dataset], Manifest]
     prepare: Callable[[Path, Path | None, bool], None] | None
     source: str
+    classes: tuple[str, ...]
     options: tuple[str, ...] = ()
     overlaps: Mapping[str, str] = field(default_factory=dict)
 
@@ -43,18 +45,13 @@ class DatasetSpec:
 def load_manifest(config: Dataset) -> Manifest:
     """Read the folder of a dataset, take its validation split and balance its training split.
 
-    A test split that the release has is left as it is. What reading found is logged.
+    A test split that the release has is left as it is.
 
     Raises:
         DataError: the folder is missing or incomplete, it has not the splits that the experiment
             asks for, or a class is too small to be split.
     """
     manifest = read_release(config)
-    for problem in manifest.problems:
-        if problem.severity != "info":
-            shown = "; ".join(problem.examples[:3])
-            more = f"; and {problem.count - 3} more" if problem.count > 3 else ""
-            _logger.warning("%s: %s: %s%s", config.root, problem.text, shown, more)
     if config.groups:
         groups = _read_list(config.groups, ("sample_id", "group"))
         samples = join_groups(manifest.samples, groups[groups["group"] != ""])
@@ -78,7 +75,7 @@ def read_release(config: Dataset) -> Manifest:
         manifest = _exclude(manifest, config.exclude)
     if config.contempt != "keep":
         manifest = _without_contempt(manifest, config.contempt)
-    return manifest
+    return _without_absent_classes(manifest)
 
 
 def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], None]:
@@ -133,6 +130,23 @@ def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
         classes = tuple(name for name in EXPRESSIONS if name in {*classes, "disgust"})
         return replace(manifest, samples=manifest.samples.assign(label=labels), classes=classes)
     return replace(_drop(manifest, shows, "contempt"), classes=classes)
+
+
+def _without_absent_classes(manifest: Manifest) -> Manifest:
+    """Nothing can be learnt or measured about a class that no sample of any split shows."""
+    shown = set(manifest.samples["label"].unique())
+    absent = tuple(name for name in manifest.classes if name not in shown)
+    if not absent:
+        return manifest
+    classes = tuple(name for name in manifest.classes if name in shown)
+    if len(classes) < 2:
+        raise DataError(
+            f"{manifest.root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            "Check that dataset.root names the whole dataset."
+        )
+    text = "classes of this dataset have no image here and are left out"
+    problem = Problem("class_absent", "warning", len(absent), absent, text)
+    return replace(manifest, classes=classes, problems=(*manifest.problems, problem))
 
 
 def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:

@@ -36,8 +36,11 @@ from fer_bench.layout import (
     INCOMPLETE,
     class_folders,
     class_images,
+    contents,
     file_paths,
     find,
+    has_folder,
+    image_names,
     inside,
     listed,
     read_table,
@@ -45,7 +48,7 @@ from fer_bench.layout import (
     subfolders,
     visible,
 )
-from fer_bench.manifest import BOX, COLUMNS, EXPRESSIONS, Manifest, Problem, Severity
+from fer_bench.manifest import BOX, COLUMNS, EXPRESSIONS, Manifest, Problem, Severity, problem_of
 from fer_bench.registry import DATASETS
 from fer_bench.releases import Counts, counts, recognise
 
@@ -119,10 +122,7 @@ class _Findings:
 
     def report(self, kind: str, severity: Severity, names: Iterable[str], text: str) -> None:
         """A problem, unless it concerns nothing."""
-        concerned = list(names)
-        if concerned:
-            examples = tuple(concerned[:5])
-            self.problems.append(Problem(kind, severity, len(concerned), examples, text))
+        self.problems += problem_of(kind, severity, names, text)
 
     def drop_repeated(self, rows: pd.DataFrame, name: str) -> pd.DataFrame:
         """The rows, without those whose column `name` an earlier row has as well."""
@@ -164,18 +164,15 @@ def _find_form(root: Path) -> tuple[Path, _Form]:
 
     folder = find(root, lambda folder: bool(forms(folder)))
     if folder is None:
-        present = listed(entry.name for entry in visible(root, Counter()))
         expected = "".join(f"\n- {form.release}: {form.expected}" for form in FORMS)
-        raise DataError(f"no release of AffectNet; found {present}.\nExpected one of:{expected}")
+        raise DataError(
+            f"no release of AffectNet; found {contents(root)}.\nExpected one of:{expected}"
+        )
     found = forms(folder)
     if len(found) > 1:
         names = " and ".join(form.release for form in found)
         raise DataError(f"'{folder.name}' holds {names} side by side.\nKeep each in its folder.")
     return folder, found[0]
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _count(rows: pd.DataFrame) -> Counts:
@@ -225,7 +222,7 @@ def _with_emotions(rows: pd.DataFrame, findings: _Findings) -> pd.DataFrame:
     return rows.assign(**values.where(fine))
 
 
-# --- 2017: lists and photographs ------------------------------------------------------------------
+# 2017: lists and photographs -------------------------------------------------------------------
 
 LISTS = {"training.csv": "train", "validation.csv": "test"}
 UNUSED_LIST = "automatically_annotated.csv"
@@ -238,11 +235,11 @@ LARGEST_PIXEL = 2**16
 
 def _holds_lists(folder: Path) -> bool:
     listed_here = any((folder / name).is_file() for name in LISTS)
-    return listed_here or any(_is_folder(folder / name) for name in IMAGE_FOLDERS)
+    return listed_here or any(has_folder(folder, name) for name in IMAGE_FOLDERS)
 
 
 def _read_lists(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd.DataFrame, Counts]:
-    images = next((name for name in IMAGE_FOLDERS if _is_folder(folder / name)), None)
+    images = next((name for name in IMAGE_FOLDERS if has_folder(folder, name)), None)
     if images is None:
         present = listed(inner.name for inner in subfolders(folder, Counter()))
         raise DataError(f"no folder '{IMAGES}' beside the lists; found {present}.\n{INCOMPLETE}")
@@ -312,7 +309,7 @@ def _with_boxes(rows: pd.DataFrame, findings: _Findings) -> pd.DataFrame:
     return rows.assign(**boxes[possible].round().astype(int))
 
 
-# --- 2021: faces and npy files --------------------------------------------------------------------
+# 2021: faces and npy files ---------------------------------------------------------------------
 
 SETS = {"train_set": "train", "val_set": "test"}
 NPY_FOLDERS = tuple(f"{name}/{part}" for name in SETS for part in ("images", "annotations"))
@@ -340,7 +337,7 @@ _Values = tuple[tuple[float, float, float], str]
 
 
 def _holds_sets(folder: Path) -> bool:
-    return any(_is_folder(folder / name) for name in SETS)
+    return any(has_folder(folder, name) for name in SETS)
 
 
 def _read_sets(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd.DataFrame, Counts]:
@@ -368,7 +365,7 @@ def _table(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
     A million tiny files take minutes to read. A file that is added or removed changes the time of
     its folder, and with it the entry; one that is changed in place does not.
     """
-    missing = [name for name in NPY_FOLDERS if not _is_folder(folder / name)]
+    missing = [name for name in NPY_FOLDERS if not has_folder(folder, name)]
     if missing:
         raise DataError(f"no folder {', '.join(missing)} (links are not followed).\n{INCOMPLETE}")
     statuses = [(folder / name).stat() for name in NPY_FOLDERS]
@@ -399,13 +396,7 @@ def _write_table(folder: Path, entry: Path) -> None:
 
 def _image_sizes(folder: Path, dropped: Counter[str]) -> dict[str, int]:
     """The names of the images in `folder`, with their sizes in bytes."""
-    sizes = {}
-    for entry in visible(folder, dropped):
-        if entry.is_file(follow_symlinks=False) and is_image_name(entry.name):
-            sizes[entry.name] = entry.stat().st_size
-        else:
-            dropped["symbolic link" if entry.is_symlink() else "not an image"] += 1
-    return sizes
+    return {name: (folder / name).stat().st_size for name in image_names(folder, dropped)}
 
 
 def _rows(
@@ -490,7 +481,7 @@ def _type_of_one(header: bytes) -> np.dtype[Any]:
     return dtype
 
 
-# --- Kaggle, noamsegal: class folders and a list that contradicts them ----------------------------
+# Kaggle, noamsegal: class folders and a list that contradicts them -----------------------------
 
 LIST = "labels.csv"
 
@@ -530,7 +521,7 @@ def _class_files(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
     dropped["outside a class folder"] -= 1  # the list itself
     files = [
         (f"{label}/{name}", f"{inner.name}/{name}", label)
-        for label, inner in class_folders(folder, EXPRESSIONS, dropped).items()
+        for label, inner in class_folders(folder, EXPRESSIONS, dropped, complete=False).items()
         for name in class_images(inner, dropped)
     ]
     dropped += Counter[str]()  # without what is 0
@@ -596,6 +587,7 @@ DATASETS.register(
             "From its authors, by application and signed agreement: for research only, and the "
             "images may not be passed on."
         ),
+        classes=EXPRESSIONS,
         options=("labels",),
     ),
 )

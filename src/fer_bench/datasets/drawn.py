@@ -700,5 +700,6 @@ DATASETS.register(
         read=lambda config: read(config.root),
         prepare=prepare,
         source="Drawn by fer-bench from facial action units; no real face, free to use and share.",
+        classes=EXPRESSIONS,
     ),
 )

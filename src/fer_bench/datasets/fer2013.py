@@ -39,7 +39,7 @@ from fer_bench.layout import (
     subfolders,
     visible,
 )
-from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, Severity
+from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, problem_of
 from fer_bench.registry import DATASETS
 from fer_bench.releases import FER2013, recognise
 
@@ -129,7 +129,7 @@ def _read_layout(root: Path) -> _Found:
     )
 
 
-# --- a table of pixels
+# a table of pixels -----------------------------------------------------------------------------
 
 
 def _table(folder: Path) -> Path | None:
@@ -241,7 +241,7 @@ def _values(text: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
-# --- folders of images
+# folders of images -----------------------------------------------------------------------------
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -290,16 +290,16 @@ def _by_name(root: Path, files: pd.DataFrame, dropped: Counter[str]) -> _Found:
     merged = merges & (files["usage"] == "PublicTest") & (by_folder == "test")
     strange = by_folder.notna() & (by_folder != files["split"]) & ~merged
     problems = (
-        _problem(
+        *problem_of(
             "foreign_name", "warning", foreign, "images without an original name are left out"
         ),
-        _problem(
+        *problem_of(
             "split_disagreement",
             "warning",
             files.loc[strange, "path"],
             "images lie in the folder of another split than their names say; the names count",
         ),
-        _problem(
+        *problem_of(
             "merged_test",
             "info",
             files.loc[merged, "path"],
@@ -311,7 +311,7 @@ def _by_name(root: Path, files: pd.DataFrame, dropped: Counter[str]) -> _Found:
         root,
         files[[*COLUMNS, "usage"]].reset_index(drop=True),
         dict(+dropped),
-        tuple(problem for problem in problems if problem.count),
+        problems,
     )
 
 
@@ -333,11 +333,7 @@ def _by_folder(root: Path, files: pd.DataFrame, dropped: Counter[str]) -> _Found
     return _Found("fer2013-msambare", root, samples[list(COLUMNS)], dict(+dropped), (merged,))
 
 
-def _problem(kind: str, severity: Severity, paths: "pd.Series[str]", text: str) -> Problem:
-    return Problem(kind, severity, len(paths), tuple(paths.head()), text)
-
-
-# --- preparation
+# preparation -----------------------------------------------------------------------------------
 
 _unpack = preparation(NAME, PAGES)
 
@@ -383,6 +379,7 @@ DATASETS.register(
             "Kaggle msambare/fer2013, or the challenge of 2013 that it was made for; see those "
             "pages for their terms, and do not pass the images on."
         ),
+        classes=CLASSES,
         overlaps={"opencv_emotion": "it is the Training and one test part of FER2013"},
     ),
 )

@@ -21,7 +21,7 @@ from fer_bench.layout import (
     split_of,
     subfolders,
 )
-from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem
+from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, problem_of
 from fer_bench.registry import DATASETS
 
 NAME = "folder"
@@ -52,7 +52,7 @@ def read(config: Dataset) -> Manifest:
         classes = _classes(images)
         problems += _missing(images, classes)
         samples = _samples(images, tree.relative_to(root).as_posix())
-    return Manifest(NAME, NAME, root, classes, 3, samples, dict(dropped), problems)
+    return Manifest(NAME, NAME, root, classes, 3, samples, dict(dropped), tuple(problems))
 
 
 def _is_tree(folder: Path) -> bool:
@@ -95,15 +95,15 @@ def _splits(tree: Path, dropped: Counter[str]) -> Mapping[str, Path]:
     return split_folders(tree, dropped)
 
 
-def _test_split(images: _Images) -> tuple[_Images, tuple[Problem, ...]]:
+def _test_split(images: _Images) -> tuple[_Images, list[Problem]]:
     """The only images held out must not choose the model: then they are the test split."""
     if "validation" not in images or "test" in images:
-        return images, ()
+        return images, []
     held_out = images["validation"]
     text = "there is no test folder: the validation folder is the test split"
     count = sum(map(len, held_out.values()))
     problem = Problem("validation_is_test", "info", count, (), text)
-    return {"train": images["train"], "test": held_out}, (problem,)
+    return {"train": images["train"], "test": held_out}, [problem]
 
 
 def _classes(images: _Images) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def _classes(images: _Images) -> tuple[str, ...]:
     return tuple(label for label in EXPRESSIONS if label in present)
 
 
-def _missing(images: _Images, classes: tuple[str, ...]) -> tuple[Problem, ...]:
+def _missing(images: _Images, classes: tuple[str, ...]) -> list[Problem]:
     """Which split lacks which class. Raises: DataError when training does."""
     if unknown := [label for label in classes if not images["train"].get(label)]:
         raise DataError(
@@ -127,14 +127,14 @@ def _missing(images: _Images, classes: tuple[str, ...]) -> tuple[Problem, ...]:
         )
     # An empty folder was meant to be a class.
     named = {label for labels in images.values() for label in labels}
-    missing = tuple(
+    missing = [
         f"{split} {label}"
         for split, labels in images.items()
         for label in EXPRESSIONS
         if label in named and not labels.get(label)
-    )
+    ]
     text = "classes without an image: their recall there is unknown"
-    return (Problem("class_missing", "warning", len(missing), missing[:5], text),) * bool(missing)
+    return problem_of("class_missing", "warning", missing, text)
 
 
 def _samples(images: _Images, tree: str) -> pd.DataFrame:
@@ -155,5 +155,6 @@ DATASETS.register(
         read=read,
         prepare=None,
         source="Your own images; see to it that you may use them.",
+        classes=EXPRESSIONS,
     ),
 )

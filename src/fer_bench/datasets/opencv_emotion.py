@@ -91,6 +91,7 @@ DATASETS.register(
             "Kaggle juniorbueno/rating-opencv-emotion-images, a repack of FER2013; see that page "
             "for its terms, and do not pass the images on."
         ),
+        classes=CLASSES,
         overlaps={"fer2013": "its images are the Training and one test part of FER2013"},
     ),
 )

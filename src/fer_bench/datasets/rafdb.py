@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from stat import S_ISLNK
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,10 @@ from fer_bench.errors import DataError
 from fer_bench.labels import decode
 from fer_bench.layout import (
     INCOMPLETE,
+    contents,
     find,
+    has_file,
+    has_folder,
     image_names,
     inside,
     listed,
@@ -28,7 +30,7 @@ from fer_bench.layout import (
     subfolders,
     visible,
 )
-from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, Severity
+from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, Severity, problem_of
 from fer_bench.registry import DATASETS
 from fer_bench.releases import counts, recognise
 
@@ -74,10 +76,10 @@ class _Layout:
         """The folder with all the images, in `root` or in what it wraps; None: another layout."""
 
         def holds(place: Path) -> bool:
-            return any(_is_there(place, mark) for mark in self.marks)
+            return any(has_folder(place, mark) for mark in self.marks)
 
         def places(wrapper: Path) -> Iterator[Path]:
-            return (wrapper / place for place in self.places if _is_there(wrapper, place))
+            return (wrapper / place for place in self.places if has_folder(wrapper, place))
 
         wrapper = find(root, lambda wrapper: any(map(holds, places(wrapper))))
         return None if wrapper is None else next(filter(holds, places(wrapper)))
@@ -116,7 +118,7 @@ def _recognise_layout(root: Path) -> tuple[str, Path]:
         raise DataError(f"holds several releases: {places}.\nSet dataset.root to one of them.")
     outlines = "\n".join(f"  {name}: {layout.outline}" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"none of the layouts of RAF-DB; found {_content(root)}.\nExpected one of\n{outlines}"
+        f"none of the layouts of RAF-DB; found {contents(root)}.\nExpected one of\n{outlines}"
     )
 
 
@@ -125,8 +127,8 @@ def _official(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     images = config.images or "aligned"
     pictures = folder / "Image" / images
-    if not _is_there(folder, f"Image/{images}"):
-        present = _content(folder / "Image") if _is_there(folder, "Image") else "no folder Image"
+    if not has_folder(folder, f"Image/{images}"):
+        present = contents(folder / "Image") if has_folder(folder, "Image") else "no folder Image"
         raise DataError(
             f"'Image/{images}' is missing; found {present}.\n"
             "Unpack these images there, or set dataset.images to those that you have."
@@ -142,13 +144,13 @@ def _official(
 
 
 def _label_list(folder: Path) -> Path:
-    present = [name for name in LABEL_LISTS if _is_there(folder, f"EmoLabel/{name}")]
+    present = [name for name in LABEL_LISTS if has_file(folder, f"EmoLabel/{name}")]
     if len(present) == 1:
         return folder / "EmoLabel" / present[0]
     if present:
         raise DataError(f"'EmoLabel' holds both {' and '.join(present)}.\nMove one of them away.")
-    content = _content(folder / "EmoLabel") if _is_there(folder, "EmoLabel") else "no such folder"
-    raise DataError(f"'EmoLabel/{LABEL_LISTS[0]}' is missing; found {content}.\n{INCOMPLETE}")
+    found = contents(folder / "EmoLabel") if has_folder(folder, "EmoLabel") else "no such folder"
+    raise DataError(f"'EmoLabel/{LABEL_LISTS[0]}' is missing; found {found}.\n{INCOMPLETE}")
 
 
 def _read_label_list(path: Path) -> pd.DataFrame:
@@ -176,7 +178,7 @@ def _shuvoalok(
     samples = pd.DataFrame(rows, columns=list(COLUMNS))
     lists = {split: _csv_list(config.root, folder, split) for split in SPLITS}
     missing = [f"{split}_labels.csv" for split in SPLITS if lists[split] is None]
-    problems = _problem(
+    problems = problem_of(
         "list_missing", "info", missing, "the labels of the folders cannot be checked"
     )
     for split, path in lists.items():
@@ -190,8 +192,8 @@ def _class_rows(
     root: Path, folder: Path, split: str, dropped: Counter[str]
 ) -> Iterator[tuple[str, str, str, str]]:
     """The values of `COLUMNS` for every image of one split, whose folders are named by code."""
-    if not _is_there(folder, split):
-        raise DataError(f"'{split}' is missing; found {_content(folder)}.\n{INCOMPLETE}")
+    if not has_folder(folder, split):
+        raise DataError(f"'{split}' is missing; found {contents(folder)}.\n{INCOMPLETE}")
     for inner in subfolders(folder / split, dropped):
         label = decode(inner.name, NAME)
         if label is None:
@@ -223,7 +225,7 @@ def _compared(
     absent = table.loc[~table["image"].isin(labels), "image"]
     unlisted = sorted(set(labels) - set(table["image"]))
     return [
-        *_problem(
+        *problem_of(
             "label_disagreement",
             "error",
             differing,
@@ -231,7 +233,7 @@ def _compared(
             "keep that of the folder",
         ),
         *_without_file(absent, dropped),
-        *_problem(
+        *problem_of(
             "file_not_listed",
             "warning",
             unlisted,
@@ -247,8 +249,8 @@ def _tanishmittal(
     tables, files = [], []
     for split in SPLITS:
         place = f"{split}/{split}_images"
-        if not _is_there(folder, place):
-            raise DataError(f"'{place}' is missing; found {_content(folder)}.\n{INCOMPLETE}")
+        if not has_folder(folder, place):
+            raise DataError(f"'{place}' is missing; found {contents(folder)}.\n{INCOMPLETE}")
         path = _csv_list(config.root, folder, split)
         if path is None:
             raise DataError(
@@ -276,7 +278,7 @@ def _csv_list(root: Path, folder: Path, split: str) -> Path | None:
     """The list of labels of one split, if there is one. Raises: DataError when there are two."""
     name = f"{split}_labels.csv"
     around = [folder / split, *_outwards(folder, root)]
-    found = [place / name for place in around if _is_there(place, name)]
+    found = [place / name for place in around if has_file(place, name)]
     if len(found) > 1:
         shown = " and ".join(f"'{path.relative_to(root)}'" for path in found)
         raise DataError(f"found both {shown}.\nMove away the one that does not belong there.")
@@ -351,12 +353,7 @@ def _left_out(
     names = list(names)
     if names:
         dropped[reason] += len(names)
-    return _problem(kind, severity, names, f"images were left out: {reason}")
-
-
-def _problem(kind: str, severity: Severity, names: Sequence[str], text: str) -> list[Problem]:
-    """One problem, or none when it concerns nothing."""
-    return [Problem(kind, severity, len(names), tuple(names[:5]), text)] if names else []
+    return problem_of(kind, severity, names, f"images were left out: {reason}")
 
 
 def _check(samples: pd.DataFrame, dropped: Counter[str]) -> None:
@@ -381,7 +378,7 @@ def _with_attributes(
     samples: pd.DataFrame, root: Path, folder: Path, dropped: Counter[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """`samples` with the columns of `ATTRIBUTE_CODES`, if there is a folder of them."""
-    manual = next((place for place in _outwards(folder, root) if _is_there(place, MANUAL)), None)
+    manual = next((place for place in _outwards(folder, root) if has_folder(place, MANUAL)), None)
     if manual is None:
         return samples, []
     files = _regular_files(manual / MANUAL, dropped)
@@ -395,7 +392,7 @@ def _with_attributes(
             missing.append(file)
     table = pd.DataFrame(values, columns=list(ATTRIBUTE_CODES), index=samples.index, dtype=object)
     text = "the gender, race and age of some faces are not known: no file, or unknown codes"
-    return samples.join(table), _problem("attributes_missing", "warning", missing, text)
+    return samples.join(table), problem_of("attributes_missing", "warning", missing, text)
 
 
 def _attributes(path: Path) -> tuple[str, ...] | None:
@@ -422,31 +419,10 @@ def _regular_files(folder: Path, dropped: Counter[str]) -> set[str]:
     return names
 
 
-def _is_there(folder: Path, place: str) -> bool:
-    """Whether `place` exists in `folder` without a link on the way."""
-    path = folder
-    for part in PurePosixPath(place).parts:
-        path /= part
-        try:
-            mode = path.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        if S_ISLNK(mode):
-            return False
-    return True
-
-
 def _outwards(folder: Path, root: Path) -> list[Path]:
     """`folder`, the one around it and so on, up to `root`."""
     chain = [folder, *folder.parents]
     return chain[: chain.index(root) + 1]
-
-
-def _content(folder: Path) -> str:
-    """What `folder` shows, for a message."""
-    entries = visible(folder, Counter())
-    names = [f"{entry.name}{' (a link)' if entry.is_symlink() else ''}" for entry in entries]
-    return listed(names) if names else "nothing"
 
 
 LAYOUTS = {
@@ -483,6 +459,7 @@ DATASETS.register(
             "RAF-DB, by application from its authors or as a copy on Kaggle; for non-commercial "
             "research only, and the images may not be redistributed."
         ),
+        classes=CLASSES,
         options=("images",),
     ),
 )

@@ -15,6 +15,15 @@ LABELS = {
     "nll": "negative log-likelihood",
     "brier": "Brier score (0 to 2)",
     "ece": "calibration error (ECE)",
+    "valence_ccc": "valence CCC",
+    "arousal_ccc": "arousal CCC",
+}
+# Of valence and of arousal.
+AXIS_LABELS = {
+    "ccc": "concordance (CCC)",
+    "pcc": "correlation (PCC)",
+    "rmse": "error (RMSE)",
+    "sagr": "same sign (SAGR)",
 }
 # Shown as percentages; the others as plain numbers.
 SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece"})
@@ -37,22 +46,32 @@ def write_interval(metric: str, cell: Cell) -> str:
     return f"{write_value(metric, cell['low'])} to {write_value(metric, cell['high'])}"
 
 
-def write_percent(cell: Cell) -> str:
-    """A share with its interval where space is short: `92.34 [91.33, 93.24]`."""
-    value, low, high = (cell[part] for part in ("value", "low", "high"))
+def write_heading(metric: str) -> str:
+    """What stands above a column of the three below: `accuracy, %`, `valence CCC`."""
+    return f"{LABELS[metric]}, %" if metric in SHARES else LABELS[metric]
+
+
+def write_cell(metric: str, cell: Cell | None) -> str:
+    """A value with its interval where space is short: `92.34 [91.33, 93.24]`, shares in percent."""
+    value, low, high = (cell[part] if cell else None for part in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return MISSING
-    return f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    return f"{_short(metric, value)} [{_short(metric, low)}, {_short(metric, high)}]"
 
 
-def write_points(difference: float, low: float, high: float) -> str:
-    """A difference of two shares in percentage points: `+0.42 [-0.30, +1.10]`."""
-    return f"{100 * difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+def write_difference(metric: str, difference: float, low: float, high: float) -> str:
+    """A difference of two values: `+0.42 [-0.30, +1.10]`, of shares in percentage points."""
+    shown = (_short(metric, value, "+") for value in (difference, low, high))
+    return "{} [{}, {}]".format(*shown)
 
 
-def write_spread(mean: float, deviation: float) -> str:
-    """Mean and standard deviation of shares over seeds, in percent: `92.34 ± 0.21`."""
-    return f"{100 * mean:.2f} ± {100 * deviation:.2f}"
+def write_spread(metric: str, mean: float, deviation: float) -> str:
+    """Mean and standard deviation over seeds: `92.34 ± 0.21`, shares in percent."""
+    return f"{_short(metric, mean)} ± {_short(metric, deviation)}"
+
+
+def _short(metric: str, value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f}" if metric in SHARES else f"{value:{sign}.3f}"
 
 
 def write_p(p: float) -> str:

@@ -1,7 +1,7 @@
 """PNG figures, drawn without any global state and without a display."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fer_bench.manifest import Manifest
+from fer_bench.predictions import ValenceArousal
 
 Target = Path | BinaryIO
+# A value and the bounds of its interval.
+Interval = tuple[float, float, float]
 
 DOTS_PER_INCH = 150
 # Told apart with common colour-vision deficiencies (Okabe and Ito 2008), always in this order.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+PURPLE = "#CC79A7"
 
 
 def confusion_matrix(
@@ -61,7 +65,7 @@ def confusion_matrix(
 
 
 def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | None = None) -> None:
-    """Draw loss, accuracy and learning rate by epoch, with stage boundaries.
+    """Draw loss, scores and learning rate by epoch, with stage boundaries.
 
     Args:
         history: the rows of `history.csv`; metrics may be missing for some epochs.
@@ -79,9 +83,12 @@ def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | Non
             "accuracy": ("training accuracy", GREY),
             "val_accuracy": ("validation accuracy", BLUE),
             "val_macro_f1": ("validation macro F1", ORANGE),
+            "val_valence_ccc": ("validation valence CCC", GREEN),
+            "val_arousal_ccc": ("validation arousal CCC", PURPLE),
         },
     )
-    score.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if "val_valence_ccc" not in history or history["val_valence_ccc"].isna().all():
+        score.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     score.set_ylabel("score")
     steps = rate.plot(history["epoch"], history["learning_rate"], "o-", markersize=3, color=GREEN)
     steps[0].set_drawstyle("steps-mid")
@@ -92,7 +99,8 @@ def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | Non
         _mark_epochs(axes, history, best_epoch)
     _name_stages(loss, history)
     for axes in (loss, score):
-        axes.legend(fontsize=9)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9)
     _save(figure, target)
 
 
@@ -106,26 +114,89 @@ def accuracy_intervals(
         target: the PNG to write, as a path or an open file.
         title: one line above the figure.
     """
-    names = [textwrap.fill(name, 44) for name, *_ in rows]
-    value, low, high = np.array([row[1:] for row in rows]).T
     figure = Figure(figsize=(8.5, 1.3 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(rows))
-    axes.axvspan(low[0], high[0], color=BLUE, alpha=0.1, linewidth=0)
+    _name_rows(axes, [name for name, *_ in rows])
+    cells = [row[1:] for row in rows]
+    axes.axvspan(*cells[0][1:], color=BLUE, alpha=0.1, linewidth=0)
+    _intervals(axes, np.arange(len(rows)), cells, BLUE)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.set(xlabel="accuracy with 95% interval (band: the first row's)", title=title)
+    _save(figure, target)
+
+
+def concordance_intervals(
+    names: Sequence[str], axes_cells: Mapping[str, Sequence[Interval]], target: Target, title: str
+) -> None:
+    """Draw the concordance correlation of each axis, a line for each name, first name on top.
+
+    Args:
+        names: of the runs; at least one.
+        axes_cells: for `valence` and `arousal`, the (value, low, high) of each run, in [-1, 1];
+            NaN where it is not defined.
+        target: the PNG to write, as a path or an open file.
+        title: one line above the figure.
+    """
+    figure = Figure(figsize=(8.5, 1.5 + 0.5 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    _name_rows(axes, names)
+    for (axis, cells), colour, shift in zip(
+        axes_cells.items(), (BLUE, ORANGE), (-0.14, 0.14), strict=True
+    ):
+        _intervals(axes, np.arange(len(names)) + shift, cells, colour, label=axis)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False
+    )
+    axes.set(xlabel="concordance correlation (CCC) with 95% interval", title=title)
+    _save(figure, target)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names], fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _intervals(
+    axes: Axes,
+    places: NDArray[np.floating[Any] | np.integer[Any]],
+    cells: Sequence[Interval],
+    colour: str,
+    label: str | None = None,
+) -> None:
+    value, low, high = np.array(cells).T
     axes.errorbar(
         value,
         places,
         xerr=[value - low, high - value],
         fmt="o",
-        color=BLUE,
+        color=colour,
         capsize=3,
         markersize=5,
+        label=label,
     )
-    axes.set_yticks(places, names, fontsize=9)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axes.grid(axis="x", alpha=0.3)
-    axes.set(xlabel="accuracy with 95% interval (band: the first row's)", title=title)
+
+
+def valence_arousal_scatter(
+    valence_arousal: ValenceArousal, captions: Sequence[str], target: Target, title: str
+) -> None:
+    """Draw predicted against true values, valence beside arousal, as a density of samples.
+
+    Args:
+        valence_arousal: of n samples; those without a true value are not drawn.
+        captions: what stands above valence and above arousal.
+        target: the PNG to write, as a path or an open file.
+        title: one line above both.
+    """
+    figure = Figure(figsize=(9.4, 4.8), layout="compressed")
+    figure.suptitle(textwrap.fill(title, 90))
+    drawn = zip(figure.subplots(1, 2), valence_arousal.axes(), captions, strict=True)
+    for axes, (name, true, predicted), caption in drawn:
+        known = ~np.isnan(true)
+        axes.plot([-1, 1], [-1, 1], color=GREY, linewidth=0.8, linestyle="--")
+        _density(axes, true[known], predicted[known])
+        axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
+        axes.set_title(caption, fontsize=10)
     _save(figure, target)
 
 
@@ -161,19 +232,29 @@ def dataset_counts(manifest: Manifest, target: Target) -> None:
 
 def _circumplex(axes: Axes, samples: pd.DataFrame) -> None:
     known = samples[samples["valence"].notna() & samples["arousal"].notna()]
-    cells, edges, _ = np.histogram2d(
-        known["valence"], known["arousal"], bins=41, range=[[-1, 1], [-1, 1]]
-    )
+    _density(axes, known["valence"].to_numpy(), known["arousal"].to_numpy())
+    axes.set(xlabel="valence", ylabel="arousal", title=f"{len(known):,} images")
+
+
+def _density(axes: Axes, across: NDArray[Any], up: NDArray[Any]) -> None:
+    """How many images lie where in the square from -1 to 1."""
+    cells, edges, _ = np.histogram2d(across, up, bins=41, range=[[-1, 1], [-1, 1]])
     shown = np.ma.masked_equal(cells.T, 0)
     mesh = axes.pcolormesh(
         edges, edges, shown, cmap="Blues", norm=LogNorm(vmin=0.5, vmax=max(cells.max(), 1))
     )
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.axvline(0, color=GREY, linewidth=0.6)
-    axes.set(xlabel="valence", ylabel="arousal", aspect="equal", title=f"{len(known):,} images")
+    axes.set(aspect="equal")
     axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     axes.set_yticks([-1, -0.5, 0, 0.5, 1])
-    axes.figure.colorbar(mesh, ax=axes, shrink=0.8, label="images")
+    steps = (1,) if cells.max() > 100 else (1, 2, 5)
+    ticks = [step * 10**power for power in range(7) for step in steps]
+    shown_ticks = [tick for tick in ticks if tick <= max(cells.max(), 1)]
+    bar = axes.figure.colorbar(
+        mesh, ax=axes, shrink=0.8, label="images", ticks=shown_ticks, format="{x:,g}"
+    )
+    bar.minorticks_off()
 
 
 def contact_sheet(

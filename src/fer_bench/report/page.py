@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 
 from fer_bench import report
-from fer_bench.compare import Comparison, Group
+from fer_bench.compare import Comparison, Group, Row
 from fer_bench.errors import RunError
+from fer_bench.manifest import AXES
+from fer_bench.metrics import METRICS
+from fer_bench.predictions import read_predictions
 from fer_bench.report import figures
 from fer_bench.rundir import RunDirectory, write_atomically
 
@@ -31,7 +34,7 @@ def comparison_page(comparison: Comparison) -> str:
     return _render(
         "comparison.html.j2",
         comparison=comparison,
-        figures=[_embed(_forest(group)) for group in comparison.groups],
+        figures=[[_embed(png) for png in _forests(group)] for group in comparison.groups],
         pairs_shown=PAIRS_SHOWN,
     )
 
@@ -51,7 +54,12 @@ def write_run_report(run: RunDirectory) -> Path:
     splits = {path.stem: run.read_json(path) for path in run.path.glob("metrics/*.json")}
     ordered = sorted(splits.items(), key=lambda item: (item[0] != "test", item[0]))
     sections = [
-        {"split": split, "metrics": metrics, "figure": _confusion(run, split, metrics)}
+        {
+            "split": split,
+            "metrics": metrics,
+            "confusion": _confusion(run, split, metrics),
+            "valence_arousal": _valence_arousal(run, split, metrics),
+        }
         for split, metrics in ordered
     ]
     page = _render(
@@ -70,22 +78,58 @@ def write_run_report(run: RunDirectory) -> Path:
 # Figures ---------------------------------------------------------------------------------------
 
 
-def _forest(group: Group) -> bytes:
-    rows = []
-    for run in group.runs:
-        cell = run.metrics["accuracy"]
-        value, low, high = (cell[part] or 0.0 for part in ("value", "low", "high"))
-        rows.append((run.run_id, value, low, high))
+def _forests(group: Group) -> Iterator[bytes]:
+    """A figure of accuracy and one of concordance, of the runs that have it."""
+    runs = [run for run in group.runs if "accuracy" in run.metrics]
     image = io.BytesIO()
-    figures.accuracy_intervals(rows, image, f"Accuracy, n = {group.n}")
-    return image.getvalue()
+    if runs:
+        rows = [(run.run_id, *_interval(run, "accuracy")) for run in runs]
+        figures.accuracy_intervals(rows, image, f"Accuracy, n = {group.n}")
+        yield image.getvalue()
+    runs = [run for run in group.runs if "valence_ccc" in run.metrics]
+    image = io.BytesIO()
+    if runs:
+        cells = {axis: [_interval(run, f"{axis}_ccc") for run in runs] for axis in AXES}
+        names = [run.run_id for run in runs]
+        title = f"Valence and arousal, where they are known of n = {group.n}"
+        figures.concordance_intervals(names, cells, image, title)
+        yield image.getvalue()
 
 
-def _confusion(run: RunDirectory, split: str, metrics: Mapping[str, Any]) -> str:
+def _interval(run: Row, metric: str) -> figures.Interval:
+    """Value, low and high; NaN where one is not defined."""
+    cell = run.metrics[metric]
+    value, low, high = (cell[part] for part in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return math.nan, math.nan, math.nan
+    return value, low, high
+
+
+def _confusion(run: RunDirectory, split: str, metrics: Mapping[str, Any]) -> str | None:
+    if "confusion_matrix" not in metrics:
+        return None
     path = run.figures / f"confusion_matrix_{split}.png"
     classes = [entry["name"] for entry in metrics["per_class"]]
     title = f"{run.run_id}, {split}, n = {metrics['n']}"
     figures.confusion_matrix(np.array(metrics["confusion_matrix"]), classes, path, title)
+    return _embed(path.read_bytes())
+
+
+def _valence_arousal(run: RunDirectory, split: str, metrics: Mapping[str, Any]) -> str | None:
+    if AXES[0] not in metrics:
+        return None
+    predicted = read_predictions(run.predictions(split)).valence_arousal
+    if predicted is None:
+        raise RunError(
+            f"{run.predictions(split)}: lacks valence and arousal, which the metrics are about.\n"
+            f"Compute both again: fer evaluate {run.run_id} --split {split}"
+        )
+    path = run.figures / f"valence_arousal_{split}.png"
+    captions = [
+        f"{axis}, n = {metrics[axis]['n']}\nCCC {report.write_cell('ccc', metrics[axis]['ccc'])}"
+        for axis in AXES
+    ]
+    figures.valence_arousal_scatter(predicted, captions, path, f"{run.run_id}, {split}")
     return _embed(path.read_bytes())
 
 
@@ -160,5 +204,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         name: getattr(report, name) for name in dir(report) if name.startswith("write_")
-    } | {"LABELS": report.LABELS, "MISSING": report.MISSING}
+    } | {
+        "AXES": AXES,
+        "AXIS_LABELS": report.AXIS_LABELS,
+        "LABELS": report.LABELS,
+        "METRICS": tuple(METRICS),
+        "MISSING": report.MISSING,
+    }
     return environment

@@ -15,7 +15,7 @@ def plan_table(experiment: Experiment) -> RenderableType:
         f"  {model.backbone} (weights: {model.weights}) at {experiment.image.size} px",
         f"  {dataset.name}, validation: {dataset.validation}, balance: {dataset.balance}",
         f"  batch {training.batch_size}, precision {training.precision}, "
-        f"model chosen by {training.select}",
+        f"model chosen by {experiment.select}",
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  stage")

@@ -10,16 +10,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row
+from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
+from fer_bench.manifest import AXES
+from fer_bench.metrics import METRICS
 from fer_bench.report import (
+    AXIS_LABELS,
     LABELS,
     MISSING,
+    write_cell,
     write_count,
+    write_difference,
     write_duration,
+    write_heading,
     write_interval,
     write_p,
-    write_percent,
-    write_points,
     write_spread,
     write_value,
 )
@@ -31,22 +35,43 @@ MEDIUM, WIDE = 110, 160
 
 
 def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
-    """The content of one `metrics/<split>.json`: headline metrics, then one row a class.
+    """The content of one `metrics/<split>.json`: of expression, each class, valence and arousal.
 
     Args:
         metrics: the document, as `metrics.compute` returns it.
         title: what it is about, for example `<run_id>, test`.
     """
-    headline = _table(["metric", ">value", ">95% interval"])
-    for name, label in LABELS.items():
+    parts = [_heading(f"{title}, n = {metrics['n']}")]
+    if "accuracy" in metrics:
+        parts += [_headline(metrics), _by_class(metrics)]
+    if any(axis in metrics for axis in AXES):
+        parts.append(_by_axis(metrics))
+    return Renderables(*parts)
+
+
+def _headline(metrics: Mapping[str, Any]) -> Table:
+    table = _table(["metric", ">value", ">95% interval"])
+    for name in METRICS:
         cell = metrics[name]
-        _row(headline, label, write_value(name, cell["value"]), write_interval(name, cell))
+        _row(table, LABELS[name], write_value(name, cell["value"]), write_interval(name, cell))
+    return table
+
+
+def _by_class(metrics: Mapping[str, Any]) -> Table:
     classes = _table(["class", ">precision", ">recall", ">F1", ">AUC", ">samples"])
     for entry in metrics["per_class"]:
         shares = [f"{entry[part]:.2%}" for part in ("precision", "recall", "f1")]
         auc = MISSING if entry["auc"] is None else f"{entry['auc']:.4f}"
         _row(classes, entry["name"], *shares, auc, str(entry["support"]))
-    return Renderables(_heading(f"{title}, n = {metrics['n']}"), headline, classes)
+    return classes
+
+
+def _by_axis(metrics: Mapping[str, Any]) -> Table:
+    table = _table(["", *(f">{axis}" for axis in AXES)])
+    for name, label in AXIS_LABELS.items():
+        _row(table, label, *(write_cell(name, metrics[axis][name]) for axis in AXES))
+    _row(table, "samples", *(str(metrics[axis]["n"]) for axis in AXES))
+    return table
 
 
 def comparison_tables(comparison: Comparison, width: int = 80) -> RenderableType:
@@ -136,16 +161,16 @@ def _problem(problem: Mapping[str, Any]) -> RenderableType:
 
 def _group(group: Group, split: str, width: int) -> list[RenderableType]:
     dataset = group.runs[0].dataset or "unnamed dataset"
+    first, *others = group.kinds
     parts: list[RenderableType] = [
         _heading(f"{dataset}, {split}, n = {group.n}, fingerprint {group.test_fingerprint[:8]}"),
-        _runs(group.runs, width),
-        _note(
-            f"Brackets: 95% interval. The best accuracy is known to ± {100 * group.half_width:.2f} "
-            "percentage points; a lead smaller than that says little by itself."
-        ),
+        _runs(group.runs, first, width),
+        *(_more(group.runs, kind) for kind in others),
+        _note(f"Brackets: 95% interval.{_resolution(group)}"),
     ]
     if group.seeds:
-        parts += [_heading("Mean ± standard deviation over seeds"), _seeds(group)]
+        parts.append(_heading("Mean ± standard deviation over seeds"))
+        parts += [_seeds(group, kind) for kind in group.kinds]
     if group.published:
         parts += [_heading("Published elsewhere, not computed here"), _published(group)]
     if group.pairs:
@@ -153,13 +178,23 @@ def _group(group: Group, split: str, width: int) -> list[RenderableType]:
     return parts
 
 
-def _runs(rows: Sequence[Row], width: int) -> Table:
-    columns = ["#", "run", ">accuracy, %", ">macro F1, %"]
+def _resolution(group: Group) -> str:
+    if group.half_width is None:
+        return ""
+    return (
+        f" The best accuracy is known to ± {100 * group.half_width:.2f} percentage points; a lead "
+        "smaller than that says little by itself."
+    )
+
+
+def _runs(rows: Sequence[Row], kind: Sequence[str], width: int) -> Table:
+    """All runs, with as much about each as there is room for."""
+    columns = ["#", "run", *(f">{write_heading(name)}" for name in kind)]
     medium = ["backbone", "weights", ">size"] if width >= MEDIUM else []
     wide = [">parameters", "chosen by", ">images/s", ">time"] if width >= WIDE else []
     table = _table([*columns, *medium, *wide])
     for number, row in enumerate(rows, start=1):
-        shares = [write_percent(row.metrics[name]) for name in ("accuracy", "macro_f1")]
+        values = _values(row, kind)
         about = [row.backbone, row.weights, row.image_size and str(row.image_size)]
         speed = row.images_per_second
         cost = [
@@ -169,19 +204,34 @@ def _runs(rows: Sequence[Row], width: int) -> Table:
             write_duration(row.seconds),
         ]
         more = [*about[: len(medium)], *cost[: len(wide)]]
-        _row(table, str(number), row.run_id, *shares, *(text or MISSING for text in more))
+        _row(table, str(number), row.run_id, *values, *(text or MISSING for text in more))
     return table
 
 
-def _seeds(group: Group) -> Table:
-    table = _table(["experiment", ">seeds", ">accuracy, %", ">macro F1, %"])
+def _more(rows: Sequence[Row], kind: Sequence[str]) -> Table:
+    """Those of the runs that have metrics of this kind, with the same numbers."""
+    table = _table(["#", "run", *(f">{write_heading(name)}" for name in kind)])
+    for number, row in enumerate(rows, start=1):
+        if set(kind) & set(row.metrics):
+            _row(table, str(number), row.run_id, *_values(row, kind))
+    return table
+
+
+def _values(row: Row, kind: Sequence[str]) -> list[str]:
+    return [write_cell(name, row.metrics.get(name)) for name in kind]
+
+
+def _seeds(group: Group, kind: Sequence[str]) -> Table:
+    table = _table(["experiment", ">seeds", *(f">{write_heading(name)}" for name in kind)])
     for entry in group.seeds:
-        spreads = [
-            write_spread(entry.metrics[name]["mean"], entry.metrics[name]["sd"])
-            for name in ("accuracy", "macro_f1")
-        ]
-        _row(table, entry.name, str(len(entry.seeds)), *spreads)
+        if set(kind) & set(entry.metrics):
+            spreads = [_spread(name, entry.metrics.get(name)) for name in kind]
+            _row(table, entry.name, str(len(entry.seeds)), *spreads)
     return table
+
+
+def _spread(metric: str, over_seeds: Mapping[str, Any] | None) -> str:
+    return write_spread(metric, over_seeds["mean"], over_seeds["sd"]) if over_seeds else MISSING
 
 
 def _published(group: Group) -> Table:
@@ -193,15 +243,24 @@ def _published(group: Group) -> Table:
     return table
 
 
+_TESTS = {
+    EXPRESSION_METRICS: "Accuracy: exact McNemar; macro F1: paired bootstrap; ",
+    CONCORDANCE: "CCC: paired bootstrap; ",
+}
+
+
 def _pairs(group: Group) -> list[RenderableType]:
     number = {row.run_id: str(index) for index, row in enumerate(group.runs, start=1)}
-    table = _table(["pair", "metric", ">points", ">p", ">p, Holm"])
+    difference = ">points" if group.kinds == (EXPRESSION_METRICS,) else ">difference"
+    table = _table(["pair", "metric", difference, ">p", ">p, Holm"])
     for pair in group.pairs[:PAIRS_SHOWN]:
         _row(table, *_pair_cells(pair, number))
-    note = (
-        "Accuracy: exact McNemar; macro F1: paired bootstrap; Holm over all tests of the group. "
-        "They speak of these trained models, not of other seeds."
+    note = "".join(_TESTS[kind] for kind in group.kinds)
+    note += (
+        "Holm over all tests of the group. They speak of these trained models, not of other seeds."
     )
+    if len(group.kinds) > 1:
+        note += " Accuracy and macro F1 differ by percentage points."
     if len(group.pairs) > PAIRS_SHOWN:
         note += f" {len(group.pairs) - PAIRS_SHOWN} more with --json."
     return [_heading("Differences"), table, _note(note)]
@@ -211,7 +270,7 @@ def _pair_cells(pair: Pair, number: Mapping[str, str]) -> list[str]:
     return [
         f"#{number[pair.a]} - #{number[pair.b]}",
         LABELS[pair.metric],
-        write_points(pair.difference, pair.low, pair.high),
+        write_difference(pair.metric, pair.difference, pair.low, pair.high),
         write_p(pair.p),
         write_p(pair.p_holm),
     ]

@@ -1,0 +1,68 @@
+"""`fer models`: the networks there are, and the network of an experiment. No data is read."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fer_bench.cli.options import ConfigFile, Json, Overrides
+from fer_bench.cli.shell import Commands, mention, messages, open_device
+
+app = typer.Typer(
+    cls=Commands,
+    invoke_without_command=True,
+    help="List the backbones, or show the network of an experiment.",
+)
+
+
+@app.callback()
+def list_backbones(context: typer.Context, as_json: Json = False) -> None:
+    """List the backbones: size, smallest input, preprocessing, ImageNet weights on this disk."""
+    if context.invoked_subcommand:
+        return
+    open_device("cpu")
+
+    from fer_bench.catalogue import describe_backbones
+
+    with messages.status("counting parameters") as status:
+        backbones = describe_backbones(lambda name: status.update(f"counting parameters: {name}"))
+    if as_json:
+        typer.echo(json.dumps(backbones, indent=2))
+        return
+    from fer_bench.report.models import backbones_table
+
+    Console().print(backbones_table(backbones))
+
+
+@app.command()
+def show(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw to this PNG which layers train in which stage.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the network of an experiment and what each stage trains, without its data."""
+    from fer_bench.config import load_experiment
+
+    experiment = load_experiment(config, overrides or [])
+    open_device("cpu")
+
+    from fer_bench.catalogue import describe_model
+
+    document, plan = describe_model(experiment)
+    if plot:
+        from fer_bench.report.freeze import freeze_plan
+
+        freeze_plan(plan, f"{experiment.name}: {experiment.model.backbone}", plot)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        from fer_bench.report.models import model_tables
+
+        Console().print(model_tables(document))
+    if plot:
+        mention("written", plot)

@@ -1,0 +1,247 @@
+"""What a model says about every sample of a split, and how it is read back from its file."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fer_bench.errors import RunError
+from fer_bench.manifest import AXES
+
+# How far written probabilities, valence and arousal may be off by rounding.
+TOLERANCE = 1e-3
+# The columns of what is predicted, beside those of what is true.
+PREDICTED_AXES = tuple(f"{axis}_predicted" for axis in AXES)
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Which expression each of n samples shows, and which one is predicted.
+
+    Attributes:
+        classes: names of the C classes.
+        labels: true class codes, shape (n,), in [0, C).
+        predicted: predicted class codes, shape (n,), in [0, C).
+        probabilities: shape (n, C), in [0, 1], rows summing to 1.
+    """
+
+    classes: tuple[str, ...]
+    labels: IntArray
+    predicted: IntArray
+    probabilities: FloatArray
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each sample is classified rightly, shape (n,)."""
+        correct: NDArray[np.bool_] = self.labels == self.predicted
+        return correct
+
+
+@dataclass(frozen=True)
+class ValenceArousal:
+    """True and predicted valence and arousal of n samples.
+
+    Attributes:
+        true: shape (n, 2) in the order of `AXES`, in [-1, 1], NaN where unknown.
+        predicted: the same for what is predicted, which is always known.
+    """
+
+    true: FloatArray
+    predicted: FloatArray
+
+    def axes(self) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+        """The name of each axis, its true and its predicted values, of shape (n,)."""
+        return zip(AXES, self.true.T, self.predicted.T, strict=True)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about each sample of a split: expression, valence and arousal, or all.
+
+    Attributes:
+        sample_ids: unique names of the n samples.
+        label_names: the true class name of each sample, shape (n,).
+        expression: None where the model does not predict it.
+        valence_arousal: None where the model does not predict them.
+    """
+
+    sample_ids: tuple[str, ...]
+    label_names: NDArray[np.str_]
+    expression: Expression | None = None
+    valence_arousal: ValenceArousal | None = None
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over sample id and label of every sample, whatever their order."""
+        rows = zip(self.sample_ids, self.label_names, strict=True)
+        lines = sorted(f"{sample_id}\t{label}" for sample_id, label in rows)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and check `predictions/<split>.csv`.
+
+    Rows come back sorted by sample id, so that nothing computed from them depends on the order in
+    which they were written and two runs on the same split align. The rounding of the text is
+    taken out: probabilities are divided by their row sum, valence and arousal cut to [-1, 1].
+
+    Raises:
+        RunError: the file is missing or has no rows, columns are missing, an id occurs twice, a
+            class is unknown, probabilities are no numbers in [0, 1] or don't sum to 1, `predicted`
+            is not the most probable class, or valence or arousal is no number in [-1, 1] (a true
+            one may be empty); all of them within `TOLERANCE`.
+    """
+    table = _read_table(path)
+    classes = tuple(name.removeprefix("p_") for name in map(str, table) if name.startswith("p_"))
+    has_axes = any(name in table for name in (*AXES, *PREDICTED_AXES))
+    has_expression = bool(classes) or "predicted" in table or not has_axes
+    _check_columns(path, table, has_expression, has_axes)
+    if has_expression and len(classes) < 2:
+        raise _lacks(path, table, "at least two probability columns p_<class>")
+    _check_rows(path, table)
+    table = table.sort_values("sample_id", ignore_index=True)
+    return Predictions(
+        sample_ids=tuple(table["sample_id"]),
+        label_names=table["label"].to_numpy(dtype=np.str_),
+        expression=_read_expression(path, table, classes) if has_expression else None,
+        valence_arousal=_read_valence_arousal(path, table) if has_axes else None,
+    )
+
+
+def _wrong(path: Path, found: str) -> RunError:
+    return RunError(f"{path}: {found}\nWrite the file again with `fer evaluate`.")
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        # As text: an id such as 007 or NA must stay what it is.
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' own reading errors are ValueErrors
+        raise _wrong(path, f"cannot be read as a table ({error}).") from error
+
+
+def _lacks(path: Path, table: pd.DataFrame, missing: str) -> RunError:
+    return _wrong(path, f"lacks {missing}; its columns are {', '.join(table.columns)}.")
+
+
+def _check_columns(path: Path, table: pd.DataFrame, has_expression: bool, has_axes: bool) -> None:
+    wanted = ["sample_id", "label"]
+    wanted += ["predicted"] if has_expression else []
+    wanted += [*AXES, *PREDICTED_AXES] if has_axes else []
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise _lacks(path, table, ", ".join(missing))
+
+
+def _check_rows(path: Path, table: pd.DataFrame) -> None:
+    if table.empty:
+        raise _wrong(path, "has no rows.")
+    twice = table.loc[table["sample_id"].duplicated(), "sample_id"]
+    if len(twice):
+        raise _wrong(path, f"{len(twice)} sample ids occur twice, first {twice.iloc[0]!r}.")
+
+
+# Expression ------------------------------------------------------------------------------------
+
+
+def _read_expression(path: Path, table: pd.DataFrame, classes: tuple[str, ...]) -> Expression:
+    probabilities = _read_probabilities(path, table, classes)
+    predicted = _codes(path, table, "predicted", classes)
+    _check_most_probable(path, table, predicted, probabilities)
+    return Expression(
+        classes=classes,
+        labels=_codes(path, table, "label", classes),
+        predicted=predicted,
+        probabilities=probabilities / probabilities.sum(axis=1, keepdims=True),
+    )
+
+
+def _codes(path: Path, table: pd.DataFrame, column: str, classes: Sequence[str]) -> IntArray:
+    code = {name: index for index, name in enumerate(classes)}
+    unknown = sorted(set(table[column]) - set(code))
+    if unknown:
+        raise _wrong(path, f"{column} {unknown[0]!r} is none of {', '.join(classes)}.")
+    return np.array([code[name] for name in table[column]], dtype=np.int64)
+
+
+def _read_probabilities(path: Path, table: pd.DataFrame, classes: Sequence[str]) -> FloatArray:
+    columns = [f"p_{name}" for name in classes]
+    probabilities = _numbers(table, columns)
+    # Written so that NaN fails both tests.
+    inside = (probabilities >= 0) & (probabilities <= 1)
+    _check_inside(path, table, columns, inside, "not a number in [0, 1]")
+    total = probabilities.sum(axis=1)
+    off = np.flatnonzero(np.abs(total - 1) > TOLERANCE)
+    if len(off):
+        sample = table["sample_id"].iloc[off[0]]
+        found = f"probabilities of {len(off)} samples don't sum to 1"
+        raise _wrong(path, f"{found}, first {sample!r} with {total[off[0]]:.4f}.")
+    return probabilities
+
+
+def _check_most_probable(
+    path: Path, table: pd.DataFrame, predicted: IntArray, probabilities: FloatArray
+) -> None:
+    chosen = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
+    off = np.flatnonzero(probabilities.max(axis=1) - chosen > TOLERANCE)
+    if len(off):
+        row = table.iloc[off[0]]
+        raise _wrong(
+            path,
+            f"{len(off)} samples are not predicted as their most probable class, "
+            f"first {row['sample_id']!r} as {row['predicted']!r}.",
+        )
+
+
+# Valence and arousal ---------------------------------------------------------------------------
+
+
+def _read_valence_arousal(path: Path, table: pd.DataFrame) -> ValenceArousal:
+    unknown = table[list(AXES)].isin(["", "nan", "NaN"]).to_numpy()
+    return ValenceArousal(
+        true=_read_axes(path, table, AXES, unknown),
+        predicted=_read_axes(path, table, PREDICTED_AXES, np.zeros_like(unknown)),
+    )
+
+
+def _read_axes(
+    path: Path, table: pd.DataFrame, columns: Sequence[str], may_be_nan: NDArray[np.bool_]
+) -> FloatArray:
+    numbers = _numbers(table, columns)
+    # Written so that NaN fails the first test.
+    inside = (np.abs(numbers) <= 1 + TOLERANCE) | may_be_nan
+    _check_inside(path, table, columns, inside, "not a number in [-1, 1]")
+    return np.clip(numbers, -1, 1)
+
+
+# Numbers ---------------------------------------------------------------------------------------
+
+
+def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> FloatArray:
+    """The text of some columns as numbers, shape (n, columns); NaN for what is none."""
+    numbers = [pd.to_numeric(table[name], errors="coerce") for name in columns]
+    return np.stack([column.to_numpy(dtype=np.float64) for column in numbers], axis=1)
+
+
+def _check_inside(
+    path: Path,
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    inside: NDArray[np.bool_],
+    otherwise: str,
+) -> None:
+    if not inside.all():
+        row, column = np.argwhere(~inside)[0]
+        sample, text = table["sample_id"].iloc[row], table[columns[column]].iloc[row]
+        raise _wrong(path, f"sample {sample!r}: {columns[column]} is {text!r}, {otherwise}.")

@@ -1,0 +1,338 @@
+"""The first weights of a backbone: those of ImageNet, of a file, or of another run.
+
+Every source is read as a list of layers with their values. It is paired with the layers of the
+backbone, and every shape is checked before the first value moves. Of a file only numbers are read:
+no layer or object that it describes is ever built.
+"""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import re
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_bench.backbones import BackboneSpec
+from fer_bench.config import Model, load_experiment
+from fer_bench.errors import ConfigError, RunError
+from fer_bench.model import HEAD_PREFIX, backbone_layers
+from fer_bench.neck import NECK_PREFIX
+from fer_bench.registry import BACKBONES, did_you_mean
+from fer_bench.rundir import find_run
+
+RUN = "run:"
+
+
+@dataclass(frozen=True)
+class SavedLayer:
+    """One layer of a source: its name there, and its arrays or HDF5 datasets in Keras's order."""
+
+    name: str
+    values: Sequence[Any]
+
+
+Pairs = list[tuple[Any, SavedLayer | None]]
+
+
+def load_weights(model: Any, config: Model, outputs: Path) -> str | None:
+    """Put the weights that `config.weights` names into the backbone of `model`.
+
+    Neck and head stay as they are, whatever the source has in their place. So do the constants of
+    a `Normalization` layer, which belong to the preprocessing of the builder.
+
+    Args:
+        model: what `model.build_model` returns, in stock layers.
+        config: the network; a file is looked for from the working directory.
+        outputs: the folder in which `run:<run_id>` is looked for.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256 of the loaded values, None for `none`.
+        Equal values have equal digests, whatever they came from.
+
+    Raises:
+        ConfigError: there are no such weights, they cannot be read, or they do not fit.
+        RunError: the run to take them from is missing or not finished.
+    """
+    if config.weights == "none":
+        return None
+    if config.weights == "imagenet":
+        network = _imagenet(config.backbone)
+        saved = [SavedLayer(each.name, each.get_weights()) for each in _weighted(network.layers)]
+        return _transfer(saved, model, config)
+    is_run = config.weights.startswith(RUN)
+    path = _model_of_run(config, outputs) if is_run else Path(config.weights)
+    with _hdf5(path) as file:
+        return _transfer(_saved_layers(file, path, model), model, config)
+
+
+def _weighted(layers: Sequence[Any]) -> list[Any]:
+    return [layer for layer in layers if layer.weights]
+
+
+def _transfer(saved: Sequence[SavedLayer], model: Any, config: Model) -> str:
+    """Move the values of `saved` into the backbone of `model`; returns their digest."""
+    digest = hashlib.sha256()
+    own = [each for each in saved if not each.name.startswith((NECK_PREFIX, HEAD_PREFIX))]
+    for layer, source in _fitting_pairs(own, model, config):
+        if isinstance(layer, keras.layers.Normalization):
+            continue  # part of the preprocessing, which the builder owns
+        values = [_numbers(value, source, config) for value in source.values]
+        layer.set_weights(values)
+        for value in values:
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _fitting_pairs(
+    saved: Sequence[SavedLayer], model: Any, config: Model
+) -> list[tuple[Any, SavedLayer]]:
+    """Every layer of the backbone with the one of `saved` that is its own.
+
+    By name where all names are there, otherwise by order: Keras numbers layers over a whole
+    process, so that equal networks may differ in every name.
+    """
+    layers = _weighted(backbone_layers(model))
+    by_name = {each.name: each for each in saved}
+    tries: list[Pairs] = [list(itertools.zip_longest(layers, saved[: len(layers)]))]
+    if all(layer.name in by_name for layer in layers):
+        tries.insert(0, [(layer, by_name[layer.name]) for layer in layers])
+    for pairs in tries:
+        fitting = [(layer, source) for layer, source in pairs if source and _fits(layer, source)]
+        if len(fitting) == len(layers):
+            return fitting
+    raise ConfigError(_explain_misfit(tries[0], saved, model, config))
+
+
+def _fits(layer: Any, source: SavedLayer | None) -> bool:
+    return source is not None and _shapes(layer.weights) == _shapes(source.values)
+
+
+def _shapes(values: Sequence[Any]) -> list[tuple[int, ...]]:
+    return [tuple(value.shape) for value in values]
+
+
+def _explain_misfit(pairs: Pairs, saved: Sequence[SavedLayer], model: Any, config: Model) -> str:
+    layer, source = next(pair for pair in pairs if not _fits(*pair))
+    there = (
+        f"{_shown(source.values)} there, in {source.name!r}" if source else "nothing is left there"
+    )
+    number = sum(_fits(*pair) for pair in pairs)
+    lines = [
+        f"model.weights: {config.weights} does not fit the backbone {config.backbone}: layer "
+        f"'{layer.name}' has {_shown(layer.weights)} here, {there}.",
+        f"{number} of its {len(pairs)} layers with weights fit; the source has {len(saved)}.",
+    ]
+    if isinstance(layer, keras.layers.Dense):
+        size = model.input.shape[1]
+        lines.append(f"A dense layer fits one image size only; image.size is {size} here.")
+    lines.append("Take weights of this very network, or change model.backbone.")
+    return "\n".join(lines)
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return " + ".join("x".join(map(str, shape)) or "one number" for shape in _shapes(values))
+
+
+def _numbers(value: Any, source: SavedLayer, config: Model) -> NDArray[np.float32]:
+    """One array or dataset in memory. Raises: ConfigError where it does not hold real numbers."""
+    array = np.asarray(value[...])
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ConfigError(
+            f"model.weights: {config.weights}: the layer {source.name!r} holds values that are not "
+            "finite numbers.\nTake other weights."
+        )
+    return array.astype(np.float32)
+
+
+# ImageNet
+
+
+def _imagenet(backbone: str) -> Any:
+    """The network of `keras.applications` with its ImageNet weights."""
+    spec: BackboneSpec = BACKBONES[backbone]
+    if spec.imagenet is None:
+        having = [name for name in BACKBONES.names() if BACKBONES[name].imagenet]
+        raise ConfigError(
+            f"model.weights: there are no ImageNet weights for {backbone}.\n"
+            f"Set model.weights: none, a file or run:<run_id>, or take one of these backbones: "
+            f"{', '.join(having) or 'none has them'}."
+        )
+    with _without_progress_bar():
+        try:
+            return spec.imagenet()
+        except Exception as error:
+            message = _explain_download(error, backbone)
+            if message is None:
+                raise
+            raise ConfigError(message) from error
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keras prints to standard output, which belongs to the results of a command."""
+    was_on = keras.config.is_interactive_logging_enabled()
+    keras.config.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if was_on:
+            keras.config.enable_interactive_logging()
+
+
+def _explain_download(error: Exception, backbone: str) -> str | None:
+    """What to do about a download that failed; None where `error` is something else.
+
+    `keras.utils.get_file` raises plain exceptions of several kinds. What it was called with, and
+    which file it wanted, is known for certain to its own frame only.
+    """
+    scopes = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    call = next((scope for scope in scopes if {"origin", "download_target"} <= scope.keys()), None)
+    if call is None:
+        return None
+    # Both "URL fetch failure on <url>: <code> -- <reason>" and sentences come here.
+    reason = str(error).rpartition(" -- ")[2].rstrip(".")
+    return (
+        f"model.weights: the ImageNet weights of {backbone} could not be downloaded ({reason}).\n"
+        f"Fetch {call['origin']} where there is a network, and put it here:\n"
+        f"  {call['download_target']}\n"
+        f"Keras checks it there (MD5 or SHA-256 {call['file_hash']}) and takes no other. The "
+        "folder is models/ in ~/.keras, or in $KERAS_HOME."
+    )
+
+
+# Another run
+
+
+def _model_of_run(config: Model, outputs: Path) -> Path:
+    """The saved model of the finished run that `config.weights` names."""
+    run = find_run(outputs, config.weights.removeprefix(RUN))
+    status = run.status()
+    if status != "finished":
+        raise RunError(
+            f"model.weights: {config.weights}: the run is not finished (status: {status}).\n"
+            f"Finish it with: fer train {run.config}"
+        )
+    backbone = load_experiment(run.config).model.backbone
+    # resnet50 and resnet50_ippm are one backbone, which only differ in what comes after it.
+    if BACKBONES[backbone].build is not BACKBONES[config.backbone].build:
+        raise ConfigError(
+            f"model.weights: {config.weights} has the backbone {backbone}, this experiment has "
+            f"{config.backbone}.\nSet model.backbone: {backbone}, or take another run."
+        )
+    return run.model
+
+
+# Files
+
+
+@contextlib.contextmanager
+def _hdf5(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file at `path`, or the one in the archive at `path`, open to be read.
+
+    Raises:
+        ConfigError: there is no such file, it is of another kind, or it turns out to be damaged.
+    """
+    _check_present(path)
+    try:
+        if h5py.is_hdf5(path):
+            source: Path | io.BytesIO = path
+        else:
+            with zipfile.ZipFile(path) as archive:
+                source = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"model.weights: {path}: incomplete, or not a file of Keras weights ({reason}).\n"
+            "Use a .weights.h5, .h5 or .keras file as Keras saves it."
+        ) from error
+
+
+def _check_present(path: Path) -> None:
+    if path.is_file():
+        return
+    beside = sorted(file.name for file in path.parent.glob("*") if file.suffix in (".h5", ".keras"))
+    found = f"Found there: {', '.join(beside[:8])}." if beside else ""
+    raise ConfigError(
+        f"model.weights: {path}: no such file ({path.absolute()}). "
+        f"{did_you_mean(path.name, beside) or found}".strip()
+    )
+
+
+def _saved_layers(file: h5py.File, path: Path, model: Any) -> list[SavedLayer]:
+    """The layers with weights in a file of any of the kinds that Keras has written."""
+    group = file.get("model_weights", file)
+    names = _names(group, "layer_names")
+    saved = list(_legacy_layers(group, names) if names else _stored_layers(file, model))
+    if not saved:
+        found = ", ".join(map(repr, itertools.islice(file, 8))) or "nothing"
+        raise ConfigError(
+            f"model.weights: {path}: holds no layers with weights as Keras saves them; found "
+            f"{found}.\nUse a .weights.h5, .h5 or .keras file as Keras saves it."
+        )
+    return saved
+
+
+def _names(group: h5py.Group, key: str) -> list[str]:
+    """A list of names in the attributes, where a long one is spread over `key0`, `key1` and on."""
+    numbered = itertools.takewhile(group.attrs.__contains__, (f"{key}{n}" for n in range(1000)))
+    keys = [key] if key in group.attrs else list(numbered)
+    names = itertools.chain.from_iterable(group.attrs[each] for each in keys)
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _legacy_layers(group: h5py.Group, names: Sequence[str]) -> Iterator[SavedLayer]:
+    """The layers as Keras 2 saves them, in order; those of a model inside the model one by one."""
+    for name in names:
+        values: dict[str, list[h5py.Dataset]] = {}
+        for weight in _names(group[name], "weight_names"):
+            values.setdefault(weight.rpartition("/")[0], []).append(group[name][weight])
+        for owner, datasets in values.items():
+            yield SavedLayer(owner.rpartition("/")[2] if len(values) > 1 else name, datasets)
+
+
+def _stored_layers(file: h5py.File, model: Any) -> Iterator[SavedLayer]:
+    """The layers as Keras 3 saves them: first what stands where the backbone of `model` would.
+
+    The file keeps no order but that of each kind, and only newer ones keep names.
+    """
+    containers: list[h5py.Group] = []
+
+    def collect(name: str, item: Any) -> None:
+        if str(name).rpartition("/")[2] in ("layers", "_layer_checkpoint_dependencies"):
+            containers.append(item)
+
+    file.visititems(collect)
+    # A backbone may be a model inside the model; it has more layers than what is around it.
+    stored = dict(max(containers, key=len, default={}))
+    ordered = [stored.pop(key) for key in _keys(backbone_layers(model)) if key in stored]
+    for group in (*ordered, *stored.values()):
+        variables = group.get("vars", {})
+        if len(variables):  # an empty HDF5 group is true
+            name = variables.attrs.get("name", group.name.rpartition("/")[2])
+            numbers = sorted(variables, key=lambda number: (len(number), number))
+            yield SavedLayer(str(name), [variables[number] for number in numbers])
+
+
+def _keys(layers: Sequence[Any]) -> list[str]:
+    """Where Keras 3 saves each of `layers`: its kind in snake case, numbered within the kind."""
+    count: Counter[str] = Counter()
+    keys = []
+    for layer in layers:
+        words = re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__)
+        kind = words.lower()
+        keys.append(f"{kind}_{count[kind]}" if count[kind] else kind)
+        count[kind] += 1
+    return keys
