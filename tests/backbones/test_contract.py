@@ -32,6 +32,7 @@ from fer_bench.schedule import build_optimizer, set_trainable
 
 CLASSES = 7
 NAMES = BACKBONES.names()
+# Every copy of one of these takes many seconds.
 LARGE = ("efficientnetv2l", "inceptionresnetv2", "resnet152v2")
 SMALL = ("cnn_compact", "cnn_pisa", "cnn_pisa_l2", "cnn_slides", "mobilenetv3small", "vgg16")
 Array = NDArray[np.float32]
@@ -56,14 +57,19 @@ def float32_afterwards() -> Iterator[None]:
     keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.large) if name in LARGE else name
+
+
+@pytest.fixture(scope="module", params=map(marked, NAMES))
 def subject(request: pytest.FixtureRequest) -> Subject:
     """At its smallest size of 32 pixels or more; read only."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     spec: BackboneSpec = BACKBONES[request.param]
     size = max(32, spec.smallest_size)
-    model = build_model(Model(backbone=request.param), size, CLASSES)
+    with drawn_quickly():
+        model = build_model(Model(backbone=request.param), size, CLASSES)
     settle(model, drawn_faces(size, 0, 32))
     faces = drawn_faces(size, 0, 8)
     return Subject(request.param, spec, model, faces, np.asarray(model(faces, training=False)))
@@ -78,10 +84,11 @@ def archive(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def trainable(archive: Path) -> Any:
-    """The model as it trains: on fast kernels, here from a saved and loaded one."""
-    with nothing_drawn():
-        return fused(keras.models.load_model(archive, compile=False, safe_mode=True))
+def trainable(subject: Subject, archive: Path) -> Any:
+    """The saved and loaded model as it trains, on fast kernels; a large one on those of Keras."""
+    with drawn_quickly():
+        loaded = keras.models.load_model(archive, compile=False, safe_mode=True)
+        return loaded if subject.name in LARGE else fused(loaded)
 
 
 def drawn_faces(size: int, first: int, count: int) -> Array:
@@ -105,14 +112,17 @@ def settle(model: Any, faces: Array) -> None:
 
 
 @contextmanager
-def nothing_drawn() -> Iterator[None]:
-    """Random weights are zeros: those that are overwritten anyway need no seconds to be drawn."""
+def drawn_quickly() -> Iterator[None]:
+    """Kernels from NumPy: TensorFlow needs seconds for the normal numbers of a large network."""
+    generator = np.random.default_rng(0)
 
-    def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
-        return keras.ops.zeros(shape, dtype)
+    def draw(self: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        largest = np.float32(np.sqrt(6 / np.prod(shape[:-1])))
+        numbers = generator.random(shape, dtype=np.float32)
+        return keras.ops.convert_to_tensor((2 * numbers - 1) * largest, dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+        patch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
         yield
 
 
@@ -255,9 +265,21 @@ def test_a_saved_model_needs_nothing_but_keras(archive: Path) -> None:
 
 
 def test_saved_loaded_and_on_fast_kernels_it_is_the_same(subject: Subject, trainable: Any) -> None:
-    names = [layer.name for layer in subject.model.layers]
-    assert [layer.name for layer in trainable.layers] == names
+    assert names_in(trainable) == names_in(subject.model)
     assert np.array_equal(trainable(subject.faces, training=False), subject.logits)
+
+
+@pytest.mark.parametrize("subject", LARGE, indirect=True)
+def test_the_beginning_of_a_large_one_is_the_same_on_fast_kernels(subject: Subject) -> None:
+    model = keras.Model(subject.model.input, subject.model.layers[120].output)
+    fast = fused(model)
+    assert names_in(fast) == names_in(model)
+    faces = subject.faces[:2]
+    assert np.array_equal(fast(faces, training=False), model(faces, training=False))
+
+
+def names_in(model: Any) -> list[str]:
+    return [layer.name for layer in model.layers]
 
 
 STAGES: list[dict[str, Any]] = [
