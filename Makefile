@@ -33,7 +33,7 @@ test: lint  ## check style and types, then run the tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not large"
 
-test-all: lint  ## the same, and the contract tests of the three largest networks
+test-all: lint  ## the same, and what takes long on large networks
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal
 

@@ -318,10 +318,16 @@ def _smaller(experiment: Experiment, root: Path) -> list[str]:
     ]
 
 
+def _marked(name: str) -> Any:
+    backbone = load_experiment(CONFIGS / f"{name}.yaml").model.backbone
+    small = backbone.startswith(("cnn_", "vgg", "mobilenet"))
+    return name if small else pytest.param(name, marks=pytest.mark.large)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("eagerly", "shortened")
 @pytest.mark.filterwarnings("ignore:Even though the .tf.config:UserWarning")
-@pytest.mark.parametrize("name", PRIOR)
+@pytest.mark.parametrize("name", map(_marked, PRIOR))
 def test_one_epoch_runs_to_the_end(
     name: str,
     faces: list[Face],

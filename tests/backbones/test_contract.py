@@ -58,7 +58,9 @@ def float32_afterwards() -> Iterator[None]:
 
 
 def marked(name: str) -> Any:
-    return pytest.param(name, marks=pytest.mark.large) if name in LARGE else name
+    """The largest are left out by `make test`, and so is what others are a part of."""
+    apart = (*LARGE, "resnet50_ippm")
+    return pytest.param(name, marks=pytest.mark.large) if name in apart else name
 
 
 @pytest.fixture(scope="module", params=map(marked, NAMES))
