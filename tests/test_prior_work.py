@@ -327,7 +327,7 @@ def _marked(name: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.usefixtures("eagerly", "shortened")
 @pytest.mark.filterwarnings("ignore:Even though the .tf.config:UserWarning")
-@pytest.mark.parametrize("name", map(_marked, PRIOR))
+@pytest.mark.parametrize("name", [_marked(name) for name in PRIOR])
 def test_one_epoch_runs_to_the_end(
     name: str,
     faces: list[Face],

@@ -63,7 +63,7 @@ def marked(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.large) if name in apart else name
 
 
-@pytest.fixture(scope="module", params=map(marked, NAMES))
+@pytest.fixture(scope="module", params=[marked(name) for name in NAMES])
 def subject(request: pytest.FixtureRequest) -> Subject:
     """At its smallest size of 32 pixels or more; read only."""
     keras.utils.clear_session(free_memory=False)
