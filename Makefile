@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint clean
+.PHONY: help quickstart test test-large lint clean
 
 help:  ## show this list
 	@awk -F ':.*## +' '/^[.a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,9 +33,8 @@ test: lint  ## check style and types, then run the tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not large"
 
-test-all: lint  ## the same, and what takes long on large networks
-	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --dist worksteal
+test-large: $(INSTALLED)  ## what takes long: large networks, every experiment of the prior work for an epoch
+	$(BIN)/pytest -q -n auto --dist worksteal -m large
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import keras
 import pytest
-import tensorflow as tf
-from keras.src.applications import efficientnet, efficientnet_v2, inception_resnet_v2, resnet
 from layouts import Face, Writer, affectnet, of_each, opencv_emotion, rafdb
 from typer.testing import Result
 
@@ -247,51 +245,12 @@ def test_the_network_has_the_parameters_that_are_known(name: str) -> None:
 
 
 @pytest.fixture
-def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deep networks with few and narrow blocks.
-
-    Keras takes minutes to build, run, save and load them all as they are; `tests/backbones` does.
-    What is left of each ends in the same layers, so that its stages begin where they should.
-    """
-    narrow = {"input_filters": 32, "output_filters": 32}
-    single = narrow | {"num_repeat": 1, "conv_type": 1, "expand_ratio": 1, "se_ratio": 0}
-    *blocks, last = efficientnet_v2.DEFAULT_BLOCKS_ARGS["efficientnetv2-l"]
-    few = [*(block | single for block in blocks), last | narrow]
-    monkeypatch.setitem(efficientnet_v2.DEFAULT_BLOCKS_ARGS, "efficientnetv2-l", few)
-    shallow = efficientnet.DEFAULT_BLOCKS_ARGS[:2]
-    monkeypatch.setattr(efficientnet, "DEFAULT_BLOCKS_ARGS", shallow)
-
-    inception = inception_resnet_v2.inception_resnet_block
-
-    def first_and_last(x: Any, scale: float, **options: Any) -> Any:
-        is_last = options.get("activation", "relu") is None
-        return inception(x, scale, **options) if options["block_idx"] == 1 or is_last else x
-
-    monkeypatch.setattr(inception_resnet_v2, "inception_resnet_block", first_and_last)
-    # A stack of the second version has a first and a last block, one of the first a first.
-    for name, number in (("stack_residual_blocks_v1", 1), ("stack_residual_blocks_v2", 2)):
-        monkeypatch.setattr(resnet, name, _of(number, getattr(resnet, name)))
-
-
-def _of(number: int, stack: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, filters, blocks, **options: stack(x, filters, number, **options)
-
-
-@pytest.fixture
-def eagerly() -> Iterator[None]:
-    """Nothing is traced: for one step, that takes longer than the step."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-    keras.mixed_precision.set_global_policy("float32")
-    keras.utils.clear_session()
-
-
-@pytest.fixture
 def outputs(tmp_path: Path) -> Iterator[Path]:
     """A folder that is gone afterwards: some of these runs have hundreds of megabytes."""
     yield tmp_path / "outputs"
     shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
+    keras.mixed_precision.set_global_policy("float32")
+    keras.utils.clear_session()
 
 
 def _smaller(experiment: Experiment, root: Path) -> list[str]:
@@ -318,27 +277,12 @@ def _smaller(experiment: Experiment, root: Path) -> list[str]:
     ]
 
 
-def _marked(name: str) -> Any:
-    backbone = load_experiment(CONFIGS / f"{name}.yaml").model.backbone
-    small = backbone.startswith(("cnn_", "vgg", "mobilenet"))
-    return name if small else pytest.param(name, marks=pytest.mark.large)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly", "shortened")
-@pytest.mark.filterwarnings("ignore:Even though the .tf.config:UserWarning")
-@pytest.mark.parametrize("name", [_marked(name) for name in PRIOR])
+@pytest.mark.large
+@pytest.mark.parametrize("name", PRIOR)
 def test_one_epoch_runs_to_the_end(
-    name: str,
-    faces: list[Face],
-    tmp_path: Path,
-    outputs: Path,
-    fer: Callable[..., Result],
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, faces: list[Face], tmp_path: Path, outputs: Path, fer: Callable[..., Result]
 ) -> None:
-    # Tested elsewhere, nothing to do with the experiment, and a good part of the time.
-    monkeypatch.setattr("fer_bench.train.fused", lambda model: model)
-    monkeypatch.setattr("fer_bench.report.page.write_run_report", lambda run: run.report)
     experiment, prior = experiment_of(name), PRIOR[name]
     layout = prior.write(tmp_path / "data", of_each(3, faces))
     smaller = _smaller(experiment, tmp_path / "data")
