@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
+import fer_bench.compare.pairs
 from fer_bench import metrics
 from fer_bench.compare import collect
-from fer_bench.errors import RunError
+from fer_bench.errors import ConfigError, RunError
 from fer_bench.predictions import read_predictions
 
 CLASSES = ("neutral", "happiness", "anger")
@@ -174,15 +175,187 @@ def test_pairing_does_not_depend_on_the_order_of_classes(
         assert (pair.low, pair.high) == pytest.approx((0, 0), abs=1e-12)
 
 
-def test_macro_f1_is_not_compared_over_different_class_lists(
+# What keeps runs apart --------------------------------------------------------------------------
+
+
+def protocol(run: Path, **changes: Any) -> None:
+    """Write how a run was evaluated into its metrics."""
+    path = run / "metrics/test.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"protocol": {"views": "none", **changes}}))
+
+
+def add_class(run: Path) -> None:
+    """Let a model know one class more, which it never answers."""
+    table = pd.read_csv(run / "predictions/test.csv")
+    rewrite(run, table.assign(p_contempt=0.0))
+
+
+APART: dict[str, Callable[[Path], None]] = {
+    "different classes": add_class,
+    "different test-time views": lambda run: protocol(run, views="flip"),
+    "different rules for missing classes": lambda run: protocol(run, class_rule="mask_logits"),
+    "the models of one were chosen on the test split": lambda run: protocol(
+        run, selection="test_split"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", APART)
+def test_runs_on_the_same_images_are_apart_by_protocol(
+    reason: str, write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("aa")
+    APART[reason](write_run("bb"))
+    comparison = collect(tmp_path)
+    first, second = comparison.groups
+    assert first.test_fingerprint == second.test_fingerprint
+    assert first.pairs == second.pairs == ()
+    (entry,) = comparison.to_json()["not_comparable"]
+    assert entry == {"groups": (0, 1), "reason": f"not comparable: {reason}"}
+
+
+def test_other_images_are_the_only_reason_given(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("aa")
+    protocol(write_run("bb", prefix="elsewhere/"), views="flip")
+    (entry,) = collect(tmp_path).not_comparable
+    assert entry.reason == "not comparable: different test images"
+
+
+def test_a_protocol_is_shown_with_the_run_and_its_group(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
     write_run("aa")
-    second = write_run("bb")
-    table = pd.read_csv(second / "predictions/test.csv")
-    table["p_contempt"] = 0.0
-    table.to_csv(second / "predictions/test.csv", index=False)
-    assert [pair.metric for pair in collect(tmp_path).groups[0].pairs] == ["accuracy"]
+    protocol(write_run("bb"), views="flip", class_rule="intersection", selection="test_split")
+    plain, other = collect(tmp_path).groups
+    assert (plain.views, plain.class_rule, plain.selection) == ("none", None, "validation")
+    row = other.runs[0]
+    assert (row.views, row.class_rule, row.selection) == ("flip", "intersection", "test_split")
+    assert (other.views, other.class_rule, other.selection) == (
+        "flip",
+        "intersection",
+        "test_split",
+    )
+    assert plain.classes == tuple(sorted(CLASSES))
+
+
+def test_predictions_from_elsewhere_stand_beside_the_others(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("ours")
+    protocol(write_run("theirs"), selection="unknown")
+    (group,) = collect(tmp_path).groups
+    assert {row.name: row.selection for row in group.runs} == {
+        "ours": "validation",
+        "theirs": "unknown",
+    }
+
+
+def test_a_run_without_expressions_joins_the_larger_group(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("aa")
+    write_run("bb")
+    add_class(write_run("cc"))
+    write_run("axes", skill=None, noise=0.2)
+    assert sorted(sorted(row.name for row in group.runs) for group in collect(tmp_path).groups) == [
+        ["aa", "axes", "bb"],
+        ["cc"],
+    ]
+
+
+# Letters, and which pairs are tested ------------------------------------------------------------
+
+
+def test_runs_that_cannot_be_told_from_the_best_share_its_letter(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("strong", skill=4.0)
+    write_run("stronk", seed=2, skill=4.0)
+    write_run("weak", skill=0.0)
+    write_run("axes", skill=None, noise=0.2)
+    group = collect(tmp_path).groups[0]
+    assert [row.letter for row in group.runs] == ["a", "a", "b", ""]
+
+
+@pytest.mark.parametrize("number", [3, 26])
+def test_in_a_large_group_pairs_with_the_best_are_tested(
+    number: int, write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fer_bench.compare.pairs, "PAIR_RESAMPLES", 199)
+    for seed in range(number - 1):
+        write_run("cnn", seed=seed, skill=3.0, noise=0.2 if seed < 2 else None)
+    write_run("weak", skill=0.0)
+    group = collect(tmp_path).groups[0]
+    expected = number if number == 3 else number - 1
+    assert sum(pair.metric == "accuracy" for pair in group.pairs) == expected
+    assert group.pairs_with == ("all" if number == 3 else "best")
+    assert group.runs[0].letter == "a"
+    assert group.runs[-1].letter == ("b" if number == 3 else "")
+
+
+def test_the_choice_of_pairs_can_be_made(write_run: WriteRun, tmp_path: Path) -> None:
+    for name, noise in (("aa", 0.5), ("bb", 0.2), ("cc", 0.9)):
+        write_run(name, skill=2.0, seed=ord(name[0]), noise=noise)
+    group = collect(tmp_path, pairs="best").groups[0]
+    best = group.runs[0].run_id
+    tested = {(pair.a, pair.b) for pair in group.pairs if pair.metric == "accuracy"}
+    assert tested == {(best, row.run_id) for row in group.runs[1:]}
+    rated = {(pair.a, pair.b) for pair in group.pairs if pair.metric == "valence_ccc"}
+    assert len(rated) == 2
+    assert all(any("bb" in run_id for run_id in pair) for pair in rated)
+    positions = {row.run_id: index for index, row in enumerate(group.runs)}
+    assert all(positions[pair.a] < positions[pair.b] for pair in group.pairs)
+
+
+# Which runs, and in which order -----------------------------------------------------------------
+
+
+def test_runs_can_be_chosen_before_they_are_tested(write_run: WriteRun, tmp_path: Path) -> None:
+    for name in ("aa", "bb", "cc"):
+        write_run(name)
+    (write_run("dd") / "predictions/test.csv").write_text("not read at all")
+    comparison = collect(tmp_path, where="name=aa or backbone~B")
+    (group,) = comparison.groups
+    assert {row.name for row in group.runs} == {"aa", "bb"}
+    assert len(group.pairs) == 2
+    assert (comparison.where, comparison.not_chosen) == ("name=aa or backbone~B", 2)
+    assert comparison.left_out == ()
+
+
+def test_runs_can_be_chosen_by_a_metric(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("strong", skill=4.0)
+    write_run("weak", skill=0.0)
+    (group,) = collect(tmp_path, where="accuracy>80%").groups
+    assert [row.name for row in group.runs] == ["strong"]
+
+
+def test_a_choice_of_no_run_is_an_error(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("cnn")
+    with pytest.raises(RunError, match="chooses none of the 1 runs"):
+        collect(tmp_path, where="name=none")
+
+
+@pytest.mark.parametrize("sort", ["nll", "ece", "macro_f1", "seed", "name", "parameters"])
+def test_runs_can_be_sorted(sort: str, write_run: WriteRun, tmp_path: Path) -> None:
+    for seed, name in ((3, "aa"), (1, "cc"), (2, "bb")):
+        write_run(name, seed=seed)
+    write_run("axes", seed=9, skill=None, noise=0.2)
+    group = collect(tmp_path, sort=sort).groups[0]
+    values = [row.columns()[sort] for row in group.runs if sort in row.columns()]
+    assert values == sorted(values, reverse=sort == "macro_f1")
+    if sort in metrics.METRICS:
+        assert group.runs[-1].name == "axes"
+    letters = {row.run_id: row.letter for row in collect(tmp_path).groups[0].runs}
+    assert {row.run_id: row.letter for row in group.runs} == letters
+
+
+def test_an_unknown_column_is_named(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("cnn")
+    with pytest.raises(ConfigError, match=r"--sort macro_fl: .* Did you mean 'macro_f1'"):
+        collect(tmp_path, sort="macro_fl")
+    with pytest.raises(ConfigError, match=r"'datset'\. Did you mean 'dataset'"):
+        collect(tmp_path, where="datset=drawn")
 
 
 # Valence and arousal ---------------------------------------------------------------------------
@@ -308,15 +481,64 @@ def test_seeds_of_one_experiment_are_aggregated(write_run: WriteRun, tmp_path: P
     assert entry.metrics["accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1))
 
 
+def test_seeds_of_predictions_from_elsewhere_belong_together(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for name, seed in (("theirs", 1), ("theirs", 2), ("other", 1)):
+        folder = write_run(name, seed=seed)
+        source = {"name": name, "seed": seed, "adopted": True, "digest": folder.name}
+        (folder / "config.yaml").write_text(yaml.safe_dump(source))
+    (group,) = collect(tmp_path).groups
+    assert [(entry.name, entry.seeds) for entry in group.seeds] == [("theirs", (1, 2))]
+
+
+def test_what_is_published_is_no_part_of_an_experiment(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("cnn", seed=1)
+    write_run("cnn", seed=2, published=[{"source": "a", "metric": "accuracy", "value": 0.5}])
+    assert len(collect(tmp_path).groups[0].seeds) == 1
+
+
+def test_experiments_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed in (1, 2, 3, 4):
+        path = write_run("cnn", seed=seed) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(config | {"image": {"size": 48 if seed < 3 else 64}}))
+    group = collect(tmp_path).groups[0]
+    names = {entry.name for entry in group.seeds}
+    assert names == {"cnn (as cnn-s1-00000000)", "cnn (as cnn-s3-00000000)"}
+    assert {pair.a for pair in group.experiments} <= names
+
+
+def test_experiments_are_compared_over_seeds_and_images(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for seed in (1, 2, 3):
+        write_run("strong", seed=seed, skill=4.0)
+        write_run("weak", seed=seed, skill=0.5)
+    write_run("single", skill=0.5)
+    (group,) = collect(tmp_path).groups
+    assert [pair.metric for pair in group.experiments] == ["accuracy", "macro_f1"]
+    for pair in group.experiments:
+        assert (pair.a, pair.b, pair.seeds) == ("strong", "weak", (3, 3))
+        assert 0 < pair.low <= pair.difference <= pair.high
+        assert pair.p <= pair.p_holm < 0.01
+        assert pair.test == "hierarchical bootstrap (seeds x images)"
+        means = {entry.name: entry.metrics[pair.metric]["mean"] for entry in group.seeds}
+        assert pair.difference == pytest.approx(means["strong"] - means["weak"])
+
+
 def test_published_entries_stand_once_beside_ours(write_run: WriteRun, tmp_path: Path) -> None:
     entry = {"source": "slides", "metric": "val_accuracy", "value": 0.66}
     for seed in (1, 2):
         write_run("cnn", seed=seed, published=[entry, {**entry, "caveat": "sizes not printed"}])
     group = collect(tmp_path).groups[0]
-    assert list(group.published) == [
+    shown = [{key: found[key] for key in ("name", *entry, "caveat")} for found in group.published]
+    assert shown == [
         {"name": "cnn", **entry, "caveat": None},
         {"name": "cnn", **entry, "caveat": "sizes not printed"},
     ]
+    accuracies = [row.value("accuracy") for row in group.runs]
+    assert group.published[0]["ours"] == pytest.approx(np.mean(accuracies))
     assert {row.name for row in group.runs} == {"cnn"}
 
 
@@ -397,6 +619,9 @@ def test_json_follows_the_contract(write_run: WriteRun, tmp_path: Path) -> None:
     parsed = json.loads(json.dumps(document, allow_nan=False))
     (group,) = parsed["groups"]
     assert {"test_fingerprint", "n", "runs", "pairs", "seeds", "published"} <= set(group)
+    assert {"pairs_with", "experiments", "smallest_difference"} <= set(group)
+    assert {"letter", "views", "class_rule", "selection"} <= set(group["runs"][0])
+    assert parsed["not_comparable"] == []
     assert {"run_id", "name", "seed", "backbone", "metrics"} <= set(group["runs"][0])
     assert set(group["runs"][0]["metrics"]["accuracy"]) == {"value", "low", "high"}
     assert set(group["pairs"][0]) == {
@@ -417,11 +642,27 @@ def test_frame_has_one_row_a_run(write_run: WriteRun, tmp_path: Path) -> None:
     assert not math.isnan(frame["ece_high"].iloc[0])
 
 
-def test_other_splits_can_be_compared(write_run: WriteRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("validation", "fer evaluate cnn-s1-00000000 --split validation`"),
+        ("test+flip", "fer evaluate cnn-s1-00000000 --views flip`"),
+        (
+            "validation@drawn_compact+ten_crop",
+            "fer evaluate cnn-s1-00000000 --split validation --views ten_crop "
+            "--data configs/drawn_compact.yaml`",
+        ),
+    ],
+)
+def test_other_evaluations_can_be_compared(
+    name: str, advice: str, write_run: WriteRun, tmp_path: Path
+) -> None:
     run = write_run("cnn")
+    assert advice in collect(tmp_path, split=name).left_out[0].reason
     for part in ("predictions/test.csv", "metrics/test.json"):
-        (run / part).rename(run / part.replace("test", "validation"))
-    assert len(collect(tmp_path, split="validation").groups) == 1
+        path = run / part
+        path.rename(path.with_name(f"{name}{path.suffix}"))
+    assert len(collect(tmp_path, split=name).groups) == 1
     assert "split 'test'" in collect(tmp_path).left_out[0].reason
 
 

@@ -455,8 +455,8 @@ def test_split_takes_the_place_of_validation() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"split": THIRDS, "validation": 0.1}, "dataset.validation: must be a part"),
-        ({"validation": None}, "dataset.validation: must be a part"),
+        ({"split": THIRDS, "validation": 0.1}, "dataset.validation: must be left out beside"),
+        ({"validation": None}, "dataset.validation: must be a part or `validation`: null leaves"),
         ({"split": THIRDS | {"test": 0.2}}, "dataset.split: the parts must add up to 1, they add"),
         ({"split": THIRDS | {"test": 0}}, "dataset.split.test: must be greater than 0, got 0"),
         ({"balance": "oversampel"}, "dataset.balance: must be none, .* Did you mean 'oversample'"),
@@ -583,7 +583,8 @@ def test_written_and_read_it_is_the_same_experiment(document: dict[str, Any]) ->
 
 def test_every_key_is_written(load: Load) -> None:
     written = yaml.safe_load(load(SMALL).to_yaml())
-    assert list(written) == list(Experiment.model_fields)
+    only_where_said = {"selection"}
+    assert list(written) == [key for key in Experiment.model_fields if key not in only_where_said]
     assert set(written["stages"][0]) == set(SCHEMA["$defs"]["Stage"]["properties"])
 
 
@@ -606,3 +607,18 @@ def test_equal_content_has_an_equal_run_id(load: Load) -> None:
 )
 def test_other_content_has_another_run_id(load: Load, override: str) -> None:
     assert load(SMALL, override).run_id != load(SMALL).run_id
+
+
+def test_the_test_split_chooses_only_where_that_is_said(load: Load) -> None:
+    plain = load(changed())
+    assert (plain.selection, plain.selection_split) == ("validation", "validation")
+    assert "selection" not in yaml.safe_load(plain.to_yaml())  # run ids stay what they were
+    chosen = load(changed(selection="test_split"))
+    assert chosen.selection_split == "test"
+    assert yaml.safe_load(chosen.to_yaml())["selection"] == "test_split"
+    assert chosen.run_id != plain.run_id
+
+
+def test_without_validation_the_test_split_has_to_choose(load: Load) -> None:
+    experiment = load(changed(selection="test_split", dataset__validation=None))
+    assert experiment.dataset.validation is None

@@ -9,17 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
+from scipy.special import softmax
 from typer.testing import Result
 
 from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
-from fer_bench.evaluate import predictions_frame
+from fer_bench.evaluate import Protocol, _warnings, predictions_frame
 from fer_bench.manifest import AXES, EXPRESSIONS, Manifest
 from fer_bench.metrics import compute
 from fer_bench.predictions import read_predictions
@@ -198,7 +202,7 @@ def test_evaluating_again_gives_the_same_files(fer: Fer, trained_run: Path, tmp_
 def test_a_table_of_predictions_keeps_the_order_of_the_manifest(trained_run: Path) -> None:
     manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
     probabilities = np.eye(8)[np.arange(48) % 8]
-    frame = predictions_frame(manifest, "test", probabilities, None)
+    frame = predictions_frame(manifest.split("test"), manifest.classes, probabilities, None)
     assert list(frame["predicted"]) == [EXPRESSIONS[number % 8] for number in range(48)]
     assert list(frame.index) == list(range(48))
 
@@ -207,7 +211,7 @@ def test_a_table_of_predictions_has_what_is_predicted(trained_run: Path, tmp_pat
     manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
     manifest.samples.loc[manifest.samples["split"] == "test", "arousal"] = np.nan
     axes = np.linspace([-1, 1], [1, -1], 48)
-    frame = predictions_frame(manifest, "test", None, axes)
+    frame = predictions_frame(manifest.split("test"), manifest.classes, None, axes)
     columns = ["sample_id", "label", *AXES, "valence_predicted", "arousal_predicted"]
     assert list(frame.columns) == columns
     frame.to_csv(tmp_path / "test.csv", index=False, float_format="%.9g")
@@ -218,7 +222,9 @@ def test_a_table_of_predictions_has_what_is_predicted(trained_run: Path, tmp_pat
     np.testing.assert_allclose(saved.valence_arousal.predicted, axes[order], atol=1e-9)
     true = manifest.split("test")[list(AXES)].to_numpy()[order]
     np.testing.assert_allclose(saved.valence_arousal.true, true, atol=1e-9)
-    both = predictions_frame(manifest, "test", np.eye(8)[np.arange(48) % 8], axes)
+    both = predictions_frame(
+        manifest.split("test"), manifest.classes, np.eye(8)[np.arange(48) % 8], axes
+    )
     probabilities = [f"p_{name}" for name in EXPRESSIONS]
     assert list(both.columns) == [*columns[:2], "predicted", *probabilities, *columns[2:]]
 
@@ -226,7 +232,8 @@ def test_a_table_of_predictions_has_what_is_predicted(trained_run: Path, tmp_pat
 def test_what_a_dataset_does_not_know_of_valence_and_arousal_is_empty() -> None:
     samples = {"sample_id": ["a", "b"], "path": "x", "split": "test", "label": "fear"}
     manifest = Manifest("any", "v1", Path("data"), ("fear",), 3, pd.DataFrame(samples))
-    text = predictions_frame(manifest, "test", None, np.full((2, 2), 0.5)).to_csv(index=False)
+    rows, values = manifest.split("test"), np.full((2, 2), 0.5)
+    text = predictions_frame(rows, manifest.classes, None, values).to_csv(index=False)
     assert text.splitlines()[1:] == ["a,fear,,,0.5,0.5", "b,fear,,,0.5,0.5"]
 
 
@@ -261,3 +268,167 @@ def test_the_model_is_usable_without_this_package(
     assert layers == ["keras"]
     assert not imported
     np.testing.assert_allclose(probabilities, predictions.filter(like="p_"), atol=1e-5)
+
+
+# Other ways to measure -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other(trained_run: Path, write_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment on the same faces without contempt."""
+    document = yaml.safe_load((trained_run / "config.yaml").read_text())
+    document |= {"name": "seven"}
+    document["dataset"]["contempt"] = "drop"
+    return Path(write_config(document, "seven"))
+
+
+@pytest.fixture
+def copied_run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / trained_run.name))
+
+
+def test_the_protocol_is_part_of_the_metrics(trained_run: Path) -> None:
+    metrics, record = read(trained_run / "metrics/test.json"), read(trained_run / "run.json")
+    assert metrics["protocol"] == {
+        "dataset": "drawn",
+        "release": record["dataset"]["release"],
+        "dataset_fingerprint": record["dataset"]["fingerprint"],
+        "split": "test",
+        "classes": list(EXPRESSIONS),
+        "views": "none",
+        "class_rule": None,
+        "selection": "validation",
+    }
+    assert metrics["warnings"] == []
+
+
+def test_the_temperature_comes_from_validation_predictions(trained_run: Path) -> None:
+    report = read(trained_run / "metrics/test.json")["temperature"]
+    assert report["fitted_on"] == "validation"
+    assert report["n"] == len(pd.read_csv(trained_run / "predictions/validation.csv"))
+    assert report["before"]["nll"] == read(trained_run / "metrics/test.json")["nll"]
+    assert report["after"]["nll"]["value"] != report["before"]["nll"]["value"]
+
+
+def test_views_are_the_mean_over_what_is_shown(fer: Fer, copied_run: Path) -> None:
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")
+    assert result.exit_code == 0, result.output
+    assert read(copied_run / "metrics/test+flip.json")["protocol"]["views"] == "flip"
+    plain = pd.read_csv(copied_run / "predictions/test.csv")
+    flipped = pd.read_csv(copied_run / "predictions/test+flip.csv")
+    columns = [f"p_{name}" for name in EXPRESSIONS]
+    assert not np.allclose(plain[columns], flipped[columns], atol=1e-3)
+
+    model = keras.models.load_model(copied_run / "model.keras", compile=False)
+    config = load_experiment(copied_run / "config.yaml")
+    manifest = load_manifest(config.dataset)
+    paths = [manifest.root / path for path in manifest.split("test")["path"]]
+    images = np.stack([np.asarray(Image.open(path).convert("RGB"), np.float32) for path in paths])
+    both = [softmax(np.asarray(model(shown)), axis=1) for shown in (images, images[:, :, ::-1])]
+    np.testing.assert_allclose(flipped[columns], np.mean(both, axis=0), atol=1e-5)
+
+
+def test_ten_crop_needs_no_other_model(fer: Fer, copied_run: Path) -> None:
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "ten_crop")
+    assert result.exit_code == 0, result.output
+    assert read(copied_run / "metrics/test+ten_crop.json")["n"] == 48
+
+
+@pytest.mark.parametrize("rule", ["mask_logits", "intersection"])
+def test_another_dataset_is_measured_by_a_stated_rule(
+    fer: Fer, copied_run: Path, other: Path, rule: str
+) -> None:
+    where = ("--outputs", copied_run.parent)
+    result = fer("evaluate", copied_run.name, "--data", other, "--class-rule", rule, *where)
+    assert result.exit_code == 0, result.output
+    metrics = read(copied_run / "metrics/test@seven.json")
+    assert metrics["protocol"]["class_rule"] == rule
+    assert metrics["n"] == 42
+    seven = [name for name in EXPRESSIONS if name != "contempt"]
+    own = pd.read_csv(copied_run / "predictions/test.csv").set_index("sample_id")
+    found = pd.read_csv(copied_run / "predictions/test@seven.csv").set_index("sample_id")
+    own = own.loc[found.index]
+    answers = seven if rule == "mask_logits" else EXPRESSIONS
+    assert list(found.filter(like="p_")) == [f"p_{name}" for name in answers]
+    if rule == "intersection":
+        assert (found["predicted"] == own["predicted"]).all()
+    else:
+        masked = own[[f"p_{name}" for name in seven]].to_numpy()
+        assert list(found["predicted"]) == [seven[place] for place in masked.argmax(axis=1)]
+    assert "trained on drawn too" in result.stderr
+
+
+def test_datasets_that_share_images_are_named() -> None:
+    def on(name: str) -> Any:
+        return SimpleNamespace(name=name, samples=[])
+
+    def warnings(trained: str, measured: str) -> list[str]:
+        subject = SimpleNamespace(
+            manifest=on(trained), config=SimpleNamespace(selection="validation")
+        )
+        return _warnings(subject, Protocol(data=SimpleNamespace(name="x")), on(measured))  # type: ignore[arg-type]
+
+    for pair in (("fer2013", "opencv_emotion"), ("opencv_emotion", "fer2013")):
+        assert "contaminated: datasets" in " ".join(warnings(*pair))
+    assert warnings("fer2013", "rafdb") == []
+
+
+def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
+    chosen = "gaussian_noise:5,brightness:1,eyes"
+    where = ("--outputs", copied_run.parent)
+    result = fer("evaluate", copied_run.name, "--corruptions", chosen, *where)
+    assert result.exit_code == 0, result.output
+    document = read(copied_run / "corruptions/test.json")
+    assert document["clean"] == read(copied_run / "metrics/test.json")["accuracy"]
+    assert [
+        (condition["corruption"], condition["severity"]) for condition in document["conditions"]
+    ] == [("gaussian_noise", 5), ("brightness", 1), ("eyes", None)]
+    table = pd.read_csv(copied_run / "corruptions/test.csv").set_index("sample_id")
+    labels = pd.read_csv(copied_run / "predictions/test.csv").set_index("sample_id")["label"]
+    for column, condition in zip(table, document["conditions"], strict=True):
+        right = (table[column] == labels.loc[table.index]).mean()
+        assert condition["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_copies_of_training_images_are_measured_apart(
+    fer: Fer, copied_run: Path, trained_run: Path
+) -> None:
+    """A test image is replaced by a training image of the same label, in what the run says."""
+    config = load_experiment(trained_run / "config.yaml")
+    manifest = load_manifest(config.dataset)
+    train, test = manifest.split("train"), manifest.split("test")
+    root = Path(shutil.copytree(manifest.root, copied_run.parent / "drawn"))
+    source = train[train["label"] == test["label"][0]].iloc[0]
+    shutil.copy(root / source["path"], root / test["path"][0])
+    document = yaml.safe_load((copied_run / "config.yaml").read_text())
+    document["dataset"]["root"] = str(root)
+    (copied_run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    changed = load_manifest(load_experiment(copied_run / "config.yaml").dataset)
+    record = read(copied_run / "run.json")
+    record["dataset"]["fingerprint"] = changed.fingerprint
+    (copied_run / "run.json").write_text(json.dumps(record))
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    assert result.exit_code == 0, result.output
+    without = read(copied_run / "metrics/test.json")["without_twins"]
+    assert (without["n"], without["left_out"], without["exact"]) == (47, 1, 1)
+    saved = pd.read_csv(copied_run / "predictions/test.csv")
+    others = saved[saved["sample_id"] != test["sample_id"][0]]
+    right = (others["label"] == others["predicted"]).mean()
+    assert without["accuracy"]["value"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--views", "flop", "Did you mean 'flip'"),
+        ("--class-rule", "mask", "expected mask_logits, intersection"),
+        ("--split", "tset", "Did you mean 'test'"),
+        ("--corruptions", "gaussian_nois", "Did you mean 'gaussian_noise'"),
+    ],
+)
+def test_a_wrong_choice_names_the_right_ones(
+    fer: Fer, trained_run: Path, option: str, value: str, hint: str
+) -> None:
+    result = fer("evaluate", trained_run.name, "--outputs", trained_run.parent, option, value)
+    assert result.exit_code == 2
+    assert hint in result.stderr

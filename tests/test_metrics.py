@@ -14,9 +14,9 @@ from scipy.stats import pearsonr
 from sklearn import metrics as sklearn_metrics
 
 from fer_bench import metrics
-from fer_bench.metrics import WeightedExpression
 from fer_bench.predictions import Expression, Predictions, ValenceArousal
-from fer_bench.statistics import stratified_weights
+from fer_bench.statistics import stratified_weights, wilson
+from fer_bench.weighted import Tally, WeightedExpression
 
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -113,12 +113,25 @@ def sklearn_values(expression: Expression) -> dict[str, float]:
         expression.probabilities,
     )
     codes = range(len(expression.classes))
-    f1 = {
-        average: sklearn_metrics.f1_score(
+    averages = {}
+    for average in ("macro", "weighted"):
+        parts = sklearn_metrics.precision_recall_fscore_support(
             true, predicted, labels=codes, average=average, zero_division=0
         )
-        for average in ("macro", "weighted")
-    }
+        for part, value in zip(("precision", "recall", "f1"), parts, strict=False):
+            averages[f"{average}_{part}"] = value
+    average_precisions = [
+        sklearn_metrics.average_precision_score(true == code, probabilities[:, code])
+        for code in codes
+    ]
+    # With two classes these are all, which scikit-learn warns of.
+    top_two = (
+        sklearn_metrics.top_k_accuracy_score(true, probabilities, k=2, labels=codes)
+        if len(codes) > 2
+        else 1.0
+    )
+    likely = probabilities > 0.5
+    one_hot = np.eye(len(codes))[true] > 0
     aucs = [sklearn_metrics.roc_auc_score(true == code, probabilities[:, code]) for code in codes]
     if len(codes) > 2:
         macro = sklearn_metrics.roc_auc_score(true, probabilities, multi_class="ovr")
@@ -126,14 +139,19 @@ def sklearn_values(expression: Expression) -> dict[str, float]:
     return {
         "accuracy": sklearn_metrics.accuracy_score(true, predicted),
         "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(true, predicted),
-        "macro_f1": f1["macro"],
-        "weighted_f1": f1["weighted"],
+        **averages,
         "kappa": sklearn_metrics.cohen_kappa_score(true, predicted, labels=codes),
         "roc_auc_macro": float(np.mean(aucs)),
         "nll": sklearn_metrics.log_loss(true, probabilities, labels=codes),
         "brier": sklearn_metrics.brier_score_loss(
             true, probabilities, labels=codes, scale_by_half=False
         ),
+        "average_precision_macro": float(np.mean(average_precisions)),
+        "top2_accuracy": top_two,
+        "micro_precision_at_half": sklearn_metrics.precision_score(
+            one_hot, likely, average="micro", zero_division=0
+        ),
+        "micro_recall_at_half": sklearn_metrics.recall_score(one_hot, likely, average="micro"),
     }
 
 
@@ -149,6 +167,29 @@ def plain_ece(expression: Expression) -> float:
     return error
 
 
+def plain_ece_adaptive(expression: Expression) -> float:
+    """The same over 15 bins of n samples, each sample first copied 15 times."""
+    confidence = expression.probabilities.max(axis=1)
+    gap = expression.correct - confidence
+    # Samples of one confidence are exchangeable: each has their mean gap.
+    exchangeable = np.array([gap[confidence == value].mean() for value in confidence])
+    copies = np.repeat(exchangeable[np.argsort(confidence)], 15).reshape(15, -1)
+    return float(np.abs(copies.mean(axis=1)).mean())
+
+
+def expected_values(expression: Expression) -> dict[str, float]:
+    return {
+        **sklearn_values(expression),
+        "ece": plain_ece(expression),
+        "ece_adaptive": plain_ece_adaptive(expression),
+    }
+
+
+def weigh(expression: Expression, weights: Any) -> WeightedExpression:
+    (weighted,) = Tally([expression]).weigh(weights)
+    return weighted
+
+
 # Values ----------------------------------------------------------------------------------------
 
 
@@ -157,9 +198,7 @@ def plain_ece(expression: Expression) -> float:
 def test_values_are_those_of_scikit_learn(seed: int, classes: int, ties: bool) -> None:
     expression = random_expression(seed, n=40, classes=classes, ties=ties)
     values = metrics.values(alone(expression))
-    assert values == pytest.approx(
-        {**sklearn_values(expression), "ece": plain_ece(expression)}, abs=1e-9
-    )
+    assert values == pytest.approx(expected_values(expression), abs=1e-9)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -180,7 +219,9 @@ def test_by_class_values_are_those_of_scikit_learn(seed: int) -> None:
         scores = expression.probabilities[:, code]
         auc = sklearn_metrics.roc_auc_score(expression.labels == code, scores)
         assert entry["auc"] == pytest.approx(auc)
-    assert by_class[-1]["auc"] is None
+        average = sklearn_metrics.average_precision_score(expression.labels == code, scores)
+        assert entry["average_precision"] == pytest.approx(average)
+    assert by_class[-1]["auc"] is by_class[-1]["average_precision"] is None
 
 
 def test_confusion_matrix_has_true_classes_in_rows() -> None:
@@ -196,6 +237,8 @@ def test_absent_classes_follow_the_stated_rule() -> None:
     by_class = metrics.per_class(expression)
     assert values["balanced_accuracy"] == pytest.approx(np.mean([c["recall"] for c in present]))
     assert values["roc_auc_macro"] == pytest.approx(np.mean([c["auc"] for c in present]))
+    averages = [c["average_precision"] for c in present]
+    assert values["average_precision_macro"] == pytest.approx(np.mean(averages))
     assert values["macro_f1"] == pytest.approx(np.mean([c["f1"] for c in by_class]))
     assert all(c["f1"] == 0 for c in by_class[3:])
 
@@ -213,6 +256,49 @@ def test_a_certain_mistake_costs_a_finite_likelihood() -> None:
     expression = make([0, 1], [[0.0, 1.0], [0.0, 1.0]])
     expected = sklearn_metrics.log_loss(expression.labels, expression.probabilities)
     assert metrics.values(alone(expression))["nll"] == pytest.approx(expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=20)
+def test_micro_values_at_half_are_those_of_keras(seed: int) -> None:
+    import keras
+
+    expression = random_expression(seed, n=30)
+    one_hot = np.eye(4)[expression.labels]
+    values = metrics.values(alone(expression))
+    for name, reference in (
+        ("micro_precision_at_half", keras.metrics.Precision()),
+        ("micro_recall_at_half", keras.metrics.Recall()),
+    ):
+        reference.update_state(one_hot, expression.probabilities)
+        assert values[name] == pytest.approx(float(reference.result()), abs=1e-6)
+
+
+def test_nothing_above_half_has_precision_0() -> None:
+    values = metrics.values(alone(make([0, 1, 2], np.full((3, 4), 0.25))))
+    assert values["micro_precision_at_half"] == values["micro_recall_at_half"] == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_the_order_of_samples_changes_nothing(seed: int, ties: bool) -> None:
+    expression = random_expression(seed, ties=ties)
+    order = np.random.default_rng(seed).permutation(len(expression.labels))
+    shuffled = make(expression.labels[order], expression.probabilities[order])
+    expected = metrics.values(alone(expression))
+    assert metrics.values(alone(shuffled)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_calibration_is_perfect_where_confidence_is_the_share_of_hits() -> None:
+    labels = [0] * 7 + [1] * 3 + [0] * 9 + [1]
+    expression = make(labels, [[0.7, 0.3]] * 10 + [[0.9, 0.1]] * 10)
+    values = metrics.values(alone(expression))
+    assert values["ece"] == pytest.approx(0, abs=1e-12)
+    assert values["ece_adaptive"] == pytest.approx(0, abs=1e-12)
+    surer = make(labels, [[0.9, 0.1]] * 10 + [[1, 0]] * 10)
+    worse = metrics.values(alone(surer))
+    assert worse["ece"] == pytest.approx(0.15)
+    assert worse["ece_adaptive"] == pytest.approx(0.15)
 
 
 # Valence and arousal ---------------------------------------------------------------------------
@@ -361,7 +447,8 @@ def test_document_of_axes_has_the_shape_of_the_contract() -> None:
         name: document[name] for name in ("valence", "arousal")
     }
     assert {*metrics.METRICS, "per_class", "confusion_matrix"} < set(whole)
-    assert set(whole["interval"]["methods"]) == {*metrics.METRICS, "valence", "arousal"}
+    methods = {*metrics.METRICS, "per_class", "valence", "arousal"}
+    assert set(whole["interval"]["methods"]) == methods
 
 
 # Printed tables of prior work ------------------------------------------------------------------
@@ -431,6 +518,18 @@ PRINTED: dict[str, tuple[Any, ...]] = {
 }
 
 
+# Macro and weighted recall, printed or recomputed from the counts.
+RECALLS = {
+    "plain CNN": (0.3757, 0.3791),
+    "early stopping": (0.3793, 0.3824),
+    "augmentation": (0.3348, 0.3431),
+    "augmentation and dropout": (0.3388, 0.3431),
+    "dropout and L2": (0.1479, 0.1242),
+    "VGG16 frozen": (0.4603, 0.4641),
+    "VGG16 fine-tuned": (0.4951, 0.5033),
+}
+
+
 def matrix_with(diagonal: Sequence[int], rows: Sequence[int], columns: Sequence[int]) -> Any:
     """Some matrix of counts with this diagonal and these sums.
 
@@ -467,14 +566,10 @@ def test_printed_tables_are_reproduced(name: str) -> None:
     np.testing.assert_allclose(by_class["recall"], recall, atol=5.1e-5)
     np.testing.assert_allclose(by_class["f1"], f1, atol=5.1e-5)
     values = metrics.values(alone(expression))
-    found = (
-        values["accuracy"],
-        values["macro_f1"],
-        values["weighted_f1"],
-        by_class["precision"].mean(),
-        np.average(by_class["precision"], weights=by_class["support"]),
-    )
-    assert found == pytest.approx(summary, abs=5.1e-5)
+    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "weighted_precision")
+    assert tuple(values[part] for part in names) == pytest.approx(summary, abs=5.1e-5)
+    recalls = (values["macro_recall"], values["weighted_recall"])
+    assert recalls == pytest.approx(RECALLS[name], abs=5.1e-5)
 
 
 # Weights and resamples -------------------------------------------------------------------------
@@ -485,11 +580,10 @@ def test_printed_tables_are_reproduced(name: str) -> None:
 def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool) -> None:
     expression = random_expression(seed, ties=ties)
     weights = stratified_weights(expression.labels, 3, seed)
-    weighted = WeightedExpression(expression, weights)
+    weighted = weigh(expression, weights)
     found = {name: metric(weighted) for name, metric in metrics.METRICS.items()}
     for index in range(3):
-        repeated = with_weights(expression, weights[index])
-        expected = {**sklearn_values(repeated), "ece": plain_ece(repeated)}
+        expected = expected_values(with_weights(expression, weights[index]))
         assert {name: drawn[index] for name, drawn in found.items()} == pytest.approx(
             expected, abs=1e-9
         )
@@ -514,11 +608,39 @@ def test_runs_on_different_samples_are_not_resampled_together() -> None:
         metrics.resampled([alone(random_expression(0)), alone(random_expression(1))])
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=10)
+def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
+    first = random_expression(seed, classes=4, absent=1)
+    turned = [2, 0, 3, 1]  # the same classes under other numbers
+    second = Expression(
+        classes=tuple(NAMES[code] for code in turned),
+        labels=np.argsort(turned)[first.labels],
+        predicted=np.random.default_rng(seed).integers(0, 4, len(first.labels)),
+        probabilities=first.probabilities[:, turned],
+    )
+    weights = stratified_weights(first.labels, 4, seed)
+    for together, expression in zip(
+        Tally([first, second]).weigh(weights), (first, second), strict=True
+    ):
+        by_itself = weigh(expression, weights)
+        for part in ("hits", "predicted", "support"):
+            np.testing.assert_array_equal(getattr(together, part), getattr(by_itself, part))
+        assert (together.total == len(first.labels)).all()
+        expected = np.stack(
+            [
+                np.bincount(expression.labels, row * expression.correct, minlength=4)
+                for row in weights
+            ]
+        )
+        np.testing.assert_array_equal(together.hits, expected)
+
+
 def test_intervals_hold_the_value_and_depend_on_the_seed_only() -> None:
     expression = random_expression(5, n=400)
     document = metrics.compute(alone(expression), seed=3, resamples=300)
     for name in metrics.METRICS:
-        if name != "ece":  # resampling adds to it, see its docstring
+        if not name.startswith("ece"):  # resampling adds to it, see its docstring
             assert document[name]["low"] < document[name]["value"] < document[name]["high"]
     assert document == metrics.compute(alone(expression), seed=3, resamples=300)
     other = metrics.compute(alone(expression), seed=4, resamples=300)
@@ -526,18 +648,71 @@ def test_intervals_hold_the_value_and_depend_on_the_seed_only() -> None:
     assert document["accuracy"] == other["accuracy"]
 
 
+def test_the_headline_is_that_of_the_document() -> None:
+    predictions = replace(random_axes(1), expression=random_expression(0))
+    document = metrics.compute(predictions, seed=2, resamples=30)
+    names = ("accuracy", "macro_f1", "top2_accuracy", "valence_ccc")
+    cells = metrics.headline(predictions, seed=2, resamples=30, names=names)
+    assert list(cells) == list(names)
+    assert cells["valence_ccc"] == document["valence"]["ccc"]
+    assert all(cells[name] == document[name] for name in names[:3])
+    assert set(metrics.headline(predictions, resamples=3)) == set(metrics.NAMES)
+
+
+def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
+    expression = random_expression(0)
+    document = metrics.compute(alone(expression), resamples=20)
+    for name, counted in metrics.SHARES.items():
+        count = int(counted(expression).sum())
+        assert document[name]["value"] == pytest.approx(count / 60)
+        assert (document[name]["low"], document[name]["high"]) == wilson(count, 60)
+        assert document["interval"]["methods"][name] == "wilson"
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=15)
+def test_intervals_of_a_class_hold_its_values(seed: int) -> None:
+    expression = random_expression(seed, classes=5, absent=1)
+    for entry in metrics.compute(alone(expression), seed=seed, resamples=60)["per_class"]:
+        for part, bounds in entry["intervals"].items():
+            if part == "auc":
+                assert (bounds["low"] is None) == (entry["auc"] is None)
+            elif bounds["low"] is None:  # never predicted, or without a sample
+                assert entry[part] == 0
+            else:
+                assert bounds["low"] <= entry[part] + 1e-12
+                assert entry[part] <= bounds["high"] + 1e-12
+                assert bounds["high"] - bounds["low"] > 0.01
+
+
+def test_intervals_of_a_class_are_those_of_its_counts() -> None:
+    # Of the first class 6 hits, 8 predicted and 10 there: 12 are either.
+    matrix = np.array([[6, 4], [2, 88]])
+    (entry, _) = metrics.compute(alone(from_matrix(matrix)), resamples=20)["per_class"]
+    found = {name: tuple(bounds.values()) for name, bounds in entry["intervals"].items()}
+    assert found["precision"] == wilson(6, 8)
+    assert found["recall"] == wilson(6, 10)
+    assert found["f1"] == pytest.approx(tuple(2 * j / (1 + j) for j in wilson(6, 12)))
+
+
 def test_document_has_the_shape_of_the_contract() -> None:
     expression = random_expression(0)
     document = metrics.compute(alone(expression), resamples=20)
     assert list(document) == [
         *("n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
-        *("roc_auc_macro", "nll", "brier", "ece", "per_class", "confusion_matrix"),
-        *("fingerprint", "interval"),
+        *("roc_auc_macro", "nll", "brier", "ece", "ece_adaptive", "macro_precision"),
+        *("macro_recall", "weighted_precision", "weighted_recall", "average_precision_macro"),
+        *("top2_accuracy", "micro_precision_at_half", "micro_recall_at_half"),
+        *("per_class", "confusion_matrix", "fingerprint", "interval"),
     ]
     assert document["n"] == 60
-    assert set(document["per_class"][0]) == {"name", "precision", "recall", "f1", "support", "auc"}
+    assert set(document["per_class"][0]) == {
+        *("name", "precision", "recall", "f1", "support", "auc", "average_precision"),
+        "intervals",
+    }
+    assert set(document["per_class"][0]["intervals"]) == {"precision", "recall", "f1", "auc"}
     assert np.array(document["confusion_matrix"]).sum() == 60
     assert document["interval"]["level"] == 0.95
     assert document["interval"]["resamples"] == 20
-    assert set(document["interval"]["methods"]) == set(metrics.METRICS)
+    assert set(document["interval"]["methods"]) == {*metrics.METRICS, "per_class"}
     assert json.loads(json.dumps(document, allow_nan=False)) == document

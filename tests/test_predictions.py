@@ -1,5 +1,6 @@
 """Predictions as they are written, read back and checked."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,45 @@ def test_fingerprint_is_about_ids_and_labels_only(order: list[int]) -> None:
     assert turned.fingerprint == first.fingerprint
     relabelled = Predictions(first.sample_ids, np.roll(first.label_names, 1), first.expression)
     assert relabelled.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(("expression", "axes"), [(True, False), (False, True), (True, True)])
+def test_a_selection_keeps_what_belongs_together(expression: bool, axes: bool) -> None:
+    whole = random_predictions(expression=expression, axes=axes)
+    keep = np.random.default_rng(1).random(60) < 0.4
+    selected = whole.select(keep)
+    expected = as_table(whole)[keep].reset_index(drop=True)
+    pd.testing.assert_frame_equal(as_table(selected), expected)
+    assert selected.fingerprint != whole.fingerprint
+    assert whole.select(np.ones(60, dtype=bool)).fingerprint == whole.fingerprint
+    if whole.expression and selected.expression:
+        np.testing.assert_array_equal(selected.expression.labels, whole.expression.labels[keep])
+        assert selected.expression.classes == CLASSES
+
+
+def test_numbers_written_in_any_way_are_read_alike(tmp_path: Path) -> None:
+    table = as_table(random_predictions(axes=True))
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    columns = [str(name) for name in table.select_dtypes(float)]
+    table[columns] = table[columns].map(lambda value: f"{value:.17e}")
+    table.to_csv(tmp_path / "powers.csv", index=False)
+    # Text in one cell has the whole file read as text.
+    table["remark"], table["valence"] = "nan", table["valence"].replace("nan", "")
+    table.to_csv(tmp_path / "text.csv", index=False, quoting=csv.QUOTE_ALL)
+    plain, powers, text = (
+        as_table(read_predictions(tmp_path / f"{name}.csv")) for name in ("plain", "powers", "text")
+    )
+    pd.testing.assert_frame_equal(powers, plain, rtol=0, atol=1e-15)
+    pd.testing.assert_frame_equal(text, plain, rtol=0, atol=1e-15)
+
+
+def test_classes_may_be_known_that_no_label_shows(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text("sample_id,label,predicted,p_a,p_b,p_c\nx,a,c,0.1,0.1,0.8\n")
+    found = read_predictions(path)
+    assert found.expression
+    assert found.expression.classes == ("a", "b", "c")
+    assert metrics.values(found)["macro_f1"] == 0
 
 
 def test_ids_stay_as_written_and_rounding_is_taken_out(tmp_path: Path) -> None:

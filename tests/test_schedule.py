@@ -14,6 +14,7 @@ from fer_bench.config import Model, Stage, Training
 from fer_bench.errors import ConfigError
 from fer_bench.model import backbone_layers, build_model, head_layers
 from fer_bench.schedule import (
+    ResolvedStage,
     build_optimizer,
     check_stages,
     describe,
@@ -407,3 +408,14 @@ def test_a_stage_in_one_line(model: Any) -> None:
     assert "head_logits" in line
     assert "patience 3" in line
     assert "0.1 x 0.5 a layer" in describe(stage(layer_decay=0.5), resolved)
+
+
+def test_a_stage_that_reaches_no_weights_says_so() -> None:
+    alone = ResolvedStage("head_logits", 455, 1)
+    assert "no backbone layer of this stage has weights" in describe(
+        stage(train={"last": 1}), alone
+    )
+    assert "no backbone layer" not in describe(stage(train="head"), alone)
+    assert "no backbone layer" not in describe(
+        stage(train={"last": 1}), ResolvedStage("conv_9", 455, 1)
+    )

@@ -351,3 +351,26 @@ def test_history_says_what_the_selected_model_does(
     assert metrics["macro_f1"]["value"] == pytest.approx(row["val_macro_f1"], abs=1e-9)
     assert metrics["nll"]["value"] == pytest.approx(row["val_loss"], rel=1e-5)
     assert best["value"] == row["val_macro_f1"]
+
+
+def test_a_model_chosen_on_the_test_split_says_so(
+    tiny: dict[str, Any], fer: Fer, write_config: WriteConfig, outputs: Path
+) -> None:
+    chosen = tiny | {"selection": "test_split"}
+    chosen["dataset"] = tiny["dataset"] | {"validation": None}
+    trained = fer("train", write_config(chosen), "--outputs", outputs)
+    assert trained.exit_code == 0, trained.output
+    assert "the test images choose the model" in trained.stderr
+    run = run_in(outputs)
+    assert record(run)["selection"] == "test_split"
+    assert "validation" not in record(run)["dataset"]["counts"]
+    evaluated = fer("evaluate", run.name, "--outputs", outputs)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "chosen on the test split" in evaluated.stderr
+    metrics = json.loads((run / "metrics" / "test.json").read_text())
+    assert metrics["protocol"]["selection"] == "test_split"
+    assert any("chosen on the test split" in warning for warning in metrics["warnings"])
+    assert "temperature" not in metrics  # nothing is left to fit it on
+    history = pd.read_csv(run / "history.csv")
+    best = history.loc[history["epoch"] == record(run)["best"]["epoch"]].iloc[0]
+    assert best["val_accuracy"] == pytest.approx(metrics["accuracy"]["value"], abs=1e-6)

@@ -1,26 +1,23 @@
 """What is wrong with the images of a dataset: files that cannot be used, and copies that leak.
 
-Two images are exact duplicates when all their pixels are equal after decoding, and near duplicates
-by the rule of `fer_bench.duplicates`. Blank images all equal each other and show nothing: they are
-a finding of their own, and no duplicates.
+Which images are duplicates is known to `fer_bench.twins`. Blank images are a finding of their own.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 
-from fer_bench.duplicates import SIDE, components, near_pairs
-from fer_bench.inspection import Box, Seen, inspect_all
-from fer_bench.manifest import BOX, SPLITS, Manifest, Problem, Severity
+from fer_bench.duplicates import components
+from fer_bench.inspection import Seen
+from fer_bench.manifest import EXAMPLES, SPLITS, Manifest, Problem, Severity
+from fer_bench.twins import Codes, Relation, Twins, find_twins, look_at, row_columns
 
-EXAMPLES = 5
 OTHER_LABEL = "duplicate with another label"
 _EXCLUDE = "set dataset.exclude to the quarantine file"
 _FILES: dict[str, tuple[Severity, str]] = {
@@ -63,9 +60,6 @@ _TWINS: dict[str, tuple[Severity, str]] = {
         "they bound the accuracy that can be reached",
     ),
 }
-
-Relation = Literal["exact", "near"]
-Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -134,10 +128,8 @@ def audit(
     # The findings must not depend on the order in which an adapter lists its samples.
     samples = manifest.samples.sort_values("sample_id", ignore_index=True)
     ordered = replace(manifest, samples=samples)
-    files = list(zip(_file_names(ordered), _boxes(samples), strict=True))
-    mode = "L" if manifest.channels == 1 else "RGB"
-    seen = inspect_all(files, mode, workers, on_progress)
-    twins = _find_twins(seen)
+    seen = look_at(ordered, workers, on_progress)
+    twins = find_twins(seen)
     problems = (
         *manifest.problems,
         *_file_problems(ordered, seen),
@@ -152,20 +144,6 @@ def audit(
         _quarantine(samples, seen, twins),
         _groups(samples, twins),
     )
-
-
-def _file_names(manifest: Manifest) -> list[str]:
-    return [f"{manifest.root}/{path}" for path in manifest.samples["path"]]
-
-
-def _boxes(samples: pd.DataFrame) -> list[Box]:
-    if not set(BOX) <= set(samples):
-        return [None] * len(samples)
-    x, y, width, height = samples[list(BOX)].to_numpy(dtype=float).round().T
-    edges = np.stack([x, y, x + width, y + height], axis=1)
-    unknown = np.isnan(edges).any(axis=1)
-    whole = np.where(unknown[:, None], 0, edges).astype(int).tolist()
-    return [None if skip else tuple(box) for skip, box in zip(unknown, whole, strict=True)]
 
 
 # Files -----------------------------------------------------------------------------------------
@@ -203,70 +181,7 @@ def _contamination(name: str, overlaps: Mapping[str, str]) -> Iterator[Problem]:
 # Duplicates ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Twins:
-    """Which images equal which. Images of equal pixels have one content.
-
-    Attributes:
-        contents: the number of each image's content, shape (images,); -1 for a useless image.
-        members: sparse, (contents, images): 1 where an image has the content.
-        near: sparse, (contents, contents): 1 where two contents are near duplicates.
-    """
-
-    contents: Codes
-    members: Any
-    near: Any
-
-    def of(self, image: int, relation: Relation) -> Codes:
-        """The twins of an image, by index."""
-        content = self.contents[image]
-        contents = [content] if relation == "exact" else _columns(self.near, content)
-        found = [np.empty(0, dtype=np.intp), *(_columns(self.members, one) for one in contents)]
-        twins = np.concatenate(found)
-        others: Codes = twins[twins != image]
-        return others
-
-    def count(self, relation: Relation, categories: Codes) -> NDArray[np.int64]:
-        """How many twins each image has in each category, shape (images, categories)."""
-        own = np.zeros((len(categories), categories.max() + 1), dtype=np.int64)
-        known = np.flatnonzero(self.contents >= 0)
-        own[known, categories[known]] = 1
-        by_content = self.members @ own
-        if relation == "exact":
-            totals = by_content[self.contents] - own
-        else:
-            totals = (self.near @ by_content)[self.contents]
-        return np.where(self.contents[:, None] >= 0, totals, 0)
-
-
-def _columns(matrix: Any, row: int) -> Codes:
-    """Where a row of a sparse matrix is not 0, ascending."""
-    columns: Codes = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
-    return columns
-
-
-def _find_twins(seen: list[Seen]) -> _Twins:
-    digests = np.array([file.digest or None for file in seen], dtype=object)
-    contents, distinct = pd.factorize(digests)  # numbered as they appear, -1 for None
-    count = max(len(distinct), 1)
-    known = np.flatnonzero(contents >= 0)
-    _, first = np.unique(contents[known], return_index=True)
-    thumbnails = b"".join(seen[image].thumbnail for image in known[first])
-    pairs = near_pairs(np.frombuffer(thumbnails, dtype=np.uint8).reshape(-1, SIDE, SIDE))
-    return _Twins(
-        contents,
-        _matrix(contents[known], known, (count, len(seen))),
-        _matrix(pairs.ravel(), pairs[:, ::-1].ravel(), (count, count)),
-    )
-
-
-def _matrix(rows: Codes, columns: Codes, shape: tuple[int, int]) -> Any:
-    matrix = coo_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=shape).tocsr()
-    matrix.sort_indices()
-    return matrix
-
-
-def _twin_problems(samples: pd.DataFrame, twins: _Twins) -> Iterator[Problem]:
+def _twin_problems(samples: pd.DataFrame, twins: Twins) -> Iterator[Problem]:
     splits = _codes(samples["split"], SPLITS)
     labels = _codes(samples["label"], sorted(set(samples["label"])))
     cases = (
@@ -316,7 +231,7 @@ def _across(counts: NDArray[np.int64], splits: Codes) -> str:
 
 
 def _example_pairs(
-    twins: _Twins, relation: Relation, categories: Codes, differ: bool, concerned: Codes
+    twins: Twins, relation: Relation, categories: Codes, differ: bool, concerned: Codes
 ) -> list[tuple[int, int]]:
     pairs: dict[tuple[int, int], None] = {}
     for image in concerned:
@@ -336,7 +251,7 @@ def _shown(samples: pd.DataFrame, one: int, other: int) -> str:
     return " = ".join(names)
 
 
-def _groups(samples: pd.DataFrame, twins: _Twins) -> pd.DataFrame:
+def _groups(samples: pd.DataFrame, twins: Twins) -> pd.DataFrame:
     known = twins.contents >= 0
     pairs = np.stack(twins.near.nonzero(), axis=1)
     component = components(twins.near.shape[0], pairs)[twins.contents[known]]
@@ -355,7 +270,7 @@ _Cells = dict[tuple[int, str], list[int]]
 _Leaving = dict[int, tuple[str, int]]
 
 
-def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: _Twins) -> pd.DataFrame:
+def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Twins) -> pd.DataFrame:
     names = samples["sample_id"].tolist()
     cells = _cells(samples, twins)
     leaving = _copies_in_later_splits(cells, twins)
@@ -370,7 +285,7 @@ def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: _Twins) -> pd.Da
     return pd.DataFrame(rows, columns=["sample_id", "path", "reason", "twin"])
 
 
-def _cells(samples: pd.DataFrame, twins: _Twins) -> _Cells:
+def _cells(samples: pd.DataFrame, twins: Twins) -> _Cells:
     cells: _Cells = {}
     cells_of_images = zip(twins.contents.tolist(), samples["split"], strict=True)
     for image, (content, split) in enumerate(cells_of_images):
@@ -379,7 +294,7 @@ def _cells(samples: pd.DataFrame, twins: _Twins) -> _Cells:
     return cells
 
 
-def _copies_in_later_splits(cells: _Cells, twins: _Twins) -> _Leaving:
+def _copies_in_later_splits(cells: _Cells, twins: Twins) -> _Leaving:
     leaving: _Leaving = {}
     kept = dict(cells)
     # From the last split on: a copy goes only where the other one stays.
@@ -392,10 +307,10 @@ def _copies_in_later_splits(cells: _Cells, twins: _Twins) -> _Leaving:
 
 
 def _kept_copy(
-    content: int, splits: Iterable[str], kept: _Cells, twins: _Twins
+    content: int, splits: Iterable[str], kept: _Cells, twins: Twins
 ) -> tuple[str, int] | None:
     """The reason to leave `content` out, and the twin in one of `splits`; exact ones first."""
-    near = _columns(twins.near, content).tolist()
+    near = row_columns(twins.near, content).tolist()
     for relation, contents in (("exact", [content]), ("near", near)):
         for split in splits:
             for other in contents:

@@ -127,7 +127,7 @@ class Dataset(Section):
             0.1,
             description="part of the training split that chooses the model (stratified, seeded), "
             "or `validation` to use the split of that name which the release itself has; "
-            "null with split",
+            "null with split, or where selection is test_split",
         )
     )
     split_seed: int = Field(
@@ -169,10 +169,8 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Dataset":
-        if (self.split is None) == (self.validation is None):
-            raise _about(
-                "dataset.validation", "must be a part or `validation`, or left out beside split"
-            )
+        if self.split is not None and self.validation is not None:
+            raise _about("dataset.validation", "must be left out beside split")
         samplers = [name for name in self.balances if name in SAMPLERS]
         if len(samplers) > 1 or len(set(self.balances)) < len(self.balances):
             raise _about("dataset.balance", f"cannot be {' and '.join(self.balances)} at once")
@@ -443,12 +441,23 @@ class Stage(Section):
     )
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def _is_validation(value: Any) -> bool:
+    return bool(value == "validation")
+
+
 class Published(Section):
     """A result that others report for this set-up; shown beside ours, never mixed with it."""
 
     source: str = Field(description="where it was published")
     metric: str = Field(description="what was measured, for example val_accuracy")
     value: float = Field(description="the published value")
+    n: int | None = Field(
+        None, gt=0, exclude_if=_is_none, description="number of images it was measured on"
+    )
     caveat: str | None = Field(None, description="what keeps it from being comparable")
 
 
@@ -467,6 +476,13 @@ class Experiment(Section):
     model: Model = Field(description="the network")
     training: Training = Field(Training(), description="what holds for every stage")
     stages: tuple[Stage, ...] = Field(min_length=1, description="stretches of training, in order")
+    selection: Literal["validation", "test_split"] = Field(
+        "validation",
+        # The id of a run that says nothing of it stays what it was before the key was there.
+        exclude_if=_is_validation,
+        description="the split that chooses the model, stops a stage early and lowers its rate; "
+        "test_split is what many papers do: its scores are too high, and every table says so",
+    )
     published: tuple[Published, ...] = Field((), description="results that others report")
 
     @field_validator("stages")
@@ -497,6 +513,21 @@ class Experiment(Section):
             raise _about("training.select", f"{select} needs valence_arousal among model.targets")
         return self
 
+    @model_validator(mode="after")
+    def _something_chooses(self) -> "Experiment":
+        dataset = self.dataset
+        if dataset.split is None and dataset.validation is None and self.selection == "validation":
+            raise _about(
+                "dataset.validation",
+                "must be a part or `validation`: null leaves nothing to choose the model on",
+            )
+        return self
+
+    @property
+    def selection_split(self) -> str:
+        """The name of the split that chooses the model."""
+        return "test" if self.selection == "test_split" else "validation"
+
     @property
     def select(self) -> Select:
         """The validation metric that chooses the model."""
@@ -511,7 +542,11 @@ class Experiment(Section):
         return f"{self.name}-s{self.seed}-{digest[:8]}"
 
     def to_yaml(self) -> str:
-        """The resolved experiment: every key, in the order of the schema."""
+        """The resolved experiment: every key, in the order of the schema.
+
+        Keys that came later stand only where they say more than their default, so that the run
+        ids of older experiments stay.
+        """
         document = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

@@ -1,24 +1,22 @@
 """Metrics of saved predictions: pure functions of arrays.
 
-Every headline metric is written once, for R weightings of the samples at a time. Weights of one
-give the value itself; the counts of bootstrap resamples give its interval, without ever copying a
-row. Values are those of scikit-learn where it has the metric, with `labels=range(C)`.
+Every headline metric is written once, for R weightings of the samples at a time (`weighted`), and
+so gives its value as well as its draws under bootstrap resamples. Values are those of scikit-learn
+where it has the metric, with `labels=range(C)`.
 
 Classes without a sample in the labels (a model may know more classes than a test set shows):
-balanced accuracy and ROC AUC average over the classes that occur, since neither recall nor AUC
-exists without a positive; macro F1 averages over all C classes, a class that is neither there nor
-predicted counting 0; the support-weighted F1 ignores them by its weights. What stays undefined
-(AUC when only one class occurs, kappa when labels and predictions are one and the same class) is
-NaN here and null in JSON.
+balanced accuracy, ROC AUC and average precision average over the classes that occur, since none of
+recall and the two curves exists without a positive; macro precision, recall and F1 average over
+all C classes, a class that is neither there nor predicted counting 0; the support-weighted ones
+ignore them by their weights. What stays undefined (AUC when only one class occurs, kappa when
+labels and predictions are one and the same class) is NaN here and null in JSON.
 
 Valence and arousal are measured each by itself, over the samples whose true value is known: pooled
 over both, a correlation would mostly show that their means differ.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,141 +25,65 @@ from numpy.typing import NDArray
 from fer_bench.manifest import AXES
 from fer_bench.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.statistics import LEVEL, percentile_interval, stratified_weights, wilson
+from fer_bench.weighted import (
+    Tally,
+    WeightArray,
+    WeightedAxis,
+    WeightedExpression,
+    ratio,
+    weigh_axis,
+    without_rounding,
+)
 
-RESAMPLES = 2_000
+RESAMPLES = 10_000
 CALIBRATION_BINS = 15
-# A variance of valence or arousal below this is none: that of steps at float32's resolution.
-LEAST_VARIANCE = 1e-14
 # Weights held at a time; with the copies that the metrics make, this stays below 100 MB.
 _WEIGHTS_AT_A_TIME = 2**20
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+# Value and 95% interval; None where one is not defined.
+Cell = dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class WeightedExpression:
-    """Predicted expressions under R weightings at once.
-
-    Attributes:
-        expression: n samples of C classes.
-        weights: non-negative, shape (R, n), no row all zero.
-    """
-
-    expression: Expression
-    weights: FloatArray
-
-    @cached_property
-    def confusion(self) -> FloatArray:
-        """Weight of each (true, predicted) pair of classes, shape (R, C, C)."""
-        count = len(self.expression.classes)
-        cell = self.expression.labels * count + self.expression.predicted
-        members = (cell[:, None] == np.arange(count * count)).astype(float)
-        cells: FloatArray = self.weights @ members
-        return cells.reshape(-1, count, count)
-
-    def mean(self, values: NDArray[Any]) -> FloatArray:
-        """Weighted mean of one value a sample, (n,) → (R,)."""
-        mean: FloatArray = self.weights @ values.astype(float) / self.weights.sum(axis=1)
-        return mean
+# By class: WeightedExpression → (R, C) ----------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class WeightedAxis:
-    """Valence or arousal under R weightings at once.
-
-    Attributes:
-        true: of the n samples where it is known, shape (n,), in [-1, 1].
-        predicted: the same.
-        weights: non-negative, shape (R, n); with a row all zero, no metric is defined.
-    """
-
-    true: FloatArray
-    predicted: FloatArray
-    weights: FloatArray
-
-    def mean(self, values: NDArray[Any]) -> FloatArray:
-        """Weighted mean of one value a sample, (n,) → (R,)."""
-        total: FloatArray = self.weights @ values.astype(float)
-        return _ratio(total, self.weights.sum(axis=1), otherwise=np.nan)
-
-    def covariance(self, first: FloatArray, second: FloatArray) -> FloatArray:
-        """Weighted population covariance of two values a sample, (n,) → (R,)."""
-        # Taken around their means first, so that the difference below loses no digits.
-        first, second = (values - values.sum() / max(len(values), 1) for values in (first, second))
-        moment = self.mean(first * second) - self.mean(first) * self.mean(second)
-        return _without_rounding(moment)
-
-    @cached_property
-    def variances(self) -> tuple[FloatArray, FloatArray]:
-        """Population variances of the true and of the predicted values, each of shape (R,)."""
-        true, predicted = self.true, self.predicted
-        return self.covariance(true, true), self.covariance(predicted, predicted)
+def class_precision(weighted: WeightedExpression) -> FloatArray:
+    """Precision; 0 for a class never predicted."""
+    return ratio(weighted.hits, weighted.predicted, otherwise=0.0)
 
 
-def _without_rounding(moment: FloatArray) -> FloatArray:
-    """0 where a second moment of values in [-1, 1] is no more than rounding."""
-    return np.where(np.abs(moment) < LEAST_VARIANCE, 0.0, moment)
+def class_recall(weighted: WeightedExpression) -> FloatArray:
+    """Recall; 0 for a class without a sample."""
+    return ratio(weighted.hits, weighted.support, otherwise=0.0)
 
 
-# Parts, by class -------------------------------------------------------------------------------
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray, otherwise: float) -> FloatArray:
-    """Element by element; `otherwise` where the denominator is 0."""
-    result = np.full(numerator.shape, otherwise)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
-    return result
-
-
-def _diagonal(confusion: FloatArray) -> FloatArray:
-    diagonal: FloatArray = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return diagonal
-
-
-def class_precision(confusion: FloatArray) -> FloatArray:
-    """Precision, (..., C, C) → (..., C); 0 for a class never predicted."""
-    return _ratio(_diagonal(confusion), confusion.sum(axis=-2), otherwise=0.0)
-
-
-def class_recall(confusion: FloatArray) -> FloatArray:
-    """Recall, (..., C, C) → (..., C); 0 for a class without a sample."""
-    return _ratio(_diagonal(confusion), confusion.sum(axis=-1), otherwise=0.0)
-
-
-def class_f1(confusion: FloatArray) -> FloatArray:
-    """F1 = 2 TP / (predicted + support), (..., C, C) → (..., C); 0 where both are 0."""
-    occurrences = confusion.sum(axis=-2) + confusion.sum(axis=-1)
-    return _ratio(2 * _diagonal(confusion), occurrences, otherwise=0.0)
+def class_f1(weighted: WeightedExpression) -> FloatArray:
+    """F1 = 2 TP / (predicted + support); 0 where both are 0."""
+    return ratio(2 * weighted.hits, weighted.predicted + weighted.support, otherwise=0.0)
 
 
 def class_auc(weighted: WeightedExpression) -> FloatArray:
-    """Area under the one-vs-rest ROC curve of each class, shape (R, C).
-
-    It is the chance that a positive scores above a negative, ties counting half (Mann and
-    Whitney 1947). The negatives are sorted once a class; for every weighting, a running sum over
-    them then gives the weight below each positive. NaN without a positive or without a negative.
-    """
-    expression = weighted.expression
-    columns = []
-    for code, scores in enumerate(expression.probabilities.T):
-        positive = expression.labels == code
-        negatives = np.flatnonzero(~positive)
-        negatives = negatives[np.argsort(scores[negatives])]
-        below = np.zeros((len(weighted.weights), len(negatives) + 1))
-        np.cumsum(weighted.weights[:, negatives], axis=1, out=below[:, 1:])
-        first = np.searchsorted(scores[negatives], scores[positive], side="left")
-        last = np.searchsorted(scores[negatives], scores[positive], side="right")
-        positives = weighted.weights[:, positive]
-        wins = (positives * (below[:, first] + below[:, last])).sum(axis=1) / 2
-        columns.append(_ratio(wins, positives.sum(axis=1) * below[:, -1], otherwise=np.nan))
-    return np.stack(columns, axis=1)
+    """Area under the one-vs-rest ROC curve; NaN without a sample of the class or of the rest."""
+    return weighted.areas[0]
 
 
-def _mean_over(values: FloatArray, counted: NDArray[np.bool_]) -> FloatArray:
+def class_average_precision(weighted: WeightedExpression) -> FloatArray:
+    """Area under the precision-recall curve by steps; NaN without a sample of the class."""
+    return weighted.areas[1]
+
+
+def _mean_over(values: FloatArray, counted: BoolArray) -> FloatArray:
     """Mean over the last axis of the counted entries; NaN where none counts."""
     total: FloatArray = np.where(counted, values, 0.0).sum(axis=-1)
-    return _ratio(total, counted.sum(axis=-1).astype(float), otherwise=np.nan)
+    return ratio(total, counted.sum(axis=-1).astype(float), otherwise=np.nan)
+
+
+def _mean_by_support(values: FloatArray, weighted: WeightedExpression) -> FloatArray:
+    mean: FloatArray = (values * weighted.support).sum(axis=1) / weighted.total
+    return mean
 
 
 # Metrics of expression: WeightedExpression → (R,) ----------------------------------------------
@@ -169,35 +91,31 @@ def _mean_over(values: FloatArray, counted: NDArray[np.bool_]) -> FloatArray:
 
 def _accuracy(weighted: WeightedExpression) -> FloatArray:
     """Share of samples classified rightly, in [0, 1]; `accuracy_score`."""
-    return weighted.mean(weighted.expression.correct)
+    share: FloatArray = weighted.hits.sum(axis=1) / weighted.total
+    return share
 
 
 def _balanced_accuracy(weighted: WeightedExpression) -> FloatArray:
     """Mean recall of the classes that occur, in [0, 1]; `balanced_accuracy_score`."""
-    confusion = weighted.confusion
-    return _mean_over(class_recall(confusion), confusion.sum(axis=-1) > 0)
+    return _mean_over(class_recall(weighted), weighted.support > 0)
 
 
 def _macro_f1(weighted: WeightedExpression) -> FloatArray:
     """Mean F1 of all C classes, in [0, 1]; `f1_score(average="macro", labels=range(C))`."""
-    mean: FloatArray = class_f1(weighted.confusion).mean(axis=-1)
+    mean: FloatArray = class_f1(weighted).mean(axis=1)
     return mean
 
 
 def _weighted_f1(weighted: WeightedExpression) -> FloatArray:
     """Mean F1 weighted by support, in [0, 1]; `f1_score(average="weighted")`."""
-    support = weighted.confusion.sum(axis=-1)
-    mean: FloatArray = (class_f1(weighted.confusion) * support).sum(-1) / support.sum(-1)
-    return mean
+    return _mean_by_support(class_f1(weighted), weighted)
 
 
 def _kappa(weighted: WeightedExpression) -> FloatArray:
     """Cohen's kappa, in [-1, 1]; `cohen_kappa_score`."""
-    confusion = weighted.confusion
-    total = confusion.sum(axis=(-2, -1))
-    agreed = _diagonal(confusion).sum(axis=-1) * total
-    expected = (confusion.sum(axis=-2) * confusion.sum(axis=-1)).sum(axis=-1)
-    return _ratio(agreed - expected, total * total - expected, otherwise=np.nan)
+    agreed = weighted.hits.sum(axis=1) * weighted.total
+    expected = (weighted.predicted * weighted.support).sum(axis=1)
+    return ratio(agreed - expected, weighted.total**2 - expected, otherwise=np.nan)
 
 
 def _roc_auc_macro(weighted: WeightedExpression) -> FloatArray:
@@ -208,8 +126,14 @@ def _roc_auc_macro(weighted: WeightedExpression) -> FloatArray:
 
 def _nll(weighted: WeightedExpression) -> FloatArray:
     """Mean negative log-likelihood in nats, at most 36.04 a sample; `log_loss`."""
-    chosen = _probability_of_label(weighted.expression)
-    return weighted.mean(-np.log(np.clip(chosen, np.finfo(float).eps, 1)))
+    return weighted.mean(surprise(weighted.expression))
+
+
+def surprise(expression: Expression) -> FloatArray:
+    """Negative log-likelihood of each label in nats, at most 36.04; shape (n,)."""
+    chosen = _probability_of_label(expression)
+    nats: FloatArray = -np.log(np.clip(chosen, np.finfo(float).eps, 1))
+    return nats
 
 
 def _brier(weighted: WeightedExpression) -> FloatArray:
@@ -221,23 +145,125 @@ def _brier(weighted: WeightedExpression) -> FloatArray:
     return weighted.mean(squares - 2 * _probability_of_label(weighted.expression) + 1)
 
 
+def calibration_bins(expression: Expression, bins: int = CALIBRATION_BINS) -> IntArray:
+    """The bin of each sample by its highest probability, shape (n,), in [0, bins).
+
+    Bins of equal width, closed on the right (Guo et al. 2017).
+    """
+    confidence = expression.probabilities.max(axis=1)
+    places: IntArray = np.ceil(confidence * bins).astype(np.int64) - 1
+    return np.clip(places, 0, bins - 1)
+
+
 def _ece(weighted: WeightedExpression) -> FloatArray:
     """Expected calibration error of the top label, in [0, 1] (Guo et al. 2017, eq. 3).
 
-    `CALIBRATION_BINS` bins of equal width, closed on the right, L1. Resampling adds noise to every
-    bin and the absolute value turns noise into error, so on a small or well calibrated split the
-    bootstrap interval sits high and may lie above the value.
+    `calibration_bins`, L1. Resampling adds noise to every bin and the absolute value turns noise
+    into error, so on a small or well calibrated split the bootstrap interval sits high and may lie
+    above the value.
+    """
+    members = calibration_bins(weighted.expression)[:, None] == np.arange(CALIBRATION_BINS)
+    gap = np.where(members, _overconfidence(weighted.expression)[:, None], 0.0)
+    error: FloatArray = np.abs(weighted.precise_weights @ gap).sum(axis=1) / weighted.total
+    return error
+
+
+def _ece_adaptive(weighted: WeightedExpression) -> FloatArray:
+    """Calibration error of the top label over bins of equal mass, in [0, 1] (Nixon et al. 2019).
+
+    The samples sorted by confidence are cut into `CALIBRATION_BINS` parts of the same weight; what
+    lies on a cut, one sample or several of one confidence, counts on both sides by its share. The
+    remark on the interval of `_ece` holds here too.
     """
     confidence = weighted.expression.probabilities.max(axis=1)
-    bins = np.ceil(confidence * CALIBRATION_BINS) - 1
-    members = bins[:, None] == np.arange(CALIBRATION_BINS)
-    gap = np.where(members, (weighted.expression.correct - confidence)[:, None], 0.0)
-    error: FloatArray = np.abs(weighted.weights @ gap).sum(axis=1) / weighted.weights.sum(axis=1)
-    return error
+    order = np.argsort(confidence, kind="stable")
+    _, starts = np.unique(confidence[order], return_index=True)
+    mass = np.take(weighted.precise_weights, order, axis=1)
+    error = mass * _overconfidence(weighted.expression)[order]
+    if len(starts) < len(order):
+        mass, error = (np.add.reduceat(part, starts, axis=1) for part in (mass, error))
+    masses, errors = _running(mass), _running(error)
+    cuts = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    parts = [np.diff(np.interp(cuts * m[-1], m, e)) for m, e in zip(masses, errors, strict=True)]
+    total: FloatArray = np.abs(parts).sum(axis=1) / weighted.total
+    return total
+
+
+def _running(values: FloatArray) -> FloatArray:
+    """Sums of the columns so far, from 0 to all of them, (R, k) → (R, k + 1)."""
+    sums = np.zeros((values.shape[0], values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _overconfidence(expression: Expression) -> FloatArray:
+    """Whether each sample is right less its highest probability, shape (n,)."""
+    gap: FloatArray = expression.correct - expression.probabilities.max(axis=1)
+    return gap
 
 
 def _probability_of_label(expression: Expression) -> FloatArray:
     return np.take_along_axis(expression.probabilities, expression.labels[:, None], axis=1)[:, 0]
+
+
+def _macro_precision(weighted: WeightedExpression) -> FloatArray:
+    """Mean precision of all C classes, in [0, 1]; `precision_score(labels=range(C))`."""
+    mean: FloatArray = class_precision(weighted).mean(axis=1)
+    return mean
+
+
+def _macro_recall(weighted: WeightedExpression) -> FloatArray:
+    """Mean recall of all C classes, in [0, 1]; `recall_score(labels=range(C))`."""
+    mean: FloatArray = class_recall(weighted).mean(axis=1)
+    return mean
+
+
+def _weighted_precision(weighted: WeightedExpression) -> FloatArray:
+    """Mean precision weighted by support, in [0, 1]; `precision_score(average="weighted")`."""
+    return _mean_by_support(class_precision(weighted), weighted)
+
+
+def _weighted_recall(weighted: WeightedExpression) -> FloatArray:
+    """Mean recall weighted by support, which is accuracy; `recall_score(average="weighted")`."""
+    return _accuracy(weighted)
+
+
+def _average_precision_macro(weighted: WeightedExpression) -> FloatArray:
+    """Mean `average_precision_score` of the classes that occur, one-vs-rest, in [0, 1]."""
+    by_class = class_average_precision(weighted)
+    return _mean_over(by_class, np.isfinite(by_class))
+
+
+def _top2_accuracy(weighted: WeightedExpression) -> FloatArray:
+    """Share of samples whose label is one of the two most probable; `top_k_accuracy_score`."""
+    return weighted.mean(_among_top_two(weighted.expression))
+
+
+def _among_top_two(expression: Expression) -> BoolArray:
+    """Of equally probable classes the later ranks higher, as in scikit-learn; shape (n,)."""
+    ranked = np.argsort(expression.probabilities, axis=1, kind="stable")[:, -2:]
+    among: BoolArray = (ranked == expression.labels[:, None]).any(axis=1)
+    return among
+
+
+def _micro_precision_at_half(weighted: WeightedExpression) -> FloatArray:
+    """Precision of all classes with p > 0.5 taken as predicted, pooled, in [0, 1].
+
+    `keras.metrics.Precision` on one-hot labels; 0 when nothing is predicted.
+    """
+    confident = weighted.expression.probabilities.max(axis=1) > 0.5
+    right = weighted.mean(_above_half(weighted.expression))
+    return ratio(right, weighted.mean(confident), otherwise=0.0)
+
+
+def _micro_recall_at_half(weighted: WeightedExpression) -> FloatArray:
+    """Share of samples whose label has p > 0.5; `keras.metrics.Recall` on one-hot labels."""
+    return weighted.mean(_above_half(weighted.expression))
+
+
+def _above_half(expression: Expression) -> BoolArray:
+    above: BoolArray = _probability_of_label(expression) > 0.5
+    return above
 
 
 # Metrics of valence and of arousal: WeightedAxis → (R,) ----------------------------------------
@@ -254,17 +280,15 @@ def _ccc(weighted: WeightedAxis) -> FloatArray:
     2 s_xy / (s_x² + s_y² + (m_x - m_y)²). A prediction that never changes has 0; not
     defined is only that of true and predicted values which are all one number.
     """
-    covariance = weighted.covariance(weighted.true, weighted.predicted)
     distance = weighted.mean(weighted.true - weighted.predicted)
     denominator = sum(weighted.variances) + distance**2
-    return _ratio(2 * covariance, _without_rounding(denominator), otherwise=np.nan)
+    return ratio(2 * weighted.covariance, without_rounding(denominator), otherwise=np.nan)
 
 
 def _pcc(weighted: WeightedAxis) -> FloatArray:
     """Pearson's correlation, in [-1, 1]; NaN where either side never changes; `pearsonr`."""
-    covariance = weighted.covariance(weighted.true, weighted.predicted)
     true, predicted = weighted.variances
-    correlation = _ratio(covariance, np.sqrt(true * predicted), otherwise=np.nan)
+    correlation = ratio(weighted.covariance, np.sqrt(true * predicted), otherwise=np.nan)
     return np.clip(correlation, -1, 1)
 
 
@@ -289,6 +313,15 @@ METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
     "nll": _nll,
     "brier": _brier,
     "ece": _ece,
+    "ece_adaptive": _ece_adaptive,
+    "macro_precision": _macro_precision,
+    "macro_recall": _macro_recall,
+    "weighted_precision": _weighted_precision,
+    "weighted_recall": _weighted_recall,
+    "average_precision_macro": _average_precision_macro,
+    "top2_accuracy": _top2_accuracy,
+    "micro_precision_at_half": _micro_precision_at_half,
+    "micro_recall_at_half": _micro_recall_at_half,
 }
 AXIS_METRICS: dict[str, Callable[[WeightedAxis], FloatArray]] = {
     "rmse": _rmse,
@@ -298,13 +331,33 @@ AXIS_METRICS: dict[str, Callable[[WeightedAxis], FloatArray]] = {
 }
 # Of everything that a model may predict: `accuracy`, `valence_ccc`.
 NAMES = (*METRICS, *(f"{axis}_{name}" for axis in AXES for name in AXIS_METRICS))
+CLASS_METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
+    "precision": class_precision,
+    "recall": class_recall,
+    "f1": class_f1,
+    "auc": class_auc,
+    "average_precision": class_average_precision,
+}
+# Metrics that are a share of all samples, and which samples count for them.
+SHARES: dict[str, Callable[[Expression], BoolArray]] = {
+    "accuracy": lambda expression: expression.correct,
+    "weighted_recall": lambda expression: expression.correct,
+    "top2_accuracy": _among_top_two,
+    "micro_recall_at_half": _above_half,
+}
 
 
 # Results ---------------------------------------------------------------------------------------
 
 
+def values(predictions: Predictions, names: Container[str] = NAMES) -> dict[str, float]:
+    """The headline metrics of what is predicted; NaN where one is not defined."""
+    measured = measure(predictions, np.ones((1, len(predictions))), names)
+    return {name: float(value[0]) for name, value in measured.items()}
+
+
 def measure(
-    predictions: Predictions, weights: FloatArray, names: Container[str] = NAMES
+    predictions: Predictions, weights: WeightArray, names: Container[str] = NAMES
 ) -> dict[str, FloatArray]:
     """The headline metrics of what is predicted, under R weightings of the samples.
 
@@ -316,25 +369,42 @@ def measure(
     Returns:
         {name: values of shape (R,)}, in the order of `NAMES`; NaN where one is not defined.
     """
+    (weighted,) = _weigher([predictions])(weights)
+    return _measure(predictions, weighted, weights, names)
+
+
+def _weigher(
+    runs: Sequence[Predictions],
+) -> Callable[[WeightArray], list[WeightedExpression | None]]:
+    """What weighs the expression of every run, None for a run without."""
+    expressions = [run.expression for run in runs if run.expression is not None]
+    if not expressions:
+        return lambda _: [None] * len(runs)
+    tally = Tally(expressions)
+
+    def weigh(weights: WeightArray) -> list[WeightedExpression | None]:
+        weighted = iter(tally.weigh(weights))
+        return [None if run.expression is None else next(weighted) for run in runs]
+
+    return weigh
+
+
+def _measure(
+    run: Predictions,
+    weighted: WeightedExpression | None,
+    weights: WeightArray,
+    names: Container[str],
+) -> dict[str, FloatArray]:
     measured: dict[str, FloatArray] = {}
-    if predictions.expression is not None:
-        weighted = WeightedExpression(predictions.expression, weights)
+    if weighted is not None:
         measured |= {name: METRICS[name](weighted) for name in METRICS if name in names}
-    if predictions.valence_arousal is not None:
-        for axis, true, predicted in predictions.valence_arousal.axes():
-            weighted_axis = _weigh(true, predicted, weights)
-            measured |= {
-                f"{axis}_{name}": metric(weighted_axis)
-                for name, metric in AXIS_METRICS.items()
-                if f"{axis}_{name}" in names
-            }
+    if run.valence_arousal is not None:
+        for axis, true, predicted in run.valence_arousal.axes():
+            wanted = [name for name in AXIS_METRICS if f"{axis}_{name}" in names]
+            if wanted:
+                one = weigh_axis(true, predicted, weights)
+                measured |= {f"{axis}_{name}": AXIS_METRICS[name](one) for name in wanted}
     return measured
-
-
-def values(predictions: Predictions, names: Container[str] = NAMES) -> dict[str, float]:
-    """The headline metrics of what is predicted; NaN where one is not defined."""
-    measured = measure(predictions, np.ones((1, len(predictions))), names)
-    return {name: float(value[0]) for name, value in measured.items()}
 
 
 def concordance(true: FloatArray, predicted: FloatArray) -> FloatArray:
@@ -346,13 +416,7 @@ def concordance(true: FloatArray, predicted: FloatArray) -> FloatArray:
     """
     weights = np.ones((1, len(true)))
     columns = zip(true.T, predicted.T, strict=True)
-    return np.concatenate([_ccc(_weigh(*axis, weights)) for axis in columns])
-
-
-def _weigh(true: FloatArray, predicted: FloatArray, weights: FloatArray) -> WeightedAxis:
-    """The samples whose true value is known, under their weights."""
-    known = ~np.isnan(true)
-    return WeightedAxis(true[known], predicted[known], weights[:, known])
+    return np.concatenate([_ccc(weigh_axis(*axis, weights)) for axis in columns])
 
 
 def resampled(
@@ -380,107 +444,191 @@ def resampled(
         same_labels = np.array_equal(other.label_names, first.label_names)
         if other.sample_ids != first.sample_ids or not same_labels:
             raise ValueError("resampled needs runs with the same samples and labels, in order")
-    # By name, not by code: runs may number the same classes differently.
-    _, strata = np.unique(first.label_names, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    at_a_time = max(1, _WEIGHTS_AT_A_TIME // len(first))
+    weigh = _weigher(runs)
     draws: list[dict[str, list[FloatArray]]] = [defaultdict(list) for _ in runs]
-    for start in range(0, resamples, at_a_time):
-        weights = stratified_weights(strata, min(at_a_time, resamples - start), generator)
-        for run, drawn in zip(runs, draws, strict=True):
-            for name, measured in measure(run, weights, names).items():
+    for weights in _blocks(first, seed, resamples):
+        for run, weighted, drawn in zip(runs, weigh(weights), draws, strict=True):
+            for name, measured in _measure(run, weighted, weights, names).items():
                 drawn[name].append(measured)
     return [{name: np.concatenate(parts) for name, parts in drawn.items()} for drawn in draws]
 
 
+def _blocks(predictions: Predictions, seed: int, resamples: int) -> Iterator[WeightArray]:
+    """The weights of all resamples, some rows at a time."""
+    # By name, not by code: runs may number the same classes differently.
+    _, strata = np.unique(predictions.label_names, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    at_a_time = max(1, _WEIGHTS_AT_A_TIME // len(predictions))
+    for start in range(0, resamples, at_a_time):
+        yield stratified_weights(strata, min(at_a_time, resamples - start), generator)
+
+
+def headline(
+    predictions: Predictions,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    names: Container[str] = NAMES,
+) -> dict[str, Cell]:
+    """The headline metrics of what is predicted, with their intervals, ready for strict JSON.
+
+    A metric that is a share of all samples (`SHARES`) has its Wilson interval, every other one the
+    percentile interval of a class-stratified bootstrap.
+
+    Args:
+        predictions: n samples, at least 1.
+        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        names: which of `NAMES` are wanted; those of what is not predicted are left out.
+
+    Returns:
+        {name: {`value`, `low`, `high`}}, in the order of `NAMES`; None where not defined.
+    """
+    drawn = {name for name in NAMES if name in names and name not in SHARES}
+    draws = resampled([predictions], drawn, seed, resamples)[0] if drawn else {}
+    return _cells(predictions, draws, names)
+
+
+def _cells(
+    predictions: Predictions, draws: Mapping[str, FloatArray], names: Container[str]
+) -> dict[str, Cell]:
+    cells = {}
+    for name, value in values(predictions, names).items():
+        if name in SHARES and predictions.expression is not None:
+            counted = SHARES[name](predictions.expression)
+            low, high = wilson(int(counted.sum()), len(counted))
+        else:
+            low, high = percentile_interval(draws[name])
+        cells[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    return cells
+
+
 def confusion_matrix(expression: Expression) -> IntArray:
     """Number of samples by true class (rows) and predicted class (columns), shape (C, C)."""
-    matrix: IntArray = _unweighted(expression).confusion[0].astype(np.int64)
+    count = len(expression.classes)
+    cell = expression.labels * count + expression.predicted
+    matrix: IntArray = np.bincount(cell, minlength=count * count).reshape(count, count)
     return matrix
 
 
 def per_class(expression: Expression) -> list[dict[str, Any]]:
-    """`name`, `precision`, `recall`, `f1`, `support` and `auc` of each class, in order.
+    """`name`, `support` and `CLASS_METRICS` of each class, in order.
 
     Precision, recall and F1 are 0 where they have nothing to divide by; `auc` is None without a
-    sample of the class or of the rest.
+    sample of the class or of the rest, `average_precision` without one of the class.
     """
-    whole = _unweighted(expression)
-    confusion = whole.confusion[0]
-    columns = zip(
-        expression.classes,
-        class_precision(confusion),
-        class_recall(confusion),
-        class_f1(confusion),
-        confusion.sum(axis=1),
-        class_auc(whole)[0],
-        strict=True,
-    )
+    (whole,) = Tally([expression]).weigh(np.ones((1, len(expression.labels))))
+    columns = {name: metric(whole)[0] for name, metric in CLASS_METRICS.items()}
     return [
         {
             "name": name,
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-            "auc": _number(auc),
+            "support": int(whole.support[0, code]),
+            **{part: _number(column[code]) for part, column in columns.items()},
         }
-        for name, precision, recall, f1, support, auc in columns
+        for code, name in enumerate(expression.classes)
     ]
 
 
 def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Everything that `metrics/<split>.json` says, ready for strict JSON.
+    """Everything that `metrics/<split>.json` says of predictions alone, ready for strict JSON.
 
-    Accuracy has its Wilson interval, every other metric the percentile interval of a
-    class-stratified bootstrap. What is not defined is None.
+    Intervals as in `headline`; of the classes, precision, recall and F1 have Wilson's (F1 through
+    TP / (TP + FP + FN), of which it is a function), which unlike resamples doesn't shrink to a
+    point where a rare class has nothing or everything right. What is not defined is None.
 
     Args:
         predictions: n samples, at least 1.
         seed: of the bootstrap.
         resamples: number of bootstrap resamples.
     """
-    draws = resampled([predictions], seed=seed, resamples=resamples)[0]
-    intervals = {name: percentile_interval(drawn) for name, drawn in draws.items()}
-    bootstrap = "class-stratified percentile bootstrap"
-    methods: dict[str, str] = {}
+    draws: dict[str, list[FloatArray]] = defaultdict(list)
+    weigh = _weigher([predictions])
+    for weights in _blocks(predictions, seed, resamples):
+        (weighted,) = weigh(weights)
+        for name, measured in _measure(predictions, weighted, weights, _RESAMPLED).items():
+            draws[name].append(measured)
+        if weighted is not None:
+            draws["class_auc"].append(class_auc(weighted))
+    drawn = {name: np.concatenate(parts) for name, parts in draws.items()}
+    cells = _cells(predictions, drawn, NAMES)
+    methods: dict[str, Any] = {}
     if predictions.expression is not None:
-        right = int(predictions.expression.correct.sum())
-        intervals["accuracy"] = wilson(right, len(predictions))
-        methods |= dict.fromkeys(METRICS, bootstrap) | {"accuracy": "wilson"}
+        methods = {name: interval_method(name) for name in METRICS} | {"per_class": _CLASS_METHODS}
     if predictions.valence_arousal is not None:
-        methods |= dict.fromkeys(AXES, bootstrap)
-    cells = {
-        name: {
-            "value": _number(value),
-            "low": _number(intervals[name][0]),
-            "high": _number(intervals[name][1]),
-        }
-        for name, value in values(predictions).items()
-    }
+        methods |= dict.fromkeys(AXES, _BOOTSTRAP)
     return {
         "n": len(predictions),
-        **_expression_part(predictions.expression, cells),
+        **_expression_part(predictions.expression, cells, drawn.get("class_auc")),
         **_axes_part(predictions.valence_arousal, cells),
         "fingerprint": predictions.fingerprint,
         "interval": {"level": LEVEL, "methods": methods, "resamples": resamples, "seed": seed},
     }
 
 
-_Cells = Mapping[str, Mapping[str, float | None]]
+_WILSON, _BOOTSTRAP = "wilson", "class-stratified percentile bootstrap"
+_CLASS_METHODS = {
+    "precision": _WILSON,
+    "recall": _WILSON,
+    "f1": "wilson of TP / (TP + FP + FN), transformed",
+    "auc": _BOOTSTRAP,
+}
+_RESAMPLED = frozenset(NAMES) - frozenset(SHARES)
 
 
-def _expression_part(expression: Expression | None, cells: _Cells) -> dict[str, Any]:
-    if expression is None:
+def interval_method(name: str) -> str:
+    """How the interval of one of `NAMES` is computed, in words."""
+    return _WILSON if name in SHARES else _BOOTSTRAP
+
+
+def _expression_part(
+    expression: Expression | None, cells: Mapping[str, Cell], auc_draws: FloatArray | None
+) -> dict[str, Any]:
+    if expression is None or auc_draws is None:
         return {}
+    matrix = confusion_matrix(expression)
+    intervals = _class_intervals(matrix, auc_draws)
     return {
         **{name: cells[name] for name in METRICS},
-        "per_class": per_class(expression),
-        "confusion_matrix": confusion_matrix(expression).tolist(),
+        "per_class": [
+            entry | {"intervals": interval}
+            for entry, interval in zip(per_class(expression), intervals, strict=True)
+        ],
+        "confusion_matrix": matrix.tolist(),
     }
 
 
-def _axes_part(valence_arousal: ValenceArousal | None, cells: _Cells) -> dict[str, Any]:
+def _class_intervals(matrix: IntArray, auc_draws: FloatArray) -> list[dict[str, Any]]:
+    """Intervals of precision, recall, F1 and AUC of each class, from (C, C) and (R, C)."""
+    columns = zip(
+        matrix.diagonal().tolist(),
+        matrix.sum(axis=0).tolist(),
+        matrix.sum(axis=1).tolist(),
+        auc_draws.T,
+        strict=True,
+    )
+    intervals = []
+    for hits, predicted, support, auc in columns:
+        low, high = _share_interval(hits, predicted + support - hits)
+        bounds = {
+            "precision": _share_interval(hits, predicted),
+            "recall": _share_interval(hits, support),
+            "f1": (2 * low / (1 + low), 2 * high / (1 + high)),
+            "auc": percentile_interval(auc),
+        }
+        intervals.append(
+            {
+                name: {"low": _number(low), "high": _number(high)}
+                for name, (low, high) in bounds.items()
+            }
+        )
+    return intervals
+
+
+def _share_interval(count: int, n: int) -> tuple[float, float]:
+    """Wilson's interval; undefined of nothing."""
+    return wilson(count, n) if n else (float("nan"), float("nan"))
+
+
+def _axes_part(valence_arousal: ValenceArousal | None, cells: Mapping[str, Cell]) -> dict[str, Any]:
     """For each axis `n`, the number of samples whose true value is known, and its metrics."""
     if valence_arousal is None:
         return {}
@@ -489,10 +637,6 @@ def _axes_part(valence_arousal: ValenceArousal | None, cells: _Cells) -> dict[st
         | {name: cells[f"{axis}_{name}"] for name in AXIS_METRICS}
         for axis, true, _ in valence_arousal.axes()
     }
-
-
-def _unweighted(expression: Expression) -> WeightedExpression:
-    return WeightedExpression(expression, np.ones((1, len(expression.labels))))
 
 
 def _number(value: float) -> float | None:

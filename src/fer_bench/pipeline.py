@@ -25,6 +25,9 @@ _ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
 _VIEWS = 2  # stream of random numbers of a split seed
 # What `dataset.expand` may do to an image.
 VIEW = Augment(flip=True, rotation=20 / 360, shear=0.2, zoom=0.2)
+# What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
+# in its split) → uint8 image of the same shape. Called from several threads at once.
+Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Split:
         pixels: decoded uint8 images (n, size, size, channels), or None where they are too many.
         size: height and width in pixels.
         channels: 1 or 3.
+        change: what happens to each image between decoding and resizing; None for nothing.
     """
 
     paths: NDArray[np.str_]
@@ -49,6 +53,7 @@ class Split:
     pixels: Any
     size: int
     channels: int
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -59,15 +64,17 @@ def open_split(
     split: str,
     size: int,
     on_progress: Callable[[int, int], None] | None = None,
+    change: Change | None = None,
 ) -> Split:
     """Decode every image of a split, so that a broken one is named before anything is computed.
 
-    `on_progress` is called with (images decoded, images in all).
+    `on_progress` is called with (images decoded, images in all). `change` is made to each image as
+    it comes from its file, after the crop and before the resize.
 
     Raises:
         DataError: an image cannot be decoded; the message names it.
     """
-    files = split_files(manifest, split, size)
+    files = replace(split_files(manifest, split, size), change=change)
     paths, channels = files.paths, files.channels
     keep = len(paths) * size * size * channels <= MEMORY_BYTES
     pixels = np.empty((len(paths), size, size, channels), dtype=np.uint8) if keep else None
@@ -80,6 +87,8 @@ def open_split(
             if on_progress:
                 on_progress(done, len(paths))
     except tf.errors.OpError as error:
+        if change is not None and _first_undecodable(paths, channels) is None:
+            raise  # `change` failed: a bug, whose traceback the message holds
         raise _undecodable(paths[done : done + DECODE_BATCH], channels) from error
     if pixels is None:
         return files
@@ -114,12 +123,25 @@ def _decoder(split: Split) -> Callable[[Any], Any]:
         image = tf.io.decode_image(file, channels=channels, expand_animations=False)
         if boxes is not None:
             image = _crop(image, boxes[index])
+        if split.change is not None:
+            image = _changed(image, index, split.change)
         if tf.reduce_any(tf.shape(image)[:2] != size):
             resized = tf.image.resize(image, (size, size), antialias=True)
             image = tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
         return tf.ensure_shape(image, (size, size, channels))
 
     return decode
+
+
+def _changed(image: Any, index: Any, change: Change) -> Any:
+    """The uint8 `image` (h, w, channels) after `change`, which runs in Python."""
+
+    def call(pixels: NDArray[np.uint8], row: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return change(pixels, int(row))
+
+    changed = tf.numpy_function(call, [image, index], tf.uint8, stateful=False)
+    changed.set_shape(image.shape)
+    return changed
 
 
 def _crop(image: Any, box: Any) -> Any:
@@ -133,6 +155,12 @@ def _crop(image: Any, box: Any) -> Any:
 
 def _undecodable(paths: NDArray[np.str_], channels: int) -> DataError:
     """The error that names the first of `paths` which does not decode."""
+    return _first_undecodable(paths, channels) or DataError(
+        f"an image near {paths[0]} could be read only at the second try; try again."
+    )
+
+
+def _first_undecodable(paths: NDArray[np.str_], channels: int) -> DataError | None:
     for path in paths:
         try:
             tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
@@ -143,7 +171,7 @@ def _undecodable(paths: NDArray[np.str_], channels: int) -> DataError:
                 f"{path}: this image cannot be decoded ({size:,} bytes; {reason}).\n"
                 "Replace the file from the original archive, or remove it."
             )
-    return DataError(f"an image near {paths[0]} could be read only at the second try; try again.")
+    return None
 
 
 def epoch_order(

@@ -1,8 +1,10 @@
 """What a model says about every sample of a split, and how it is read back from its file."""
 
+import csv
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from fer_bench.manifest import AXES
 
 # How far written probabilities, valence and arousal may be off by rounding.
 TOLERANCE = 1e-3
+# What stands for a true valence or arousal that nobody knows.
+UNKNOWN = ["", "nan", "NaN"]
 # The columns of what is predicted, beside those of what is true.
 PREDICTED_AXES = tuple(f"{axis}_predicted" for axis in AXES)
 
@@ -81,6 +85,22 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    def select(self, keep: NDArray[np.bool_]) -> "Predictions":
+        """The samples where `keep`, of shape (n,), is true, in the same order."""
+        expression, axes = self.expression, self.valence_arousal
+        return Predictions(
+            sample_ids=tuple(itertools.compress(self.sample_ids, keep)),
+            label_names=self.label_names[keep],
+            expression=expression
+            and replace(
+                expression,
+                labels=expression.labels[keep],
+                predicted=expression.predicted[keep],
+                probabilities=expression.probabilities[keep],
+            ),
+            valence_arousal=axes and ValenceArousal(axes.true[keep], axes.predicted[keep]),
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over sample id and label of every sample, whatever their order."""
@@ -102,7 +122,15 @@ def read_predictions(path: Path) -> Predictions:
             is not the most probable class, or valence or arousal is no number in [-1, 1] (a true
             one may be empty); all of them within `TOLERANCE`.
     """
-    table = _read_table(path)
+    try:
+        return _check(path, _read_numbers(path))
+    except (RunError, ValueError):
+        # Once more as text, so that the message shows what is written there.
+        return _check(path, _read_table(path))
+
+
+def _check(path: Path, table: pd.DataFrame) -> Predictions:
+    """What a table says, its numbers being floats or text."""
     classes = tuple(name.removeprefix("p_") for name in map(str, table) if name.startswith("p_"))
     has_axes = any(name in table for name in (*AXES, *PREDICTED_AXES))
     has_expression = bool(classes) or "predicted" in table or not has_axes
@@ -110,10 +138,12 @@ def read_predictions(path: Path) -> Predictions:
     if has_expression and len(classes) < 2:
         raise _lacks(path, table, "at least two probability columns p_<class>")
     _check_rows(path, table)
-    table = table.sort_values("sample_id", ignore_index=True)
+    sample_ids = table["sample_id"].tolist()
+    order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
+    table = table.take(order)
     return Predictions(
-        sample_ids=tuple(table["sample_id"]),
-        label_names=table["label"].to_numpy(dtype=np.str_),
+        sample_ids=tuple(table["sample_id"].tolist()),
+        label_names=np.array(table["label"].tolist(), dtype=np.str_),
         expression=_read_expression(path, table, classes) if has_expression else None,
         valence_arousal=_read_valence_arousal(path, table) if has_axes else None,
     )
@@ -123,10 +153,32 @@ def _wrong(path: Path, found: str) -> RunError:
     return RunError(f"{path}: {found}\nWrite the file again with `fer evaluate`.")
 
 
+def _read_numbers(path: Path) -> pd.DataFrame:
+    """The table with its numbers as floats, several times faster than as text.
+
+    Raises:
+        ValueError: some of them are no numbers, or there is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file), [])
+        numbers = [name for name in header if name.startswith("p_")]
+        numbers += [name for name in (*AXES, *PREDICTED_AXES) if name in header]
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(header, object) | dict.fromkeys(numbers, np.float64),
+            keep_default_na=False,
+            na_values={name: UNKNOWN for name in AXES if name in header},
+            low_memory=False,
+        )
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a table") from error
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         # As text: an id such as 007 or NA must stay what it is.
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(path, dtype=object, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         raise _wrong(path, f"cannot be read as a table ({error}).") from error
 
@@ -169,10 +221,11 @@ def _read_expression(path: Path, table: pd.DataFrame, classes: tuple[str, ...]) 
 
 def _codes(path: Path, table: pd.DataFrame, column: str, classes: Sequence[str]) -> IntArray:
     code = {name: index for index, name in enumerate(classes)}
-    unknown = sorted(set(table[column]) - set(code))
+    names = table[column].tolist()
+    unknown = sorted(set(names) - set(code))
     if unknown:
         raise _wrong(path, f"{column} {unknown[0]!r} is none of {', '.join(classes)}.")
-    return np.array([code[name] for name in table[column]], dtype=np.int64)
+    return np.array([code[name] for name in names], dtype=np.int64)
 
 
 def _read_probabilities(path: Path, table: pd.DataFrame, classes: Sequence[str]) -> FloatArray:
@@ -208,7 +261,8 @@ def _check_most_probable(
 
 
 def _read_valence_arousal(path: Path, table: pd.DataFrame) -> ValenceArousal:
-    unknown = table[list(AXES)].isin(["", "nan", "NaN"]).to_numpy()
+    true = table[list(AXES)]
+    unknown = (true.isin(UNKNOWN) | true.isna()).to_numpy()
     return ValenceArousal(
         true=_read_axes(path, table, AXES, unknown),
         predicted=_read_axes(path, table, PREDICTED_AXES, np.zeros_like(unknown)),
@@ -229,8 +283,11 @@ def _read_axes(
 
 
 def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> FloatArray:
-    """The text of some columns as numbers, shape (n, columns); NaN for what is none."""
-    numbers = [pd.to_numeric(table[name], errors="coerce") for name in columns]
+    """Some columns as numbers, shape (n, columns); NaN for text that is none."""
+    numbers = [
+        table[name] if table[name].dtype == np.float64 else pd.to_numeric(table[name], "coerce")
+        for name in columns
+    ]
     return np.stack([column.to_numpy(dtype=np.float64) for column in numbers], axis=1)
 
 

@@ -86,13 +86,21 @@ class RunDirectory:
         """The self-contained page of this run."""
         return self.path / "report.html"
 
-    def predictions(self, split: str) -> Path:
-        """The saved predictions of one split."""
-        return self.path / "predictions" / f"{split}.csv"
+    def predictions(self, evaluation: str) -> Path:
+        """The saved predictions of one evaluation: of a split, or `test+flip`, `test@other`."""
+        return self.path / "predictions" / f"{evaluation}.csv"
 
-    def metrics(self, split: str) -> Path:
-        """The metrics computed from the saved predictions of one split."""
-        return self.path / "metrics" / f"{split}.json"
+    def metrics(self, evaluation: str) -> Path:
+        """The metrics computed from the saved predictions of one evaluation."""
+        return self.path / "metrics" / f"{evaluation}.json"
+
+    def corruptions(self, evaluation: str) -> Path:
+        """What corrupted images do to one evaluation; its predictions lie beside it, as CSV."""
+        return self.path / "corruptions" / f"{evaluation}.json"
+
+    def explanations(self, split: str) -> Path:
+        """The folder of what shows where the network looks."""
+        return self.path / "explanations" / split
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """One JSON object of this run. Raises: RunError naming the file and the trouble."""
@@ -110,6 +118,11 @@ class RunDirectory:
     def status(self) -> str | None:
         """`running`, `finished`, `failed`, `interrupted`, or None where nothing was begun."""
         return self._said("status")
+
+    def is_adopted(self) -> bool:
+        """Whether its predictions come from elsewhere, so that it has no model."""
+        model = self._said("model")
+        return isinstance(model, dict) and model.get("weights") == "adopted"
 
     def started(self) -> str | None:
         """When training began (ISO 8601), or None where nothing was begun."""

@@ -12,7 +12,8 @@ import keras
 
 from fer_bench.config import FromLayer, LastLayers, Model, Stage, Training
 from fer_bench.errors import ConfigError
-from fer_bench.model import backbone_layers
+from fer_bench.model import HEAD_PREFIX, backbone_layers
+from fer_bench.neck import NECK_PREFIX
 from fer_bench.registry import did_you_mean
 
 
@@ -161,9 +162,13 @@ def describe(stage: Stage, resolved: ResolvedStage) -> str:
     """One line about a stage: what trains, from which layer on, how long and how fast."""
     patience = f", patience {stage.patience}" if stage.patience else ""
     decay = f" x {stage.layer_decay:g} a layer" if stage.layer_decay else ""
+    in_head = resolved.first_trainable_layer.startswith((NECK_PREFIX, HEAD_PREFIX))
+    unexpected = in_head and stage.train != "head"
+    alone = " (no backbone layer of this stage has weights to train)" if unexpected else ""
     return (
         f"stage {stage.name}: {resolved.trainable_parameters:,} parameters train from "
-        f"{resolved.first_trainable_layer} on, {stage.epochs} epochs, "
+        f"{resolved.first_trainable_layer} on{alone}, "
+        f"{stage.epochs} epochs, "
         f"learning rate {stage.learning_rate:g}{decay} {stage.schedule}{patience}"
     )
 

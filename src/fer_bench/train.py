@@ -37,6 +37,10 @@ from fer_bench.weights import load_weights
 # Steps between two looks at the sums on the device: often enough to see a loss that is no longer
 # a number and to move the display, rarely enough not to hold up the steps.
 STEPS_BETWEEN_LOOKS = 10
+CHOSEN_ON_TEST = (
+    "selection: test_split: the test images choose the model, so that its score on them is too "
+    "high; every table and page of this run will say so"
+)
 CALM_DOWN = (
     "Lower the stage's learning_rate, add warmup or training.gradient_clip, "
     "or set training.precision: float32."
@@ -148,6 +152,8 @@ def _open(
     _check_targets(manifest, config)
     for warning in manifest.warnings():
         display.message(f"warning: {warning}")
+    if config.selection == "test_split":
+        display.message(f"warning: {CHOSEN_ON_TEST}")
     if progress:
         run.check_dataset(manifest.root, manifest.fingerprint)
     with device.strategy.scope():
@@ -159,7 +165,7 @@ def _open(
         split: pipeline.open_split(
             manifest, split, config.image.size, _show_decoding(display, split, stop)
         )
-        for split in ("train", "validation")
+        for split in ("train", config.selection_split)
     }
     if progress is None:
         progress = Progress([stage.epochs for stage in config.stages])
@@ -192,7 +198,7 @@ def _open(
 def _check_targets(manifest: Manifest, config: Experiment) -> None:
     if "valence_arousal" not in config.model.targets:
         return
-    for split in ("train", "validation"):
+    for split in ("train", config.selection_split):
         if not np.isfinite(manifest.valence_arousal(split)).all(axis=1).any():
             raise DataError(
                 f"{manifest.root}: no {split} sample has valence and arousal.\n"
@@ -376,7 +382,8 @@ def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
 
 
 def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
-    validation, training = session.splits["validation"], session.config.training
+    config = session.config
+    validation, training = session.splits[config.selection_split], config.training
     batches = pipeline.evaluation_batches(validation, training.batch_size)
     outputs = loop.predict(session.device.strategy, stage_run.predict_step, batches)
     if not all(np.isfinite(values).all() for values in outputs.values()):
@@ -441,6 +448,7 @@ def _write_run_json(session: Session, status: str) -> None:
             {"name": stage.name, "epochs": epochs}
             for stage, epochs in zip(session.config.stages, progress.stage_epochs, strict=True)
         ],
+        "selection": session.config.selection,
         "best": progress.best,
         "images_per_second": round(float(np.mean(speeds)), 1) if speeds else None,
         "seconds": round(seconds, 1),

@@ -1,6 +1,7 @@
 """Terminal tables: complete, within the width, and safe with any name."""
 
 import io
+import itertools
 import re
 from dataclasses import replace
 from typing import Any
@@ -8,10 +9,19 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.compare import (
+    Comparison,
+    ExperimentPair,
+    Group,
+    LeftOut,
+    NotComparable,
+    Pair,
+    Row,
+    Seeds,
+)
 from fer_bench.metrics import AXIS_METRICS, METRICS
 from fer_bench.report import write_count, write_duration, write_interval, write_p, write_value
-from fer_bench.report.tables import PAIRS_SHOWN, comparison_tables, metrics_tables
+from fer_bench.report.tables import PAIRS_SHOWN, REASONS_SHOWN, comparison_tables, metrics_tables
 
 CELL = {"value": 0.9234, "low": 0.9133, "high": 0.9324}
 
@@ -126,7 +136,7 @@ def test_valence_and_arousal_have_a_table_of_their_own(width: int) -> None:
     text = shown(comparison_tables(concordance(pair), width), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    first, second, *_ = text.split(" #   run")[1:]
+    first, second, *_ = re.split(r"# +run", text)[1:]
     assert [line.split()[0] for line in first.splitlines() if "s42" in line] == ["1", "2", "3"]
     assert [line.split()[0] for line in second.splitlines() if "0.851" in line] == ["1", "3"]
     assert re.search(r"3 +valence_arousal-s42-\w+ +- +- ", first)
@@ -160,9 +170,115 @@ def test_metrics_of_valence_and_arousal(with_expression: bool) -> None:
 
 def test_groups_are_called_not_comparable() -> None:
     assert "not comparable" not in " ".join(shown(comparison_tables(comparison()), 80).split())
-    both = shown(comparison_tables(comparison(groups=2)), 80)
-    assert "2 groups: their test sets differ" in both
-    assert "not comparable" in " ".join(both.split())
+    reasons = [
+        NotComparable((0, 1), "not comparable: different test images"),
+        NotComparable((0, 2), "not comparable: different test images"),
+        NotComparable((1, 2), "not comparable: different classes"),
+    ]
+    apart = replace(comparison(groups=3), not_comparable=tuple(reasons))
+    text = shown(comparison_tables(apart), 80)
+    assert "3 groups, ranked apart" in text
+    assert "not comparable: different test images (groups 1 and 2, 1 and 3)" in text
+    assert "not comparable: different classes (groups 2 and 3)" in text
+    assert "3. rafdb, test, n = 3068" in text
+
+
+def test_many_reasons_are_cut_with_a_word() -> None:
+    pairs = itertools.combinations(range(5), 2)
+    reasons = tuple(NotComparable(pair, "not comparable: different classes") for pair in pairs)
+    apart = replace(comparison(groups=5), not_comparable=reasons)
+    assert f"and {10 - REASONS_SHOWN} more)" in " ".join(
+        shown(comparison_tables(apart), 80).split()
+    )
+
+
+def with_runs(group: Group, **changes: Any) -> Comparison:
+    """The first run changed, with letters for both."""
+    first, second = group.runs
+    runs = (replace(first, letter="a", **changes), replace(second, letter="ab"))
+    return Comparison("test", (replace(group, runs=runs, smallest_difference=0.0271),), ())
+
+
+def test_letters_stand_beside_accuracy_and_are_explained() -> None:
+    text = shown(comparison_tables(with_runs(comparison().groups[0])), 80)
+    assert re.search(r"92\.34 \[91\.33, 93\.24\] +a +92\.34", text)
+    assert re.search(r"92\.34 \[91\.33, 93\.24\] +ab +92\.34", text)
+    assert "share a letter cannot be told apart" in " ".join(text.split())
+    assert "about 2.71 points" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("selection", "mark", "meaning"),
+    [
+        ("test_split", "†", "the test images chose this model"),
+        ("unknown", "‡", "how the model was chosen is not known"),
+    ],
+)
+def test_how_a_model_was_chosen_is_marked(selection: str, mark: str, meaning: str) -> None:
+    group = comparison().groups[0]
+    text = " ".join(shown(comparison_tables(with_runs(group, selection=selection)), 80).split())
+    assert meaning in text
+    assert text.count(mark) == 2
+    assert mark not in shown(comparison_tables(with_runs(group)), 80)
+
+
+def test_only_pairs_with_the_best_are_called_so() -> None:
+    group = replace(with_runs(comparison().groups[0]).groups[0], pairs_with="best")
+    text = " ".join(shown(comparison_tables(Comparison("test", (group,), ())), 80).split())
+    assert "Differences from the best run" in text
+    assert "a: cannot be told apart from the best" in text
+
+
+@pytest.mark.parametrize(("sort", "value"), [("ece", "4.56%"), ("seed", "42"), ("seconds", "7505")])
+def test_what_runs_are_sorted_by_is_shown(sort: str, value: str) -> None:
+    group = comparison().groups[0]
+    cell = {"value": 0.0456, "low": 0.04, "high": 0.05}
+    first = replace(group.runs[0], metrics={**group.runs[0].metrics, "ece": cell})
+    sorted_by = Comparison("test", (replace(group, runs=(first, *group.runs[1:])),), (), sort=sort)
+    text = shown(comparison_tables(sorted_by, 110), 110)
+    assert value in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_a_choice_of_runs_is_said() -> None:
+    text = shown(comparison_tables(replace(comparison(), where="seed=1", not_chosen=7)), 80)
+    assert "Runs with seed=1; 7 others are not shown." in text
+
+
+def test_experiments_are_compared_over_their_seeds() -> None:
+    pair = ExperimentPair(
+        *("rafdb_effv2l_unfreeze45", "cnn", "macro_f1", 0.0142, -0.003, 0.031, 0.09, 0.18),
+        *("hierarchical bootstrap (seeds x images)", (3, 3)),
+    )
+    group = replace(comparison().groups[0], experiments=(pair,))
+    text = shown(comparison_tables(Comparison("test", (group,), ())), 80)
+    assert re.search(
+        r"_unfreeze45 +cnn +macro F1 +\+1\.42 \[-0\.30, \+3\.10\] +0\.090 +0\.180", text
+    )
+    assert "Hierarchical bootstrap over seeds and images" in text
+
+
+def test_published_values_stand_beside_ours_with_a_verdict() -> None:
+    entry = {
+        "name": "cnn",
+        "source": "pisa",
+        "metric": "accuracy",
+        "value": 0.3791,
+        "caveat": "306 images of a set",
+        "n": 306,
+        "low": 0.3266,
+        "high": 0.4346,
+        "ours": 0.3965,
+        "verdict": "consistent",
+        "reason": "+1.7 [-4.0, +7.2] points",
+    }
+    loss = {**entry, "metric": "val_loss", "value": 1.1455, "caveat": None}
+    loss |= dict.fromkeys(("n", "low", "high", "ours")) | {"verdict": "cannot be compared"}
+    group = replace(comparison().groups[0], published=(entry, loss))
+    text = " ".join(shown(comparison_tables(Comparison("test", (group,), ()), 160), 160).split())
+    assert "pisa: accuracy 37.91 [32.66, 43.46] 39.65 consistent: +1.7 [-4.0, +7.2]" in text
+    assert "points; 306 images of a set" in text
+    assert "pisa: val_loss 1.1455 - cannot be compared" in text
 
 
 def test_many_pairs_are_cut_with_a_word() -> None:

@@ -5,13 +5,14 @@ TensorFlow is imported inside the commands that compute: `fer --help` must stay 
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.logging import RichHandler
 
 from fer_bench import __version__
-from fer_bench.cli import configs, data, models, runs
+from fer_bench.cli import compare, configs, data, explain, models, outside, report, runs
 from fer_bench.cli.shell import Commands, messages
 
 app = typer.Typer(
@@ -22,7 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train, evaluate and compare facial-expression models, with numbers that can be trusted.",
 )
-for command in (runs.train, runs.evaluate, runs.compare, configs.validate, configs.schema):
+commands: tuple[Callable[..., None], ...] = (
+    *(runs.train, runs.evaluate, explain.explain, report.report, compare.compare),
+    *(outside.adopt, outside.check_table, configs.validate, configs.schema),
+)
+for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

@@ -1,4 +1,4 @@
-"""`fer train`, `fer evaluate`, `fer compare`: from an experiment to numbers side by side."""
+"""`fer train` and `fer evaluate`: from an experiment to its numbers."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,7 @@ import typer
 from rich.console import Console
 
 from fer_bench.cli.options import ConfigFile, DeviceName, Json, Outputs, Overrides
-from fer_bench.cli.shell import mention, open_device, open_display
-from fer_bench.errors import ConfigError
+from fer_bench.cli.shell import mention, messages, one_of, open_device, open_display
 
 
 def train(
@@ -37,57 +36,64 @@ def train(
 def evaluate(
     run_id: Annotated[str, typer.Argument(help="The run, as `fer train` printed it.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Measure on the dataset of this experiment file instead of its own."),
+    ] = None,
+    class_rule: Annotated[
+        str,
+        typer.Option(
+            help="With --data, when the classes differ: mask_logits (answer within the common "
+            "ones) or intersection (other answers are wrong)."
+        ),
+    ] = "mask_logits",
+    views: Annotated[
+        str, typer.Option(help="How often each image is shown: none, flip or ten_crop.")
+    ] = "none",
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Measure on corrupted images too: all, a family (noise, blur, weather, digital, "
+            "occlusion), names, or name:severity.",
+        ),
+    ] = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
     """Predict a split with a trained model; save predictions, metrics, figures and a page."""
+    from fer_bench.config import load_experiment
+    from fer_bench.corruptions import select
     from fer_bench.manifest import SPLITS
     from fer_bench.rundir import find_run
 
     run = find_run(outputs, run_id)
-    if split not in SPLITS:
-        raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
+    one_of("--split", split, SPLITS)
+    one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
+    one_of("--views", views, ("none", "flip", "ten_crop"))
+    conditions = select(corruptions) if corruptions else []
+    experiment = load_experiment(data) if data else None
     chosen = open_device(device)
 
+    from fer_bench.evaluate import Protocol
     from fer_bench.evaluate import evaluate as evaluate_run
     from fer_bench.report.page import write_run_report
     from fer_bench.report.tables import metrics_tables
 
+    protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
     with open_display() as display:
-        metrics = evaluate_run(run, split, chosen, display)
+        metrics = evaluate_run(run, protocol, chosen, display, conditions)
     page = write_run_report(run)
+    for warning in metrics["warnings"]:
+        messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
         return
-    Console().print(metrics_tables(metrics, f"{run.run_id}, {split} split"))
-    mention("page", page)
-
-
-def compare(
-    outputs: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("outputs"),
-    split: Annotated[str, typer.Option(help="Split whose metrics are compared.")] = "test",
-    as_json: Json = False,
-    csv: Annotated[Path | None, typer.Option(help="Write one row a run to this file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
-) -> None:
-    """Put runs side by side: intervals, paired tests, and which rows are comparable."""
-    from fer_bench.compare import collect
-    from fer_bench.rundir import write_atomically
-
-    comparison = collect(outputs, split)
-    if csv:
-        write_atomically(csv, comparison.to_frame().to_csv(index=False))
-    if html:
-        from fer_bench.report.page import write_comparison
-
-        write_comparison(comparison, html)
-    if as_json:
-        typer.echo(json.dumps(comparison.to_json(), indent=2))
-        return
-    from fer_bench.report.tables import comparison_tables
-
     console = Console()
-    console.print(comparison_tables(comparison, console.width))
-    for path in filter(None, (csv, html)):
-        mention("written", path)
+    console.print(metrics_tables(metrics, f"{run.run_id}, {protocol.name}"))
+    if conditions:
+        from fer_bench.report.robustness import robustness_table
+
+        console.print(robustness_table(run.read_json(run.corruptions(protocol.name))))
+    mention("page", page)

@@ -6,7 +6,7 @@ user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the stat
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from fer_bench.errors import FerError, Interrupted
+from fer_bench.errors import ConfigError, FerError, Interrupted
+from fer_bench.registry import did_you_mean
 
 messages = Console(stderr=True)
 
@@ -45,6 +46,13 @@ class Commands(TyperGroup):
         except (Interrupted, KeyboardInterrupt) as stop:
             _say("stopped", str(stop) or "by the user", "yellow")
             raise typer.Exit(130) from stop
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """Make sure that an option has a known value. Raises: ConfigError naming those."""
+    if value not in known:
+        hint = did_you_mean(value, known)
+        raise ConfigError(f"{option} {value}: expected {', '.join(known)}. {hint}".rstrip())
 
 
 def mention(kind: str, path: Path) -> None:

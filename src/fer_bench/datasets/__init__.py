@@ -171,6 +171,8 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
             f"{config.root}: {manifest.release} has no test split; it has {_shown(sizes)}.\n"
             "Set dataset.split to divide it: {train: 0.7, validation: 0.2, test: 0.1}."
         )
+    if config.validation is None:
+        return samples
     if config.validation == "validation":
         if "validation" not in sizes:
             raise DataError(
@@ -184,7 +186,6 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
             f"{config.root}: {manifest.release} has a validation split of its own "
             f"({sizes['validation']:,} images).\nSet dataset.validation: validation to use it."
         )
-    assert isinstance(config.validation, float)  # the schema allows None only with split
     return carve(samples, "validation", config.validation, seed)
 
 

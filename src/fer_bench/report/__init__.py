@@ -15,6 +15,15 @@ LABELS = {
     "nll": "negative log-likelihood",
     "brier": "Brier score (0 to 2)",
     "ece": "calibration error (ECE)",
+    "ece_adaptive": "calibration error (adaptive ECE)",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "weighted_precision": "weighted precision",
+    "weighted_recall": "weighted recall",
+    "average_precision_macro": "macro average precision",
+    "top2_accuracy": "top-2 accuracy",
+    "micro_precision_at_half": "micro precision (p > 0.5)",
+    "micro_recall_at_half": "micro recall (p > 0.5)",
     "valence_ccc": "valence CCC",
     "arousal_ccc": "arousal CCC",
 }
@@ -26,7 +35,13 @@ AXIS_LABELS = {
     "sagr": "same sign (SAGR)",
 }
 # Shown as percentages; the others as plain numbers.
-SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece"})
+SHARES = frozenset(
+    {
+        *("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece", "ece_adaptive"),
+        *("macro_precision", "macro_recall", "weighted_precision", "weighted_recall"),
+        *("top2_accuracy", "micro_precision_at_half", "micro_recall_at_half"),
+    }
+)
 MISSING = "-"
 
 Cell = Mapping[str, float | None]

@@ -17,15 +17,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer_bench.manifest import Manifest
 from fer_bench.predictions import ValenceArousal
+from fer_bench.report.palette import BLUE as BLUE
+from fer_bench.report.palette import GREEN as GREEN
+from fer_bench.report.palette import GREY as GREY
+from fer_bench.report.palette import ORANGE as ORANGE
+from fer_bench.report.palette import PURPLE as PURPLE
+from fer_bench.report.palette import SPLITS
 
 Target = Path | BinaryIO
 # A value and the bounds of its interval.
 Interval = tuple[float, float, float]
 
 DOTS_PER_INCH = 150
-# Told apart with common colour-vision deficiencies (Okabe and Ito 2008), always in this order.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-PURPLE = "#CC79A7"
 
 
 def confusion_matrix(
@@ -214,7 +217,7 @@ def dataset_counts(manifest: Manifest, target: Target) -> None:
     bars, *others = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     width = 0.8 / len(counts)
     for place, (split, of) in enumerate(counts.items()):
-        colour = {"train": BLUE, "validation": GREEN, "test": ORANGE}[split]
+        colour = SPLITS[split]
         left = np.arange(len(of)) + (place - (len(counts) - 1) / 2) * width
         drawn = bars.bar(left, list(of.values()), width, color=colour, label=split)
         bars.bar_label(drawn, [f"{n:,}" for n in of.values()], fontsize=7, rotation=90, padding=3)

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench.config import Experiment, FromLayer, LastLayers, Stage
+from fer_bench.config import Dataset, Experiment, FromLayer, LastLayers, Stage
 
 
 def plan_table(experiment: Experiment) -> RenderableType:
@@ -13,9 +13,9 @@ def plan_table(experiment: Experiment) -> RenderableType:
     lines = [
         experiment.run_id,
         f"  {model.backbone} (weights: {model.weights}) at {experiment.image.size} px",
-        f"  {dataset.name}, validation: {dataset.validation}, balance: {dataset.balance}",
+        f"  {dataset.name}, {_divided(dataset)}, balance: {dataset.balance}",
         f"  batch {training.batch_size}, precision {training.precision}, "
-        f"model chosen by {experiment.select}",
+        f"model chosen by {experiment.select}{_on_test(experiment)}",
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  stage")
@@ -29,6 +29,17 @@ def plan_table(experiment: Experiment) -> RenderableType:
         table.add_row(*map(Text, cells))  # a name is no markup, whatever brackets it holds
         first = last + 1
     return Group(Text("\n".join(lines)), table)
+
+
+def _divided(dataset: Dataset) -> str:
+    if dataset.split:
+        parts = dataset.split
+        return f"split {parts.train:g}/{parts.validation:g}/{parts.test:g}"
+    return f"validation: {'none' if dataset.validation is None else dataset.validation}"
+
+
+def _on_test(experiment: Experiment) -> str:
+    return " on the test split" if experiment.selection == "test_split" else ""
 
 
 def _trains(stage: Stage) -> str:

@@ -27,9 +27,17 @@ from fer_bench.report import (
     write_spread,
     write_value,
 )
+from fer_bench.report.papers import (
+    LETTERS,
+    MARKS,
+    MEANINGS,
+    explain_published,
+    write_published,
+    write_smallest,
+)
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
-PAIRS_SHOWN = 20
+PAIRS_SHOWN, REASONS_SHOWN = 20, 6
 # Columns that a terminal of at least this width has room for.
 MEDIUM, WIDE = 110, 160
 
@@ -82,18 +90,30 @@ def comparison_tables(comparison: Comparison, width: int = 80) -> RenderableType
         width: columns of the terminal; more of them show more about each run.
     """
     parts: list[RenderableType] = []
+    if comparison.where:
+        others = f"{comparison.not_chosen} others are not shown"
+        parts.append(_note(f"Runs with {comparison.where}; {others}."))
     if len(comparison.groups) > 1:
-        parts.append(
-            _note(
-                f"{len(comparison.groups)} groups: their test sets differ, so rows of different "
-                "groups are not comparable."
-            )
-        )
-    for group in comparison.groups:
-        parts += _group(group, comparison.split, width)
+        parts.append(_apart(comparison))
+    for number, group in enumerate(comparison.groups, start=1):
+        parts += _group(group, comparison, f"{number}. " * (len(comparison.groups) > 1), width)
     if comparison.left_out:
         parts += [_heading("Left out"), _left_out(comparison.left_out)]
     return Renderables(*parts)
+
+
+def _apart(comparison: Comparison) -> RenderableType:
+    """Why there is more than one group: each reason with the groups that it keeps apart."""
+    count = len(comparison.groups)
+    lines = [f"{count} groups, ranked apart: rows of different groups are not comparable."]
+    pairs: dict[str, list[str]] = {}
+    for entry in comparison.not_comparable:
+        first, second = (position + 1 for position in entry.groups)
+        pairs.setdefault(entry.reason, []).append(f"{first} and {second}")
+    for reason, found in pairs.items():
+        more = f" and {len(found) - REASONS_SHOWN} more" if len(found) > REASONS_SHOWN else ""
+        lines.append(f"{reason} (groups {', '.join(found[:REASONS_SHOWN])}{more})")
+    return _note("\n".join(lines))
 
 
 def dataset_tables(document: Mapping[str, Any]) -> RenderableType:
@@ -159,18 +179,21 @@ def _problem(problem: Mapping[str, Any]) -> RenderableType:
     return Renderables(head, Padding(body, (0, 0, 0, 8)))
 
 
-def _group(group: Group, split: str, width: int) -> list[RenderableType]:
+def _group(group: Group, comparison: Comparison, number: str, width: int) -> list[RenderableType]:
     dataset = group.runs[0].dataset or "unnamed dataset"
     first, *others = group.kinds
+    about = f"{dataset}, {comparison.split}, n = {group.n}"
     parts: list[RenderableType] = [
-        _heading(f"{dataset}, {split}, n = {group.n}, fingerprint {group.test_fingerprint[:8]}"),
-        _runs(group.runs, first, width),
+        _heading(f"{number}{about}, fingerprint {group.test_fingerprint[:8]}"),
+        _runs(group, first, comparison.sort, width),
         *(_more(group.runs, kind) for kind in others),
-        _note(f"Brackets: 95% interval.{_resolution(group)}"),
+        _note(_explained(group)),
     ]
     if group.seeds:
         parts.append(_heading("Mean ± standard deviation over seeds"))
         parts += [_seeds(group, kind) for kind in group.kinds]
+    if group.experiments:
+        parts += [_heading("Differences between experiments, over seeds"), *_experiments(group)]
     if group.published:
         parts += [_heading("Published elsewhere, not computed here"), _published(group)]
     if group.pairs:
@@ -178,23 +201,37 @@ def _group(group: Group, split: str, width: int) -> list[RenderableType]:
     return parts
 
 
-def _resolution(group: Group) -> str:
-    if group.half_width is None:
-        return ""
-    return (
-        f" The best accuracy is known to ± {100 * group.half_width:.2f} percentage points; a lead "
-        "smaller than that says little by itself."
-    )
+def _explained(group: Group) -> str:
+    """What the marks, brackets and letters of a group's runs mean, and what they can show."""
+    lines = ["Brackets: 95% interval."]
+    if group.half_width is not None:
+        lines[0] += f" The best accuracy is known to ± {100 * group.half_width:.2f} points."
+    if group.smallest_difference is not None:
+        lines.append(write_smallest(group.smallest_difference))
+    if _has_letters(group):
+        lines.append(LETTERS[group.pairs_with])
+    marked = {mark for row in group.runs if (mark := MARKS.get(row.selection))}
+    lines += [f"{mark} {meaning}." for mark, meaning in MEANINGS.items() if mark in marked]
+    return "\n".join(lines)
 
 
-def _runs(rows: Sequence[Row], kind: Sequence[str], width: int) -> Table:
+def _has_letters(group: Group) -> bool:
+    return len(group.runs) > 1 and any(row.letter for row in group.runs)
+
+
+def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
     """All runs, with as much about each as there is room for."""
-    columns = ["#", "run", *(f">{write_heading(name)}" for name in kind)]
+    lettered = kind == EXPRESSION_METRICS and _has_letters(group)
+    first, *rest = (f">{write_heading(name)}" for name in kind)
+    columns = ["#", "run", first, *([""] if lettered else []), *rest]
+    sorted_by = [] if sort in ("accuracy", *kind) else [f">{sort}"]
     medium = ["backbone", "weights", ">size"] if width >= MEDIUM else []
     wide = [">parameters", "chosen by", ">images/s", ">time"] if width >= WIDE else []
-    table = _table([*columns, *medium, *wide])
-    for number, row in enumerate(rows, start=1):
-        values = _values(row, kind)
+    table = _table([*columns, *sorted_by, *medium, *wide])
+    for number, row in enumerate(group.runs, start=1):
+        first, *rest = _values(row, kind)
+        values = [first, *([row.letter] if lettered else []), *rest]
+        values += [_column(row, sort)] if sorted_by else []
         about = [row.backbone, row.weights, row.image_size and str(row.image_size)]
         speed = row.images_per_second
         cost = [
@@ -204,8 +241,21 @@ def _runs(rows: Sequence[Row], kind: Sequence[str], width: int) -> Table:
             write_duration(row.seconds),
         ]
         more = [*about[: len(medium)], *cost[: len(wide)]]
-        _row(table, str(number), row.run_id, *values, *(text or MISSING for text in more))
+        _row(table, str(number), _marked(row), *values, *(text or MISSING for text in more))
     return table
+
+
+def _marked(row: Row) -> str:
+    """The run's name, with a mark where its model was not chosen on validation images."""
+    return f"{row.run_id} {MARKS.get(row.selection, '')}".strip()
+
+
+def _column(row: Row, name: str) -> str:
+    """What a run has in a column, whatever it is."""
+    value = row.columns().get(name)
+    if name in row.metrics:
+        return write_value(name, value)
+    return MISSING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _more(rows: Sequence[Row], kind: Sequence[str]) -> Table:
@@ -213,7 +263,7 @@ def _more(rows: Sequence[Row], kind: Sequence[str]) -> Table:
     table = _table(["#", "run", *(f">{write_heading(name)}" for name in kind)])
     for number, row in enumerate(rows, start=1):
         if set(kind) & set(row.metrics):
-            _row(table, str(number), row.run_id, *_values(row, kind))
+            _row(table, str(number), _marked(row), *_values(row, kind))
     return table
 
 
@@ -234,12 +284,24 @@ def _spread(metric: str, over_seeds: Mapping[str, Any] | None) -> str:
     return write_spread(metric, over_seeds["mean"], over_seeds["sd"]) if over_seeds else MISSING
 
 
+def _experiments(group: Group) -> list[RenderableType]:
+    table = _table(["experiment", "minus", "metric", ">points", ">p", ">p, Holm"])
+    for pair in group.experiments[:PAIRS_SHOWN]:
+        _row(
+            table,
+            *(pair.a, pair.b, LABELS[pair.metric]),
+            write_difference(pair.metric, pair.difference, pair.low, pair.high),
+            *(write_p(pair.p), write_p(pair.p_holm)),
+        )
+    note = "Hierarchical bootstrap over seeds and images, Holm over these tests."
+    return [table, _note(note + _cut(len(group.experiments)))]
+
+
 def _published(group: Group) -> Table:
-    table = _table(["experiment", "source", "metric", ">value", "caveat"])
+    table = _table(["experiment", "published", ">theirs", ">ours", "ours is"])
     for entry in group.published:
-        value = MISSING if entry["value"] is None else f"{entry['value']:g}"
-        about = [entry["name"], entry["source"], entry["metric"]]
-        _row(table, *about, value, entry["caveat"] or MISSING)
+        about = f"{entry['source']}: {entry['metric']}"
+        _row(table, entry["name"], about, *write_published(entry), explain_published(entry))
     return table
 
 
@@ -261,9 +323,12 @@ def _pairs(group: Group) -> list[RenderableType]:
     )
     if len(group.kinds) > 1:
         note += " Accuracy and macro F1 differ by percentage points."
-    if len(group.pairs) > PAIRS_SHOWN:
-        note += f" {len(group.pairs) - PAIRS_SHOWN} more with --json."
-    return [_heading("Differences"), table, _note(note)]
+    heading = "Differences" if group.pairs_with == "all" else "Differences from the best run"
+    return [_heading(heading), table, _note(note + _cut(len(group.pairs)))]
+
+
+def _cut(number: int) -> str:
+    return f" {number - PAIRS_SHOWN} more with --json." if number > PAIRS_SHOWN else ""
 
 
 def _pair_cells(pair: Pair, number: Mapping[str, str]) -> list[str]:
@@ -285,7 +350,7 @@ def _left_out(runs: Sequence[LeftOut]) -> Table:
 
 def _table(columns: Sequence[str]) -> Table:
     """An empty table; a column whose name begins with `>` holds numbers, kept on one line."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         numeric = column.startswith(">")
         table.add_column(

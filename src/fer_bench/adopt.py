@@ -1,0 +1,465 @@
+"""`fer adopt`: predictions of a model that was trained elsewhere become a run like any other."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import platform
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from fer_bench.config import Dataset
+from fer_bench.datasets import load_manifest
+from fer_bench.errors import FerError, RunError
+from fer_bench.labels import SPELLINGS, canonical
+from fer_bench.layout import listed
+from fer_bench.manifest import EXPRESSIONS, SPLITS, Manifest
+from fer_bench.metrics import compute
+from fer_bench.predictions import TOLERANCE, read_predictions
+from fer_bench.registry import did_you_mean
+from fer_bench.rundir import RunDirectory, write_atomically, write_json
+
+# As in an experiment: the name is the first part of a folder's.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Sums this near to 1 come from rounding, not from something else than probabilities.
+ROUNDED = 0.05
+NEVER_ANSWERED = "Give a class that the model cannot answer the probability 0."
+UNKNOWN_ORIGIN = (
+    "the predictions come from elsewhere: how the model was chosen, and whether it was trained "
+    "on some of these images, is not known"
+)
+
+FloatArray = NDArray[np.float64]
+
+
+class AdoptionError(FerError):
+    """Predictions from elsewhere that cannot become a run."""
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What is adopted, and as what.
+
+    Attributes:
+        name: the first part of the run id, and what the model is called in tables.
+        seed: of the training; runs of one name that differ in it count as one experiment.
+        source: CSV file with the columns `sample_id`, `label` (unless there is a dataset) and
+            `p_<class>` for each class.
+        split: the name of the split that the predictions are about.
+        dataset: where the labels come from; None where the file has them.
+    """
+
+    name: str
+    seed: int
+    source: Path
+    split: str = "test"
+    dataset: Dataset | None = None
+
+    @cached_property
+    def content(self) -> bytes:
+        """The file. Raises: AdoptionError when it cannot be read."""
+        try:
+            return self.source.read_bytes()
+        except OSError as error:
+            raise self.error(f"cannot be read ({error.strerror}).") from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def run_id(self) -> str:
+        """`<name>-s<seed>-<first 8 hex of the digest>`."""
+        return f"{self.name}-s{self.seed}-{self.digest[:8]}"
+
+    def error(self, text: str) -> AdoptionError:
+        """An error about the file."""
+        return AdoptionError(f"{self.source}: {text}")
+
+
+def adopt(adoption: Adoption, outputs: Path, *, fresh: bool = False) -> RunDirectory:
+    """Check predictions and write them as a finished run, with metrics and without a model.
+
+    The run appears complete or not at all.
+
+    Args:
+        adoption: what is adopted.
+        outputs: the folder of all runs.
+        fresh: replace a run that was adopted under this name and seed before.
+
+    Raises:
+        AdoptionError: the name or the file is not as it should be.
+        RunError: there is such a run already.
+        DataError: the dataset is missing or has no such split.
+    """
+    if not NAME.fullmatch(adoption.name):
+        raise AdoptionError(
+            f"NAME {adoption.name!r}: expected letters, digits, '.', '_' or '-', with a letter or "
+            "digit at the beginning."
+        )
+    if adoption.split not in SPLITS:
+        raise AdoptionError(f"split {adoption.split!r}: expected {', '.join(SPLITS)}.")
+    replaced = _taken(adoption, outputs, fresh)
+    table = _read(adoption)
+    manifest = load_manifest(adoption.dataset) if adoption.dataset else None
+    columns = _columns(adoption, table, manifest)
+    probabilities = _probabilities(adoption, table, columns)
+    labels = _labels(adoption, table, tuple(columns), manifest)
+    frame = _frame(labels, tuple(columns), probabilities)
+    warnings = [UNKNOWN_ORIGIN, *_remarks(table, frame, probabilities)]
+    outputs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=outputs, prefix=".adopting-") as folder:
+        run = RunDirectory(Path(folder) / adoption.run_id)
+        _write(run, adoption, frame, manifest, warnings)
+        for other in replaced:
+            other.path.rename(Path(folder) / f"replaced-{other.run_id}")
+        run.path.rename(outputs / run.run_id)
+    return RunDirectory(outputs / run.run_id)
+
+
+def _taken(adoption: Adoption, outputs: Path, fresh: bool) -> list[RunDirectory]:
+    """The runs to replace. Raises: RunError when there are some that must not be."""
+    pattern = re.compile(rf"{re.escape(adoption.name)}-s{adoption.seed}-[0-9a-f]{{8}}")
+    folders = sorted(path.parent for path in outputs.glob("*/run.json"))
+    runs = [RunDirectory(folder) for folder in folders if pattern.fullmatch(folder.name)]
+    trained = next((run for run in runs if not run.is_adopted()), None)
+    if trained:
+        raise RunError(
+            f"{outputs}: {trained.run_id} was trained here, and stays as it is.\nTake another name."
+        )
+    if runs and not fresh:
+        raise RunError(
+            f"{outputs}: there is a run {runs[0].run_id} already.\n"
+            "Take another name or --seed, or replace it with --fresh."
+        )
+    return runs
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def _read(adoption: Adoption) -> pd.DataFrame:
+    """The file as text, with at least one row, and a different `sample_id` in each."""
+    try:
+        # As text: an id such as 007 or NA must stay what it is.
+        table = pd.read_csv(io.BytesIO(adoption.content), dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' own reading errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise adoption.error(f"cannot be read as a table ({reason}).") from error
+    wanted = ["sample_id"] if adoption.dataset else ["sample_id", "label"]
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        advice = "\nGive the labels, or the dataset that has them with --data."
+        raise adoption.error(
+            f"lacks the column {' and '.join(missing)}; its columns are {listed(table.columns)}."
+            f"{advice if 'label' in missing else ''}"
+        )
+    if table.empty:
+        raise adoption.error("has no rows.")
+    twice = table.loc[table["sample_id"].duplicated(), "sample_id"].unique().tolist()
+    if twice:
+        raise adoption.error(
+            f"{_counted(twice, 'sample id', 'occurs', 'occur')} more than once: {listed(twice)}.\n"
+            "Give each sample one row; average over views of one image first."
+        )
+    return table
+
+
+def _counted(names: Sequence[str], noun: str, one: str, many: str) -> str:
+    """`1 sample id occurs`, `3 sample ids occur`."""
+    return f"1 {noun} {one}" if len(names) == 1 else f"{len(names):,} {noun}s {many}"
+
+
+def _columns(adoption: Adoption, table: pd.DataFrame, manifest: Manifest | None) -> dict[str, str]:
+    """The column of each class, by canonical name, in the order of `EXPRESSIONS`."""
+    found: dict[str, str] = {}
+    for column in [name for name in map(str, table) if name.startswith("p_")]:
+        spelled = column.removeprefix("p_")
+        name = canonical(spelled)
+        if name is None:
+            hint = did_you_mean(spelled, SPELLINGS)
+            raise adoption.error(
+                f"column {column} is of no known class; known are {', '.join(EXPRESSIONS)} and "
+                f"their adjectives. {hint}".rstrip()
+            )
+        if name in found:
+            raise adoption.error(f"columns {found[name]} and {column} are both of class {name}.")
+        found[name] = column
+    if len(found) < 2:
+        raise adoption.error(
+            f"lacks the probabilities, one column p_<class> for each class; its columns are "
+            f"{listed(table.columns)}."
+        )
+    if manifest:
+        _check_classes(adoption, found, manifest)
+    return {name: found[name] for name in EXPRESSIONS if name in found}
+
+
+def _check_classes(adoption: Adoption, found: Iterable[str], manifest: Manifest) -> None:
+    missing = [f"p_{name}" for name in manifest.classes if name not in found]
+    if missing:
+        raise adoption.error(
+            f"lacks {', '.join(missing)}: dataset '{manifest.name}' has the classes "
+            f"{', '.join(manifest.classes)}.\n{NEVER_ANSWERED}"
+        )
+    beyond = [name for name in EXPRESSIONS if name in found and name not in manifest.classes]
+    if beyond:
+        raise adoption.error(
+            f"has probabilities of {', '.join(beyond)}, and dataset '{manifest.name}' has only "
+            f"{', '.join(manifest.classes)}.\n"
+            "Leave these columns out, and divide the others by their sum."
+        )
+
+
+def _probabilities(adoption: Adoption, table: pd.DataFrame, columns: dict[str, str]) -> FloatArray:
+    """Shape (n, C), in the order of `columns`, each row summing to 1 within `TOLERANCE`."""
+    numbers = np.stack(
+        [pd.to_numeric(table[column], errors="coerce") for column in columns.values()], axis=1
+    ).astype(np.float64)
+    names, ids = list(columns.values()), table["sample_id"]
+    for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
+        text = table[names[column]].iloc[row]
+        count = int((~np.isfinite(numbers)).any(axis=1).sum())
+        raise adoption.error(
+            f"{names[column]} of sample {ids.iloc[row]!r} is {text!r}, not a number"
+            f"{f', and {count - 1:,} more rows have such' if count > 1 else ''}."
+        )
+    totals = numbers.sum(axis=1)
+    for row in np.flatnonzero((np.abs(totals - 1) > TOLERANCE) | (numbers < 0).any(axis=1))[:1]:
+        least = numbers[row].min()
+        found = f"holds {least:g}" if least < 0 else f"adds up to {totals[row]:.4f}"
+        raise adoption.error(
+            f"sample {ids.iloc[row]!r} {found}; probabilities are not negative and add up to 1.\n"
+            f"{_mended(numbers)}"
+        )
+    return numbers
+
+
+def _mended(numbers: FloatArray) -> str:
+    """How something that is no probabilities becomes some. `numbers` has shape (n, C)."""
+    totals = numbers.sum(axis=1)
+    if np.allclose(totals, 100, rtol=0, atol=100 * ROUNDED):
+        return "They look like percentages: divide them by 100."
+    if ((numbers >= 0) & (numbers <= 1)).all():
+        if (np.abs(totals - 1) < ROUNDED).all():
+            return "They look rounded too far: write at least four decimals."
+        return "Give all classes; where each has a score of its own, divide these by their sum."
+    return "They look like logits: apply softmax over the classes first."
+
+
+# Labels ----------------------------------------------------------------------------------------
+
+
+def _labels(
+    adoption: Adoption, table: pd.DataFrame, classes: tuple[str, ...], manifest: Manifest | None
+) -> pd.DataFrame:
+    """Columns `sample_id` and `label`, a row for each of the file, in its order."""
+    given = _given_labels(adoption, table) if "label" in table else None
+    if manifest is None:
+        assert given is not None  # checked where the file is read
+        if beyond := [name for name in EXPRESSIONS if name not in classes and name in set(given)]:
+            raise adoption.error(
+                f"labels say {', '.join(beyond)}, and the columns p_<class> have only "
+                f"{', '.join(classes)}.\n{NEVER_ANSWERED}"
+            )
+        return pd.DataFrame({"sample_id": table["sample_id"], "label": given})
+    rows = manifest.split(adoption.split)
+    ids = _matched(adoption, table["sample_id"].tolist(), rows, manifest)
+    labels = pd.Series(ids).map(rows.set_index("sample_id")["label"])
+    if given is not None and (given.to_numpy() != labels.to_numpy()).any():
+        differ = np.flatnonzero(given.to_numpy() != labels.to_numpy())
+        examples = listed(
+            f"{ids[index]} is {given.iloc[index]}, there {labels.iloc[index]}" for index in differ
+        )
+        raise adoption.error(
+            f"{len(differ):,} of {len(ids):,} labels are not those of dataset '{manifest.name}': "
+            f"{examples}.\nIs it the same release? Leave the column label out to take those."
+        )
+    return pd.DataFrame({"sample_id": ids, "label": labels})
+
+
+def _given_labels(adoption: Adoption, table: pd.DataFrame) -> "pd.Series[str]":
+    names = {text: canonical(text) for text in table["label"].unique()}
+    unknown = [text for text, name in names.items() if name is None]
+    if unknown:
+        hint = did_you_mean(unknown[0], SPELLINGS)
+        raise adoption.error(
+            f"label {unknown[0]!r} is of no known class; known are {', '.join(EXPRESSIONS)} and "
+            f"their adjectives. {hint}".rstrip()
+        )
+    return table["label"].map(names)
+
+
+def _matched(
+    adoption: Adoption, given: list[str], rows: pd.DataFrame, manifest: Manifest
+) -> list[str]:
+    """The sample ids of a split that `given` names, as ids or else as paths, all of them."""
+    known = set(rows["sample_id"])
+    ids = given
+    if not known.issuperset(given):
+        times = Counter(rows["path"])
+        by_path = {
+            path: sample_id
+            for path, sample_id in zip(rows["path"], rows["sample_id"], strict=True)
+            if times[path] == 1
+        }
+        paths = [_relative(text, manifest.root) for text in given]
+        if len(set(paths)) == len(paths) and set(by_path).issuperset(paths):
+            ids = [by_path[path] for path in paths]
+    unknown = [name for name in ids if name not in known]
+    missing = sorted(known - set(ids))
+    if unknown or missing:
+        where = f"the {adoption.split} split of dataset '{manifest.name}'"
+        raise adoption.error(_not_the_same(unknown, missing, where, manifest))
+    return ids
+
+
+def _relative(text: str, root: Path) -> str:
+    path = text.replace("\\", "/")
+    return path.removeprefix(f"{root.as_posix()}/").removeprefix("./")
+
+
+def _not_the_same(
+    unknown: Sequence[str], missing: Sequence[str], where: str, manifest: Manifest
+) -> str:
+    parts = []
+    if unknown:
+        split_of = manifest.samples.set_index("sample_id")["split"]
+        others = Counter(split_of.reindex(list(unknown)).dropna())
+        elsewhere = ", ".join(f"{count:,} in {split}" for split, count in others.items())
+        found = f"{_counted(unknown, 'sample id', 'is', 'are')} not in {where}"
+        parts.append(f"{found}{f' ({elsewhere})' if elsewhere else ''}: {listed(unknown)}")
+    if missing:
+        place = "it" if unknown else where
+        found = _counted(missing, "sample", f"of {place} is", f"of {place} are")
+        parts.append(f"{found} missing: {listed(missing)}")
+    return f"{'; '.join(parts)}.\nGive one row for each sample of the split, by its id or its path."
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def _frame(
+    labels: pd.DataFrame, classes: tuple[str, ...], probabilities: FloatArray
+) -> pd.DataFrame:
+    """The table of `predictions/<split>.csv`; `probabilities` has shape (n, C)."""
+    predicted = np.array(classes)[probabilities.argmax(axis=1)]
+    columns = {f"p_{name}": probabilities[:, code] for code, name in enumerate(classes)}
+    return labels.assign(predicted=predicted, **columns)
+
+
+def _remarks(table: pd.DataFrame, frame: pd.DataFrame, probabilities: FloatArray) -> list[str]:
+    """What the file says beyond what is taken from it."""
+    if "predicted" not in table:
+        return []
+    said = table["predicted"].map(lambda text: f"p_{canonical(text)}")
+    code = pd.Index(frame.columns[3:]).get_indexer(pd.Index(said))
+    chosen = np.where(code >= 0, probabilities[np.arange(len(code)), code], -1.0)
+    differ = int((probabilities.max(axis=1) - chosen > TOLERANCE).sum())
+    if not differ:
+        return []
+    return [
+        f"the column predicted is not the most probable class in {differ:,} of {len(frame):,} "
+        "rows; the most probable class is what counts here"
+    ]
+
+
+def _write(
+    run: RunDirectory,
+    adoption: Adoption,
+    frame: pd.DataFrame,
+    manifest: Manifest | None,
+    warnings: list[str],
+) -> None:
+    path = run.predictions(adoption.split)
+    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+    dataset = _dataset(adoption, frame, manifest)
+    protocol = {
+        "dataset": dataset["name"],
+        "release": dataset["release"],
+        "dataset_fingerprint": dataset["fingerprint"],
+        "split": adoption.split,
+        "classes": dataset["classes"],
+        "views": "none",
+        "class_rule": None,
+        "selection": "unknown",
+    }
+    metrics = compute(read_predictions(path)) | {"protocol": protocol, "warnings": warnings}
+    write_json(run.metrics(adoption.split), metrics)
+    write_atomically(run.config, yaml.safe_dump(_config(adoption), sort_keys=False))
+    write_json(run.run_json, _record(adoption, dataset))
+
+
+def _dataset(adoption: Adoption, frame: pd.DataFrame, manifest: Manifest | None) -> dict[str, Any]:
+    """Section `dataset` of `run.json`; without a manifest, what the file itself shows."""
+    if manifest:
+        return {
+            "name": manifest.name,
+            "release": manifest.release,
+            "fingerprint": manifest.fingerprint,
+            "classes": list(manifest.classes),
+            "counts": manifest.counts(),
+            "dropped": dict(manifest.dropped),
+        }
+    classes = [str(name).removeprefix("p_") for name in frame.columns[3:]]
+    sizes = Counter(frame["label"])
+    counts = {adoption.split: {name: sizes[name] for name in classes}}
+    unknown = dict.fromkeys(("name", "release", "fingerprint"))
+    return {**unknown, "classes": classes, "counts": counts, "dropped": {}}
+
+
+def _config(adoption: Adoption) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": adoption.name,
+        "seed": adoption.seed,
+        "adopted": True,
+        "source": {"file": adoption.source.name, "sha256": adoption.digest},
+        "split": adoption.split,
+    }
+    if adoption.dataset:
+        document["dataset"] = adoption.dataset.model_dump(mode="json")
+    return document
+
+
+def _record(adoption: Adoption, dataset: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` in the shape of a trained run; what nobody knows is None."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    packages = ("fer-bench", "numpy")
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    return {
+        "run_id": adoption.run_id,
+        "name": adoption.name,
+        "seed": adoption.seed,
+        "status": "finished",
+        "started": now,
+        "ended": now,
+        "device": None,
+        "precision": None,
+        "versions": {"python": platform.python_version()} | versions,
+        "dataset": dataset,
+        "model": {
+            "backbone": adoption.name,
+            "weights": "adopted",  # says that there is no model, see RunDirectory.is_adopted
+            "weights_digest": None,
+            "parameters": None,
+            "trainable_parameters": [],
+            "first_trainable_layer": [],
+        },
+        "stages": [],
+        "selection": "unknown",
+        "best": None,
+        "images_per_second": None,
+        "seconds": None,
+    }

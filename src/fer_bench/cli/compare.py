@@ -1,0 +1,111 @@
+"""`fer compare`: numbers side by side."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_bench.cli.options import Json
+from fer_bench.cli.shell import mention, one_of
+from fer_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fer_bench.compare import Comparison
+
+STANDARD_OUTPUT = Path("-")
+
+
+def compare(
+    outputs: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("outputs"),
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            "--evaluation",
+            metavar="NAME",
+            help="What was measured: a split, or another evaluation by its name, for example "
+            "test+flip or test@fer2013_csv.",
+        ),
+    ] = "test",
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help='Some of the runs: "dataset=rafdb and backbone~resnet or accuracy>=65%"; '
+            "= != < <= > >=, and ~ for a part of a text.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(metavar="NAME", help="Metric or other column that orders the runs.")
+    ] = "accuracy",
+    pairs: Annotated[
+        str,
+        typer.Option(
+            metavar="WHICH",
+            help="Pairs that are tested: all, best (those with the best run), or auto: all in a "
+            "group of up to 25 runs, else best.",
+        ),
+    ] = "auto",
+    as_json: Json = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one row a run; - prints it.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write tables in Markdown; - prints them.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write tables in LaTeX; - prints them.")
+    ] = None,
+) -> None:
+    """Put runs side by side: intervals, paired tests, and which rows are comparable."""
+    one_of("--pairs", pairs, ("auto", "all", "best"))
+    targets = {"csv": csv, "html": html, "markdown": markdown, "latex": latex}
+    files = {kind: path for kind, path in targets.items() if path and path != STANDARD_OUTPUT}
+    printed = [kind for kind, path in targets.items() if path == STANDARD_OUTPUT]
+    printed += ["json"] if as_json else []
+    if len(printed) > 1:
+        raise ConfigError(
+            f"{' and '.join(f'--{kind}' for kind in printed)}: only one of them can be printed.\n"
+            "Give the others a file."
+        )
+
+    from fer_bench.compare import collect
+    from fer_bench.rundir import write_atomically
+
+    comparison = collect(outputs, split, where, sort, pairs)  # type: ignore[arg-type]
+    for kind, path in files.items():
+        write_atomically(path, _document(kind, comparison))
+    if printed:
+        typer.echo(_document(printed[0], comparison), nl=False)
+        return
+    _show(comparison)
+    for path in files.values():
+        mention("written", path)
+
+
+def _document(kind: str, comparison: "Comparison") -> str:
+    """The text of one document; what a document needs is imported only for it."""
+    if kind == "json":
+        return json.dumps(comparison.to_json(), indent=2) + "\n"
+    if kind == "csv":
+        return comparison.to_frame().to_csv(index=False)
+    if kind == "html":
+        from fer_bench.report.page import comparison_page
+
+        return comparison_page(comparison)
+    from fer_bench.report import papers
+
+    return papers.markdown(comparison) if kind == "markdown" else papers.latex(comparison)
+
+
+def _show(comparison: "Comparison") -> None:
+    from rich.console import Console
+
+    from fer_bench.report.tables import comparison_tables
+
+    console = Console()
+    console.print(comparison_tables(comparison, console.width))

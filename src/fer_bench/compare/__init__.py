@@ -1,0 +1,108 @@
+"""Many runs side by side: which numbers may be compared, and which differences are real.
+
+Two runs are comparable when their predictions are about the same samples with the same labels,
+over the same classes and by the same protocol: views at test time, rule for missing classes, and
+the split that chose the model. Inside a group of such runs, pairs are tested on shared samples.
+"""
+
+from pathlib import Path
+
+from fer_bench.compare.groups import (
+    Pairs,
+    build_group,
+    check_sort,
+    group_members,
+    not_comparable,
+    order_groups,
+)
+from fer_bench.compare.reading import Member, read_members
+from fer_bench.compare.rows import (
+    COLUMNS,
+    CONCORDANCE,
+    EXPRESSION_METRICS,
+    PAIR_METRICS,
+    Comparison,
+    ExperimentPair,
+    Group,
+    LeftOut,
+    NotComparable,
+    Pair,
+    Row,
+    Seeds,
+)
+from fer_bench.errors import RunError
+from fer_bench.rundir import list_runs
+from fer_bench.where import parse_where
+
+__all__ = [
+    "COLUMNS",
+    "CONCORDANCE",
+    "EXPRESSION_METRICS",
+    "PAIR_METRICS",
+    "Comparison",
+    "ExperimentPair",
+    "Group",
+    "LeftOut",
+    "NotComparable",
+    "Pair",
+    "Pairs",
+    "Row",
+    "Seeds",
+    "collect",
+]
+
+
+def collect(
+    outputs: Path,
+    split: str = "test",
+    where: str | None = None,
+    sort: str = "accuracy",
+    pairs: Pairs = "auto",
+) -> Comparison:
+    """Read every run below `outputs` and compare those that are comparable.
+
+    A run that is unfinished, has no such evaluation or cannot be read is left out, with the
+    reason; it never stops the others.
+
+    Args:
+        outputs: the folder of the runs.
+        split: the evaluation: a split, or `test+flip`, `test@fer2013`.
+        where: a condition in the language of `where`; runs for which it doesn't hold take no part,
+            not in the tests either.
+        sort: the column or metric that the runs of a group are sorted by.
+        pairs: which pairs are tested; `auto`: all in a group of up to 25 runs, else those with
+            the best.
+
+    Raises:
+        RunError: the folder is missing or holds no runs, or none that `where` chooses.
+        ConfigError: `where` or `sort` cannot be understood.
+    """
+    check_sort(sort, COLUMNS)
+    if where:
+        parse_where(where, COLUMNS)  # so that a mistake is found before anything is read
+    directories = list_runs(outputs)
+    if not directories:
+        raise RunError(
+            f"{outputs}: holds no runs (no */run.json was found).\n"
+            "Give the folder that holds your runs, or train one first."
+        )
+    found = read_members(directories, split, where)
+    members = [one for one in found if isinstance(one, Member)]
+    not_chosen = found.count(None)
+    if not_chosen and not members:
+        raise RunError(
+            f"--where {where}: chooses none of the {not_chosen} runs below {outputs}.\n"
+            "Without --where, all of them are shown with what can be asked for."
+        )
+    groups = order_groups(
+        build_group(group, split, pairs, sort) for group in group_members(members)
+    )
+    return Comparison(
+        split=split,
+        groups=tuple(groups),
+        left_out=tuple(one for one in found if isinstance(one, LeftOut)),
+        not_comparable=tuple(not_comparable(groups)),
+        where=where,
+        not_chosen=not_chosen,
+        sort=sort,
+    )

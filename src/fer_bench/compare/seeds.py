@@ -1,0 +1,103 @@
+"""Experiments that were run with several seeds: their spread, and how they differ."""
+
+import itertools
+import json
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_bench.compare.pairs import PAIR_SEED, Draws, PairsWith
+from fer_bench.compare.reading import Member
+from fer_bench.compare.rows import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
+from fer_bench.statistics import holm, seeds_difference
+
+HIERARCHICAL = "hierarchical bootstrap (seeds x images)"
+# What two runs of one experiment may differ in: what was trained is the same.
+_NOT_THE_EXPERIMENT = ("seed", "published")
+
+
+def aggregate_seeds(members: Iterable[Member]) -> list[Seeds]:
+    """Mean and spread of every experiment that was run with more than one seed."""
+    experiments: dict[str, list[Row]] = defaultdict(list)
+    for member in members:
+        experiments[_experiment(member)].append(member.row)
+    several = [rows for rows in experiments.values() if len(rows) > 1]
+    names = Counter(rows[0].name for rows in several)
+    return [_aggregate(rows, unique=names[rows[0].name] == 1) for rows in several]
+
+
+def _experiment(member: Member) -> str:
+    """Equal for runs that differ in nothing but the seed."""
+    if member.config.get("adopted"):
+        # Its predictions are all that is known of it, and they differ by seed.
+        return f"adopted {member.row.name}"
+    rest = {key: value for key, value in member.config.items() if key not in _NOT_THE_EXPERIMENT}
+    return json.dumps(rest, sort_keys=True, default=str)
+
+
+def _aggregate(rows: Iterable[Row], unique: bool) -> Seeds:
+    ordered = sorted(rows, key=lambda row: (row.seed or 0, row.run_id))
+    metrics: dict[str, dict[str, Any]] = {}
+    for name in PAIR_METRICS:
+        found = [row.value(name) for row in ordered]
+        if all(map(math.isfinite, found)):
+            metrics[name] = {
+                "mean": statistics.fmean(found),
+                "sd": statistics.stdev(found),
+                "values": found,
+            }
+    name = ordered[0].name
+    return Seeds(
+        name=name if unique else f"{name} (as {ordered[0].run_id})",
+        run_ids=tuple(row.run_id for row in ordered),
+        seeds=tuple(row.seed for row in ordered),
+        metrics=metrics,
+    )
+
+
+def compare_experiments(
+    experiments: Sequence[Seeds], draws: Draws, pairs_with: PairsWith
+) -> list[ExperimentPair]:
+    """Differences of the means over seeds, p adjusted over all of them.
+
+    Args:
+        experiments: on the same samples with the same classes.
+        draws: of their runs.
+        pairs_with: all pairs of experiments, or only those with the highest mean accuracy.
+    """
+    ranked = sorted(
+        (one for one in experiments if set(EXPRESSION_METRICS) <= set(one.metrics)),
+        key=lambda one: -one.metrics["accuracy"]["mean"],
+    )
+    chosen = [
+        pair
+        for pair in itertools.combinations(ranked, 2)
+        if pairs_with == "all" or pair[0] is ranked[0]
+    ]
+    pairs = [
+        _difference(metric, first, second, draws)
+        for first, second in chosen
+        for metric in EXPRESSION_METRICS
+    ]
+    adjusted = holm([pair["p"] for pair in pairs])
+    return [ExperimentPair(**pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)]
+
+
+def _difference(metric: str, first: Seeds, second: Seeds, draws: Draws) -> dict[str, Any]:
+    arms = [np.stack([draws[metric][run_id] for run_id in arm.run_ids]) for arm in (first, second)]
+    low, high, p = seeds_difference(arms[0], arms[1], PAIR_SEED)
+    return {
+        "a": first.name,
+        "b": second.name,
+        "metric": metric,
+        "difference": first.metrics[metric]["mean"] - second.metrics[metric]["mean"],
+        "low": low,
+        "high": high,
+        "p": p,
+        "test": HIERARCHICAL,
+        "seeds": (len(first.run_ids), len(second.run_ids)),
+    }

@@ -1,0 +1,34 @@
+"""The colours of every figure and page: one a class, whatever the figure.
+
+After Okabe and Ito (2008), whose colours stay apart with the common colour-vision deficiencies.
+Their black is a grey and their yellow a plum here, so that every colour can be seen on a white
+and on a dark page. `tests/report/test_palette.py` measures the distances.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+PURPLE = "#CC79A7"
+
+CLASSES = {
+    "neutral": "#666666",
+    "happiness": "#E69F00",
+    "sadness": "#0072B2",
+    "surprise": "#56B4E9",
+    "fear": "#CC79A7",
+    "disgust": "#009E73",
+    "anger": "#D55E00",
+    "contempt": "#994F88",
+}
+SPLITS = {"train": BLUE, "validation": GREEN, "test": ORANGE}
+
+
+def class_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each class: its own where it has one, else those that are left, in order.
+
+    Beyond eight classes the colours repeat, so a figure must not rely on them alone.
+    """
+    free = [colour for name, colour in CLASSES.items() if name not in names]
+    others = itertools.cycle(free or list(CLASSES.values()))
+    return {name: CLASSES[name] if name in CLASSES else next(others) for name in names}
