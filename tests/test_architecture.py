@@ -41,6 +41,7 @@ LAYERS = {
     "subgroups": 1,
     "twins": 1,
     "weighted": 1,
+    "where": 1,
     "backbones": 2,
     "datasets": 2,
     "cache": 3,
@@ -92,6 +93,7 @@ LIGHT = {
         "registry",
         "releases",
         "splits",
+        "where",
     ),
 }
 HEAVY = ("keras", "tensorflow")

@@ -15,7 +15,7 @@ import yaml
 
 import fer_bench.compare.pairs
 from fer_bench import metrics
-from fer_bench.compare import collect
+from fer_bench.compare import collect, reading
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.predictions import read_predictions
 
@@ -664,6 +664,51 @@ def test_other_evaluations_can_be_compared(
         path.rename(path.with_name(f"{name}{path.suffix}"))
     assert len(collect(tmp_path, split=name).groups) == 1
     assert "split 'test'" in collect(tmp_path).left_out[0].reason
+
+
+def test_what_is_read_fast_is_what_is_read_with_care(write_run: WriteRun) -> None:
+    path = write_run("cnn") / "predictions/test.csv"
+    found, careful = reading._read_answers(path), read_predictions(path)
+    assert found
+    fast, fingerprint = found
+    assert fast.expression
+    assert careful.expression
+    assert fast.sample_ids == careful.sample_ids
+    assert fingerprint == fast.fingerprint == careful.fingerprint
+    assert fast.expression.classes == careful.expression.classes
+    for name in ("labels", "predicted"):
+        np.testing.assert_array_equal(
+            getattr(fast.expression, name), getattr(careful.expression, name)
+        )
+
+
+UNUSUAL: dict[str, Callable[[str], str]] = {
+    "an id twice": lambda text: text + text.splitlines()[-1] + "\n",
+    "a quoted id": lambda text: text.replace("test/0007", '"test/00,07"'),
+    "a part of a row": lambda text: text + "test/0999,anger,anger,0.1\n",
+    "an empty row": lambda text: text + "\n\n",
+    "an unknown class": lambda text: text.replace(",anger,", ",rage,", 1),
+    "no rows": lambda text: text.splitlines()[0] + "\n",
+    "another order of columns": lambda text: text.replace("sample_id,label", "label,sample_id", 1),
+    "another column": lambda text: text.replace("p_anger", "anger", 1),
+    "one class": lambda text: "sample_id,label,predicted,p_anger\n1,anger,anger,1\n",
+    "nothing": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL)
+def test_what_is_unusual_is_read_with_care(unusual: str, write_run: WriteRun) -> None:
+    path = write_run("cnn") / "predictions/test.csv"
+    path.write_text(UNUSUAL[unusual](path.read_text()))
+    assert reading._read_answers(path) is None
+
+
+def test_a_file_without_its_last_line_break_is_read(write_run: WriteRun) -> None:
+    path = write_run("cnn") / "predictions/test.csv"
+    path.write_text(path.read_text().removesuffix("\n"))
+    found = reading._read_answers(path)
+    assert found
+    assert len(found[0]) == 90
 
 
 def test_comparing_needs_no_tensorflow() -> None:

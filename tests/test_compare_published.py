@@ -32,7 +32,7 @@ def member(entry: dict[str, Any], **metrics: dict[str, float | None]) -> Member:
         "n": 2000,
         "metrics": metrics,
     }
-    return Member(Row(**facts), {"published": [entry]}, NOBODY)
+    return Member(Row(**facts), {"published": [entry]}, NOBODY, "")
 
 
 def judge(

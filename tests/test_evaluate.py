@@ -69,6 +69,7 @@ def test_the_files_of_a_finished_run(trained_run: Path) -> None:
         "history.csv",
         "model.keras",
         "predictions/test.csv",
+        "predictions/validation.csv",  # the temperature comes from it
         "metrics/test.json",
         "figures/confusion_matrix_test.png",
         "figures/learning_curves.png",
@@ -86,7 +87,7 @@ def test_figures_are_images(trained_run: Path) -> None:
 def test_the_page_loads_nothing_from_elsewhere(trained_run: Path) -> None:
     page = (trained_run / "report.html").read_text()
     assert trained_run.name in page
-    assert "data:image/png;base64," in page
+    assert page.count("<svg") >= 3
     loaded = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
     assert [address for address in loaded if not address.startswith(("data:", "#"))] == []
     assert "<script src" not in page
@@ -186,10 +187,12 @@ def test_metrics_are_computed_from_the_saved_predictions(trained_run: Path) -> N
         assert set(cell) == {"value", "low", "high"}
         assert cell["low"] <= cell["high"]
     assert [entry["name"] for entry in metrics["per_class"]] == list(EXPRESSIONS)
-    assert set(metrics["per_class"][0]) == {"name", "precision", "recall", "f1", "support", "auc"}
+    entry = metrics["per_class"][0]
+    assert set(entry) >= {"name", "precision", "recall", "f1", "support", "auc", "intervals"}
     assert np.array(metrics["confusion_matrix"]).sum() == 48
     saved = read_predictions(trained_run / "predictions" / "test.csv")
-    assert metrics == json.loads(json.dumps(compute(saved)))
+    computed = json.loads(json.dumps(compute(saved)))
+    assert {name: metrics[name] for name in computed} == computed
 
 
 def test_evaluating_again_gives_the_same_files(fer: Fer, trained_run: Path, tmp_path: Path) -> None:
@@ -391,9 +394,11 @@ def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
 
 
 def test_copies_of_training_images_are_measured_apart(
-    fer: Fer, copied_run: Path, trained_run: Path
+    fer: Fer, copied_run: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test image is replaced by a training image of the same label, in what the run says."""
+    """A training image takes the place of a test image."""
+    # What the cache holds is about the faces as they were: drawn ones are known by their recipe.
+    monkeypatch.setenv("FER_BENCH_CACHE", str(copied_run.parent / "cache"))
     config = load_experiment(trained_run / "config.yaml")
     manifest = load_manifest(config.dataset)
     train, test = manifest.split("train"), manifest.split("test")
@@ -403,10 +408,6 @@ def test_copies_of_training_images_are_measured_apart(
     document = yaml.safe_load((copied_run / "config.yaml").read_text())
     document["dataset"]["root"] = str(root)
     (copied_run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    changed = load_manifest(load_experiment(copied_run / "config.yaml").dataset)
-    record = read(copied_run / "run.json")
-    record["dataset"]["fingerprint"] = changed.fingerprint
-    (copied_run / "run.json").write_text(json.dumps(record))
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
     assert result.exit_code == 0, result.output
     without = read(copied_run / "metrics/test.json")["without_twins"]

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from fer_bench.metrics import (
@@ -37,6 +36,7 @@ def fit_temperature(expression: Expression) -> float:
     Returns:
         T; exactly 1 where nothing found is better.
     """
+    from scipy.optimize import minimize_scalar  # slow to import
 
     def loss(log_temperature: float) -> float:
         return _loss(expression, float(np.exp(log_temperature)))

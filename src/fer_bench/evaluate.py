@@ -267,7 +267,7 @@ def _without_twins(
         manifest,
         protocol.split,
         None,
-        lambda done, total: display.decoding("copies between splits", done, total),
+        lambda done, total: display.decoding("all", done, total),
     )
     if not seen:
         return {}
@@ -352,7 +352,7 @@ def _save_robustness(
         probabilities,
         conditions,
         read_predictions(run.predictions(name)),
-        lambda done, total: subject.display.decoding("corruptions", done, total),
+        lambda done, total: subject.display.decoding("corrupted", done, total),
     )
     write_atomically(run.corruptions(name).with_suffix(".csv"), frame.to_csv(index=False))
     write_json(run.corruptions(name), document)

@@ -140,7 +140,8 @@ def _check(path: Path, table: pd.DataFrame) -> Predictions:
     _check_rows(path, table)
     sample_ids = table["sample_id"].tolist()
     order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
-    table = table.take(order)
+    if order != list(range(len(order))):
+        table = table.take(order)
     return Predictions(
         sample_ids=tuple(table["sample_id"].tolist()),
         label_names=np.array(table["label"].tolist(), dtype=np.str_),

@@ -155,7 +155,9 @@ def seeds_difference(
     the seeds drawn. What a few seeds say of their spread is too little: their mean deviates by
     (S - 1) / S of the variance only, and a normal quantile stands where Student's belongs. The
     deviations of the seeds from their mean are therefore stretched by √(S / (S - 1)) and by
-    t / z at S1 + S2 - 2 degrees of freedom (Hesterberg 2015 calls it expanding).
+    t / z at S1 + S2 - 2 degrees of freedom (Hesterberg 2015 calls it expanding). What single
+    images do to each seed counts twice, among seeds and among images: the test is cautious where
+    seeds differ by little else (docs/intervals.md).
 
     Args:
         first_draws: the metric of the first experiment by seed and image resample, shape

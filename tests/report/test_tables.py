@@ -245,6 +245,15 @@ def test_a_choice_of_runs_is_said() -> None:
     assert "Runs with seed=1; 7 others are not shown." in text
 
 
+@pytest.mark.parametrize(("number", "said"), [(250, False), (251, True)])
+def test_a_bootstrap_that_holm_silences_is_named(number: int, said: bool) -> None:
+    group = comparison().groups[0]
+    pairs = (replace(group.pairs[0], metric="macro_f1"),) * number
+    whole = Comparison("test", (replace(group, pairs=pairs),), ())
+    text = " ".join(shown(comparison_tables(whole), 80).split())
+    assert ("no bootstrap can show a difference after Holm" in text) == said
+
+
 def test_experiments_are_compared_over_their_seeds() -> None:
     pair = ExperimentPair(
         *("rafdb_effv2l_unfreeze45", "cnn", "macro_f1", 0.0142, -0.003, 0.031, 0.09, 0.18),

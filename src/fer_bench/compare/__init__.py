@@ -15,7 +15,7 @@ from fer_bench.compare.groups import (
     not_comparable,
     order_groups,
 )
-from fer_bench.compare.reading import Member, read_members
+from fer_bench.compare.reading import Member, read_run
 from fer_bench.compare.rows import (
     COLUMNS,
     CONCORDANCE,
@@ -31,8 +31,8 @@ from fer_bench.compare.rows import (
     Seeds,
 )
 from fer_bench.errors import RunError
-from fer_bench.rundir import list_runs
-from fer_bench.where import parse_where
+from fer_bench.rundir import RunDirectory, list_runs
+from fer_bench.where import Condition, parse_where
 
 __all__ = [
     "COLUMNS",
@@ -78,15 +78,14 @@ def collect(
         ConfigError: `where` or `sort` cannot be understood.
     """
     check_sort(sort, COLUMNS)
-    if where:
-        parse_where(where, COLUMNS)  # so that a mistake is found before anything is read
+    chosen = parse_where(where, COLUMNS) if where else None
     directories = list_runs(outputs)
     if not directories:
         raise RunError(
             f"{outputs}: holds no runs (no */run.json was found).\n"
             "Give the folder that holds your runs, or train one first."
         )
-    found = read_members(directories, split, where)
+    found = [_read(directory, split, chosen) for directory in directories]
     members = [one for one in found if isinstance(one, Member)]
     not_chosen = found.count(None)
     if not_chosen and not members:
@@ -106,3 +105,12 @@ def collect(
         not_chosen=not_chosen,
         sort=sort,
     )
+
+
+def _read(
+    directory: RunDirectory, evaluation: str, chosen: Condition | None
+) -> Member | LeftOut | None:
+    try:
+        return read_run(directory, evaluation, chosen)
+    except RunError as error:
+        return LeftOut(directory.run_id, str(error).splitlines()[0])

@@ -60,8 +60,7 @@ def group_members(members: Iterable[Member]) -> list[list[Member]]:
 def _key(member: Member) -> _Key:
     row = member.row
     selection = "test_split" if row.selection == "test_split" else "validation"
-    fingerprint = member.predictions.fingerprint
-    return _Key(fingerprint, member.classes, row.views, row.class_rule, selection)
+    return _Key(member.fingerprint, member.classes, row.views, row.class_rule, selection)
 
 
 def _rank(row: Row) -> tuple[float, float, str]:

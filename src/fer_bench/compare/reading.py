@@ -2,30 +2,24 @@
 
 import functools
 import math
-import multiprocessing
-import os
-import sys
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from fer_bench.compare.rows import COLUMNS, PAIR_METRICS, LeftOut, Row
+from fer_bench.compare.rows import PAIR_METRICS, Row
 from fer_bench.errors import RunError
 from fer_bench.manifest import AXES
 from fer_bench.metrics import AXIS_METRICS, METRICS, values
-from fer_bench.predictions import Predictions, read_predictions
+from fer_bench.predictions import Expression, Predictions, read_predictions
 from fer_bench.rundir import RunDirectory
-from fer_bench.where import Condition, parse_where
+from fer_bench.where import Condition
 
 # The C implementation reads a configuration ten times as fast, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# From so many runs on it pays to start other processes.
-MANY = 48
 
 
 @dataclass(frozen=True)
@@ -35,6 +29,7 @@ class Member:
     row: Row
     config: Mapping[str, Any]
     predictions: Predictions
+    fingerprint: str
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -43,40 +38,12 @@ class Member:
         return tuple(sorted(expression.classes)) if expression else ()
 
 
-def read_members(
-    directories: Sequence[RunDirectory], evaluation: str, where: str | None
-) -> list[Member | LeftOut | None]:
-    """Every run with its predictions; or why it is left out; or None where `where` omits it.
-
-    Many runs are read by several processes: to take a table of predictions apart is work for the
-    processor, which the threads of one process would do one after the other.
+def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None) -> Member | None:
+    """One run with its predictions, or None where `chosen` does not hold for it.
 
     Raises:
-        ConfigError: `where` cannot be understood.
+        RunError: this run cannot be compared, and why.
     """
-    read = functools.partial(_read, evaluation=evaluation, where=where)
-    workers = min(8, os.cpu_count() or 1)
-    if len(directories) < MANY or workers == 1 or sys.platform != "linux":
-        return [read(directory) for directory in directories]
-    with warnings.catch_warnings():
-        # Python warns of threads in a forked process; the workers use none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-            return list(pool.map(read, directories, chunksize=4))
-
-
-def _read(directory: RunDirectory, evaluation: str, where: str | None) -> Member | LeftOut | None:
-    chosen = parse_where(where, COLUMNS) if where else None
-    try:
-        return _read_member(directory, evaluation, chosen)
-    except RunError as error:
-        return LeftOut(directory.run_id, str(error).splitlines()[0])
-
-
-def _read_member(
-    directory: RunDirectory, evaluation: str, chosen: Condition | None
-) -> Member | None:
-    """Raises: RunError saying why this run cannot be compared."""
     record = directory.read_json(directory.run_json)
     status = record.get("status")
     if status != "finished":
@@ -89,11 +56,65 @@ def _read_member(
     row = _row(directory.run_id, record, config, document)
     if chosen and not chosen(row.columns()):
         return None
-    predictions = read_predictions(directory.predictions(evaluation))
+    path = directory.predictions(evaluation)
+    predictions, fingerprint = _read_answers(path) or _read_all(path)
     computed = values(predictions, PAIR_METRICS)
     _check_cells(row.metrics, computed, evaluation)
-    _check_belongs(document, row.metrics, predictions, computed, evaluation)
-    return Member(row, config, predictions)
+    if not _is_of(document, row, len(predictions), fingerprint, computed):
+        raise RunError(
+            f"metrics/{evaluation}.json was not computed from predictions/{evaluation}.csv; "
+            "evaluate the run again"
+        )
+    return Member(row, config, predictions, fingerprint)
+
+
+def _read_all(path: Path) -> tuple[Predictions, str]:
+    predictions = read_predictions(path)
+    return predictions, predictions.fingerprint
+
+
+def _read_answers(path: Path) -> tuple[Predictions, str] | None:
+    """What is predicted, without the probabilities, and its fingerprint; or None.
+
+    Nothing is computed from the probabilities here, and `fer evaluate` has checked them when it
+    computed the metrics; to parse them is most of the work of reading hundreds of runs. A file
+    with valence and arousal, with quotes, that ends within a row, or with anything wrong in what
+    is read here, is left to `read_predictions`, which knows what to say of it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    text = text.removesuffix("\n")
+    names = text.partition("\n")[0].split(",")
+    code = {name.removeprefix("p_"): index for index, name in enumerate(names[3:])}
+    plain = names[:3] == ["sample_id", "label", "predicted"] and '"' not in text
+    if len(code) < 2 or not all(name.startswith("p_") for name in names[3:]) or not plain:
+        return None
+    # One flat list: a list for each row would keep the garbage collector busy.
+    fields = text.replace("\n", ",").split(",")
+    n, width = text.count("\n"), len(names)
+    sample_ids, labels, predicted = (fields[start::width] for start in range(width, width + 3))
+    if not n or len(fields) != (n + 1) * width or len(set(sample_ids)) < n:
+        return None
+    if not set(labels) | set(predicted) <= set(code):
+        return None
+    order = sorted(range(n), key=sample_ids.__getitem__)
+    labels = [labels[row] for row in order]
+    samples = _same_samples(tuple(sample_ids[row] for row in order), tuple(labels))
+    expression = Expression(
+        classes=tuple(code),
+        labels=np.array([code[name] for name in labels]),
+        predicted=np.array([code[predicted[row]] for row in order]),
+        probabilities=np.broadcast_to(np.nan, (n, len(code))),
+    )
+    return replace(samples, expression=expression), samples.fingerprint
+
+
+@functools.lru_cache(maxsize=4)
+def _same_samples(sample_ids: tuple[str, ...], labels: tuple[str, ...]) -> Predictions:
+    """Samples and labels, which hundreds of runs share: held, and summed up, only once."""
+    return Predictions(sample_ids, np.array(labels))
 
 
 def _options(evaluation: str) -> str:
@@ -143,29 +164,18 @@ def _check_cells(cells: _Cells, computed: Mapping[str, float], evaluation: str) 
             raise RunError(f"metrics/{evaluation}.json lacks {name}; evaluate the run again")
 
 
-def _check_belongs(
+def _is_of(
     document: Mapping[str, Any],
-    cells: _Cells,
-    predictions: Predictions,
+    row: Row,
+    n: int,
+    fingerprint: str,
     computed: Mapping[str, float],
-    evaluation: str,
-) -> None:
-    """Raises: RunError when the metrics are of other predictions than the saved ones."""
-    expected = {
-        "n": len(predictions),
-        "fingerprint": predictions.fingerprint,
-        "values": _rounded(number(value) for value in computed.values()),
-    }
-    found = {
-        "n": document.get("n"),
-        "fingerprint": document.get("fingerprint", predictions.fingerprint),
-        "values": _rounded(cells[name]["value"] for name in computed),
-    }
-    if found != expected:
-        raise RunError(
-            f"metrics/{evaluation}.json was not computed from predictions/{evaluation}.csv; "
-            "evaluate the run again"
-        )
+) -> bool:
+    """Whether metrics are of the saved predictions, of which n, fingerprint and some are given."""
+    expected = _rounded(number(value) for value in computed.values())
+    found = _rounded(row.metrics[name]["value"] for name in computed)
+    same_samples = document.get("fingerprint", fingerprint) == fingerprint
+    return document.get("n") == n and same_samples and found == expected
 
 
 def _rounded(numbers: Iterable[float | None]) -> list[float | None]:

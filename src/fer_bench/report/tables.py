@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
+from fer_bench.compare.pairs import PAIR_RESAMPLES, SIGNIFICANT
 from fer_bench.manifest import AXES
 from fer_bench.metrics import METRICS
 from fer_bench.report import (
@@ -323,6 +324,10 @@ def _pairs(group: Group) -> list[RenderableType]:
     )
     if len(group.kinds) > 1:
         note += " Accuracy and macro F1 differ by percentage points."
+    # Each of these p is at least 2 / (R + 1), and Holm multiplies the smallest by their number.
+    bootstrapped = sum(pair.metric != "accuracy" for pair in group.pairs)
+    if 2 * bootstrapped / (PAIR_RESAMPLES + 1) > SIGNIFICANT:
+        note += " With so many of them, no bootstrap can show a difference after Holm."
     heading = "Differences" if group.pairs_with == "all" else "Differences from the best run"
     return [_heading(heading), table, _note(note + _cut(len(group.pairs)))]
 
