@@ -104,8 +104,8 @@ class Predictions:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over sample id and label of every sample, whatever their order."""
-        rows = zip(self.sample_ids, self.label_names, strict=True)
-        lines = sorted(f"{sample_id}\t{label}" for sample_id, label in rows)
+        rows = zip(self.sample_ids, self.label_names.tolist(), strict=True)
+        lines = sorted(map("\t".join, rows))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

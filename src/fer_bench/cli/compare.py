@@ -44,7 +44,7 @@ def compare(
         typer.Option(
             metavar="WHICH",
             help="Pairs that are tested: all, best (those with the best run), or auto: all in a "
-            "group of up to 25 runs, else best.",
+            "group of up to 15 runs, else best.",
         ),
     ] = "auto",
     as_json: Json = False,

@@ -70,7 +70,7 @@ def collect(
         where: a condition in the language of `where`; runs for which it doesn't hold take no part,
             not in the tests either.
         sort: the column or metric that the runs of a group are sorted by.
-        pairs: which pairs are tested; `auto`: all in a group of up to 25 runs, else those with
+        pairs: which pairs are tested; `auto`: all in a group of up to 15 runs, else those with
             the best.
 
     Raises:

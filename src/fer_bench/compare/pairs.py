@@ -23,7 +23,7 @@ BOOTSTRAP = "paired stratified bootstrap"
 MCNEMAR = "exact McNemar"
 # With more runs than this, `auto` tests only the pairs with the best of them: the number of pairs
 # grows with the square, and Holm takes from each what it gives to the others.
-ALL_PAIRS_UP_TO = 25
+ALL_PAIRS_UP_TO = 15
 
 PairsWith = Literal["all", "best"]
 Draws = Mapping[str, Mapping[str, NDArray[np.float64]]]

@@ -209,6 +209,11 @@ def _row(
         class_rule=text(look_up(protocol, "class_rule")),
         selection=text(look_up(protocol, "selection")) or "validation",
         resamples=whole(look_up(document, "interval", "resamples")),
+        per_class={
+            str(entry["name"]): {part: number(entry.get(part)) for part in ("recall", "f1")}
+            for entry in document.get("per_class") or ()
+            if isinstance(entry, dict) and "name" in entry
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -37,6 +37,7 @@ class Row:
             `a`. Empty for a run without expressions, and for one that is worse than the best
             where only pairs with the best are tested.
         resamples: of the bootstrap that the intervals of `metrics` come from.
+        per_class: {class: {`recall`, `f1`}}.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Row:
     selection: str = "validation"
     letter: str = ""
     resamples: int | None = None
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:
         """A metric's value; NaN where it is not defined or not predicted."""
@@ -70,7 +72,9 @@ class Row:
         return facts | {name: cell["value"] for name, cell in self.metrics.items()}
 
 
-ROW_COLUMNS = tuple(name for name in Row.__dataclass_fields__ if name != "metrics")
+ROW_COLUMNS = tuple(
+    name for name in Row.__dataclass_fields__ if name not in ("metrics", "per_class")
+)
 # What runs may be chosen by and sorted by; letters are known only once both is done.
 COLUMNS = (*(name for name in ROW_COLUMNS if name not in ("letter", "status")), *NAMES)
 

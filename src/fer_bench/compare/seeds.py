@@ -21,13 +21,18 @@ _NOT_THE_EXPERIMENT = ("seed", "published")
 
 
 def aggregate_seeds(members: Iterable[Member]) -> list[Seeds]:
-    """Mean and spread of every experiment that was run with more than one seed."""
+    """Mean and spread of every experiment with more than one seed, the best accuracy first."""
     experiments: dict[str, list[Row]] = defaultdict(list)
     for member in members:
         experiments[_experiment(member)].append(member.row)
     several = [rows for rows in experiments.values() if len(rows) > 1]
     names = Counter(rows[0].name for rows in several)
-    return [_aggregate(rows, unique=names[rows[0].name] == 1) for rows in several]
+    found = [_aggregate(rows, unique=names[rows[0].name] == 1) for rows in several]
+    return sorted(found, key=_rank)
+
+
+def _rank(one: Seeds) -> float:
+    return -one.metrics["accuracy"]["mean"] if "accuracy" in one.metrics else math.inf
 
 
 def _experiment(member: Member) -> str:
@@ -65,14 +70,11 @@ def compare_experiments(
     """Differences of the means over seeds, p adjusted over all of them.
 
     Args:
-        experiments: on the same samples with the same classes.
+        experiments: on the same samples with the same classes, the best accuracy first.
         draws: of their runs.
         pairs_with: all pairs of experiments, or only those with the highest mean accuracy.
     """
-    ranked = sorted(
-        (one for one in experiments if set(EXPRESSION_METRICS) <= set(one.metrics)),
-        key=lambda one: -one.metrics["accuracy"]["mean"],
-    )
+    ranked = [one for one in experiments if set(EXPRESSION_METRICS) <= set(one.metrics)]
     chosen = [
         pair
         for pair in itertools.combinations(ranked, 2)

@@ -10,13 +10,14 @@ counts; a printed cell cuts each span, and a sum over classes (accuracy, average
 together make n) cuts the spans of one class by what the others can at most and at least add.
 """
 
-from fer_bench.printed.counts import Counts, narrowed, possible_counts
+from fer_bench.printed.counts import WHOLE, Counts, narrowed, possible_counts
 from fer_bench.printed.findings import Solution, check, solve
 from fer_bench.printed.reading import parse_printed, read_printed
 from fer_bench.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
 
 __all__ = [
     "CELLS",
+    "WHOLE",
     "Cell",
     "Counts",
     "PrintedClass",

@@ -185,10 +185,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
 
 def _class_table(group: Group) -> dict[str, Any] | None:
     """The recall of every class in every run, or None where no run says it."""
-    known: list[tuple[Row, Mapping[str, Mapping[str, float | None]]]] = [
-        (run, getattr(run, "per_class", {})) for run in group.runs
-    ]
-    known = [(run, classes) for run, classes in known if classes]
+    known = [(run, run.per_class) for run in group.runs if run.per_class]
     if not known:
         return None
     names = list(dict.fromkeys(name for _, classes in known for name in classes))
