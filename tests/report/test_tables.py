@@ -341,3 +341,40 @@ def test_how_numbers_are_written() -> None:
         *("-", "8 s", "12 min 30 s", "2 h 05 min")
     ]
     assert (write_p(0.0009), write_p(0.034)) == ("< 0.001", "0.034")
+
+
+def test_copies_temperature_and_subgroups_stand_below_the_metrics() -> None:
+    cells = dict.fromkeys(METRICS, CELL)
+    groups = [{"name": name, "n": 40, **cells} for name in ("female", "male")]
+    compared = {"accuracy": CELL, "macro_f1": CELL}
+    document: dict[str, Any] = {
+        "n": 3589,
+        **cells,
+        "per_class": [],
+        "without_twins": {"n": 3068, "left_out": 521, **cells},
+        "temperature": {
+            "value": 1.25,
+            "fitted_on": "validation",
+            "n": 2873,
+            "before": cells,
+            "after": cells,
+        },
+        "subgroups": [
+            {
+                "attribute": "gender",
+                "least": 20,
+                "groups": groups,
+                "suppressed": [{"name": "unsure", "n": 7}],
+                "difference": compared,
+                "ratio": compared,
+            }
+        ],
+    }
+    text = shown(metrics_tables(document, "cnn-s1-00000000, test"), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert "Without the 521 images that have a copy in another split (n = 3,068): accuracy" in words
+    assert "Temperature 1.250, fitted on validation (n = 2,873): calibration error" in words
+    assert re.search(r"female +40 +\S+ \[", text)
+    assert re.search(r"worst / best +0\.", text)
+    assert "Fewer than 20 images, not shown: unsure (7)" in words

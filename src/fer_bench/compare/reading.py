@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from fer_bench.compare.rows import PAIR_METRICS, Row
 from fer_bench.errors import RunError
@@ -20,6 +21,8 @@ from fer_bench.where import Condition
 
 # The C implementation reads a configuration ten times as fast, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -82,39 +85,87 @@ def _read_answers(path: Path) -> tuple[Predictions, str] | None:
     is read here, is left to `read_predictions`, which knows what to say of it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        header, _, body = path.read_bytes().partition(b"\n")
+        names = header.decode().split(",")
     except (OSError, ValueError):
         return None
-    text = text.removesuffix("\n")
-    names = text.partition("\n")[0].split(",")
-    code = {name.removeprefix("p_"): index for index, name in enumerate(names[3:])}
-    plain = names[:3] == ["sample_id", "label", "predicted"] and '"' not in text
-    if len(code) < 2 or not all(name.startswith("p_") for name in names[3:]) or not plain:
+    classes = tuple(name.removeprefix("p_") for name in names[3:])
+    usual = names[:3] == ["sample_id", "label", "predicted"] and len(classes) >= 2
+    usual = usual and all(name.startswith("p_") for name in names[3:])
+    if not usual or any(mark in body for mark in (b'"', b"\r")):
         return None
-    # One flat list: a list for each row would keep the garbage collector busy.
-    fields = text.replace("\n", ",").split(",")
-    n, width = text.count("\n"), len(names)
-    sample_ids, labels, predicted = (fields[start::width] for start in range(width, width + 3))
-    if not n or len(fields) != (n + 1) * width or len(set(sample_ids)) < n:
+    text = np.frombuffer(body if body.endswith(b"\n") else body + b"\n", dtype=np.uint8)
+    ends = _cells_of(text, len(names))
+    if ends is None:
         return None
-    if not set(labels) | set(predicted) <= set(code):
+    starts = np.concatenate([[0], ends[:-1, -1] + 1])
+    shared = _same_samples(_joined(text, starts, ends[:, 1] + 1), classes)
+    predicted = _codes(text, ends[:, 1] + 1, ends[:, 2], classes)
+    if shared is None or (predicted < 0).any():
         return None
-    order = sorted(range(n), key=sample_ids.__getitem__)
-    labels = [labels[row] for row in order]
-    samples = _same_samples(tuple(sample_ids[row] for row in order), tuple(labels))
-    expression = Expression(
-        classes=tuple(code),
-        labels=np.array([code[name] for name in labels]),
-        predicted=np.array([code[predicted[row]] for row in order]),
-        probabilities=np.broadcast_to(np.nan, (n, len(code))),
-    )
+    samples, labels, order = shared
+    unread = np.broadcast_to(np.nan, (len(order), len(classes)))
+    expression = Expression(classes, labels, predicted[order], unread)
     return replace(samples, expression=expression), samples.fingerprint
 
 
+def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:
+    """Where each cell of a table ends, shape (rows, width); None where a row has not so many."""
+    ends = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
+    if not len(ends) or len(ends) % width:
+        return None
+    ends = ends.reshape(-1, width)
+    rows_end = text[ends] == ord("\n")
+    return ends if rows_end[:, -1].all() and not rows_end[:, :-1].any() else None
+
+
+def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> bytes:
+    """The parts of `text` from each start to before its stop, one after the other."""
+    lengths = stops - starts
+    skipped = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return text[skipped + np.arange(lengths.sum())].tobytes()
+
+
+def _codes(
+    text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp], classes: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Which of `classes` each cell names; -1 for none of them."""
+    known = [name.encode() for name in classes]
+    # One more than the longest, so that a longer cell is not taken for its beginning.
+    places = np.arange(max(map(len, known)) + 1)
+    cells = text[np.minimum(starts[:, None] + places, len(text) - 1)]
+    cells = np.where(places < (stops - starts)[:, None], cells, 0).astype(np.uint8)
+    words = np.ascontiguousarray(cells).view(f"S{len(places)}")[:, 0]
+    codes = np.full(len(words), -1)
+    for code, name in enumerate(known):
+        codes[words == name] = code
+    return codes
+
+
 @functools.lru_cache(maxsize=4)
-def _same_samples(sample_ids: tuple[str, ...], labels: tuple[str, ...]) -> Predictions:
-    """Samples and labels, which hundreds of runs share: held, and summed up, only once."""
-    return Predictions(sample_ids, np.array(labels))
+def _same_samples(
+    columns: bytes, classes: tuple[str, ...]
+) -> tuple[Predictions, NDArray[np.int64], NDArray[np.intp]] | None:
+    """Sorted samples, codes of their labels, and the rows that they stood in; or None.
+
+    Hundreds of runs share them: they are held, sorted and summed up only once.
+
+    Args:
+        columns: the cells `sample_id` and `label` of every row, a comma after each.
+        classes: what the labels may name.
+    """
+    try:
+        cells = columns.decode().removesuffix(",").split(",")
+    except ValueError:
+        return None
+    sample_ids, labels = cells[::2], cells[1::2]
+    code = {name: index for index, name in enumerate(classes)}
+    if len(set(sample_ids)) < len(sample_ids) or not set(labels) <= set(code):
+        return None
+    order = np.array(sorted(range(len(sample_ids)), key=sample_ids.__getitem__))
+    names = tuple(sample_ids[row] for row in order)
+    ordered = np.array([labels[row] for row in order])
+    return Predictions(names, ordered), np.array([code[name] for name in ordered.tolist()]), order
 
 
 def _options(evaluation: str) -> str:

@@ -44,10 +44,10 @@ MEDIUM, WIDE = 110, 160
 
 
 def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
-    """The content of one `metrics/<split>.json`: of expression, each class, valence and arousal.
+    """The content of one `metrics/<evaluation>.json`, part by part, as far as they are there.
 
     Args:
-        metrics: the document, as `metrics.compute` returns it.
+        metrics: the document, as `fer evaluate` writes it.
         title: what it is about, for example `<run_id>, test`.
     """
     parts = [_heading(f"{title}, n = {metrics['n']}")]
@@ -55,7 +55,51 @@ def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
         parts += [_headline(metrics), _by_class(metrics)]
     if any(axis in metrics for axis in AXES):
         parts.append(_by_axis(metrics))
+    if "without_twins" in metrics:
+        parts.append(_note(_without_twins(metrics["without_twins"])))
+    if "temperature" in metrics:
+        parts.append(_note(_temperature(metrics["temperature"])))
+    parts += [part for entry in metrics.get("subgroups", ()) for part in _subgroups(entry)]
     return Renderables(*parts)
+
+
+def _without_twins(without: Mapping[str, Any]) -> str:
+    shown = [
+        f"{write_heading(name)}: {write_cell(name, without[name])}"
+        for name in (*EXPRESSION_METRICS, *CONCORDANCE)
+        if name in without
+    ]
+    return (
+        f"Without the {without['left_out']:,} images that have a copy in another split "
+        f"(n = {without['n']:,}): {'; '.join(shown)}"
+    )
+
+
+def _temperature(report: Mapping[str, Any]) -> str:
+    changes = [
+        f"{write_heading(name)} {write_cell(name, report['before'][name])} → "
+        f"{write_cell(name, report['after'][name])}"
+        for name in ("ece", "nll")
+    ]
+    fitted = f"fitted on {report['fitted_on']} (n = {report['n']:,})"
+    return f"Temperature {report['value']:.3f}, {fitted}: {'; '.join(changes)}"
+
+
+def _subgroups(entry: Mapping[str, Any]) -> list[RenderableType]:
+    metrics = [name for name in EXPRESSION_METRICS if name in entry["difference"]]
+    table = _table(
+        [entry["attribute"], ">images", *(f">{write_heading(name)}" for name in metrics)]
+    )
+    for group in entry["groups"]:
+        cells = (write_cell(name, group[name]) for name in metrics)
+        _row(table, group["name"], f"{group['n']:,}", *cells)
+    difference = (write_cell(name, entry["difference"][name]) for name in metrics)
+    _row(table, "best minus worst", "", *difference)
+    ratio = (write_cell("ratio", entry["ratio"][name]) for name in metrics)
+    _row(table, "worst / best", "", *ratio)
+    few = ", ".join(f"{group['name']} ({group['n']})" for group in entry["suppressed"])
+    note = f"Fewer than {entry['least']} images, not shown: {few}"
+    return [table, *([_note(note)] if few else [])]
 
 
 def _headline(metrics: Mapping[str, Any]) -> Table:
