@@ -267,7 +267,7 @@ def _without_twins(
         manifest,
         protocol.split,
         None,
-        lambda done, total: display.decoding("all", done, total),
+        lambda done, total: display.decoding("dataset", done, total),
     )
     if not seen:
         return {}
