@@ -19,7 +19,8 @@ from fer_bench.errors import Interrupted
 Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
 NAMES = [
-    *("train", "evaluate", "compare", "validate", "schema"),
+    *("train", "evaluate", "explain", "report", "compare", "adopt", "check-table"),
+    *("validate", "schema"),
     *("data", "data prepare", "data stats", "data audit", "data show", "models", "models show"),
 ]
 
@@ -73,7 +74,7 @@ def test_every_command_is_tested_here() -> None:
 
 
 def test_what_reads_or_writes_runs_takes_their_folder() -> None:
-    for name in ("train", "evaluate"):
+    for name in ("train", "evaluate", "explain", "report", "adopt"):
         assert "--outputs" in options(COMMANDS.commands[name])
 
 

@@ -23,7 +23,7 @@ from typer.testing import Result
 
 from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
-from fer_bench.evaluate import Protocol, _warnings, predictions_frame
+from fer_bench.evaluate import Protocol, _subgroups, _warnings, predictions_frame
 from fer_bench.manifest import AXES, EXPRESSIONS, Manifest
 from fer_bench.metrics import compute
 from fer_bench.predictions import read_predictions
@@ -374,6 +374,20 @@ def test_datasets_that_share_images_are_named() -> None:
     for pair in (("fer2013", "opencv_emotion"), ("opencv_emotion", "fer2013")):
         assert "contaminated: datasets" in " ".join(warnings(*pair))
     assert warnings("fer2013", "rafdb") == []
+
+
+def test_attributes_of_people_become_subgroups(trained_run: Path) -> None:
+    saved = read_predictions(trained_run / "predictions/test.csv")
+    rows = pd.DataFrame({"sample_id": saved.sample_ids, "label": saved.label_names})
+    assert _subgroups(rows, saved) == {}
+    rows["gender"] = ["female"] * 24 + ["male"] * 24
+    (entry,) = _subgroups(rows.iloc[::-1], saved)["subgroups"]
+    assert entry["attribute"] == "gender"
+    assert saved.expression
+    for group, part in zip(entry["groups"], (slice(24), slice(24, 48)), strict=True):
+        assert group["n"] == 24
+        right = saved.expression.correct[part].mean()
+        assert group["accuracy"]["value"] == pytest.approx(right)
 
 
 def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
