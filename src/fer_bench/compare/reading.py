@@ -111,10 +111,10 @@ def _read_answers(path: Path) -> tuple[Predictions, str] | None:
 
 def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:
     """Where each cell of a table ends, shape (rows, width); None where a row has not so many."""
-    ends = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
-    if not len(ends) or len(ends) % width:
+    found = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
+    if not len(found) or len(found) % width:
         return None
-    ends = ends.reshape(-1, width)
+    ends = found.reshape(-1, width)
     rows_end = text[ends] == ord("\n")
     return ends if rows_end[:, -1].all() and not rows_end[:, :-1].any() else None
 
@@ -123,7 +123,8 @@ def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> 
     """The parts of `text` from each start to before its stop, one after the other."""
     lengths = stops - starts
     skipped = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-    return text[skipped + np.arange(lengths.sum())].tobytes()
+    joined: bytes = text[skipped + np.arange(lengths.sum())].tobytes()
+    return joined
 
 
 def _codes(
