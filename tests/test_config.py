@@ -503,6 +503,8 @@ SPECIAL = {
     ("Model", "backbone"): st.sampled_from(BACKBONES.names()),
     ("Model", "weights"): st.sampled_from(["none", "imagenet", "a.h5", "b.keras", "run:x-s1-0a"]),
     ("Model", "targets"): st.just(["expression", "valence_arousal"]),
+    # Of what every model predicts here, whether it says so or not.
+    ("Training", "select"): st.sampled_from([None, "val_macro_f1", "val_accuracy", "val_loss"]),
     ("Image", "size"): st.integers(
         max(BACKBONES[name].smallest_size for name in BACKBONES.names()), 1024
     ),
