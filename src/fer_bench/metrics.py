@@ -446,15 +446,15 @@ def resampled(
             raise ValueError("resampled needs runs with the same samples and labels, in order")
     weigh = _weigher(runs)
     draws: list[dict[str, list[FloatArray]]] = [defaultdict(list) for _ in runs]
-    for weights in _blocks(first, seed, resamples):
+    for weights in weight_blocks(first, seed, resamples):
         for run, weighted, drawn in zip(runs, weigh(weights), draws, strict=True):
             for name, measured in _measure(run, weighted, weights, names).items():
                 drawn[name].append(measured)
     return [{name: np.concatenate(parts) for name, parts in drawn.items()} for drawn in draws]
 
 
-def _blocks(predictions: Predictions, seed: int, resamples: int) -> Iterator[WeightArray]:
-    """The weights of all resamples, some rows at a time."""
+def weight_blocks(predictions: Predictions, seed: int, resamples: int) -> Iterator[WeightArray]:
+    """The weights of all class-stratified resamples, (R, n), as many rows at a time as fit."""
     # By name, not by code: runs may number the same classes differently.
     _, strata = np.unique(predictions.label_names, return_inverse=True)
     generator = np.random.default_rng(seed)
@@ -542,7 +542,7 @@ def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES)
     """
     draws: dict[str, list[FloatArray]] = defaultdict(list)
     weigh = _weigher([predictions])
-    for weights in _blocks(predictions, seed, resamples):
+    for weights in weight_blocks(predictions, seed, resamples):
         (weighted,) = weigh(weights)
         for name, measured in _measure(predictions, weighted, weights, _RESAMPLED).items():
             draws[name].append(measured)
@@ -637,6 +637,12 @@ def _axes_part(valence_arousal: ValenceArousal | None, cells: Mapping[str, Cell]
         | {name: cells[f"{axis}_{name}"] for name in AXIS_METRICS}
         for axis, true, _ in valence_arousal.axes()
     }
+
+
+def resampled_cell(value: float, draws: FloatArray) -> Cell:
+    """A value with the percentile interval of its draws (R,); None where one is not defined."""
+    low, high = percentile_interval(draws)
+    return {"value": _number(value), "low": _number(low), "high": _number(high)}
 
 
 def _number(value: float) -> float | None:

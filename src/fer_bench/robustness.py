@@ -20,21 +20,17 @@ from fer_bench import corruptions
 from fer_bench.corruptions import CORRUPTIONS, Condition, Pixels, corrupt
 from fer_bench.errors import RunError
 from fer_bench.manifest import Manifest
-from fer_bench.metrics import RESAMPLES
+from fer_bench.metrics import RESAMPLES, Cell, FloatArray, resampled_cell, weight_blocks
 from fer_bench.predictions import Expression, Predictions
-from fer_bench.statistics import LEVEL, percentile_interval, stratified_weights, wilson
+from fer_bench.statistics import LEVEL, wilson
 
 if TYPE_CHECKING:
     from fer_bench.pipeline import Change, Split
 
-FloatArray = NDArray[np.float64]
-Cell = dict[str, float | None]
 
 # Spoiled images for which it pays to start a process, and how many are sent to one at a time.
 IMAGES_PER_PROCESS = 10_000
 IMAGES_AT_A_TIME = 32
-# Weights of the bootstrap held at a time; with their copies, this stays below 100 MB.
-_WEIGHTS_AT_A_TIME = 2**20
 
 
 def measure(
@@ -244,15 +240,8 @@ def _resampled_means(
     clean: Predictions, samples: dict[str, NDArray[Any]], seed: int, resamples: int
 ) -> dict[str, FloatArray]:
     """The mean of each value a sample in every resample, {name: (n,)} → {name: (R,)}."""
-    generator = np.random.default_rng(seed)
     columns = np.stack([values.astype(np.float64) for values in samples.values()], axis=1)
-    at_a_time = max(1, _WEIGHTS_AT_A_TIME // len(clean))
-    draws = [
-        stratified_weights(clean.label_names, min(at_a_time, resamples - start), generator)
-        @ columns
-        / len(clean)
-        for start in range(0, resamples, at_a_time)
-    ]
+    draws = [weights @ columns / len(clean) for weights in weight_blocks(clean, seed, resamples)]
     return dict(zip(samples, np.concatenate(draws).T, strict=True))
 
 
@@ -265,7 +254,7 @@ def _mean_cell(values: FloatArray | None, draws: FloatArray | None) -> Cell:
     """The mean of one value a sample, and its interval; None where there are no values."""
     if values is None or draws is None:
         return {"value": None, "low": None, "high": None}
-    return _cell(float(values.mean()), draws)
+    return resampled_cell(float(values.mean()), draws)
 
 
 def _drop_cell(
@@ -276,9 +265,4 @@ def _drop_cell(
         return {"value": None, "low": None, "high": None}
     drops = np.full(len(draws["clean"]), np.nan)
     np.divide(draws[""], draws["clean"], out=drops, where=draws["clean"] > 0)
-    return _cell(float(1 - values.mean() / clean.mean()), 1 - drops)
-
-
-def _cell(value: float, draws: FloatArray) -> Cell:
-    low, high = percentile_interval(draws)
-    return {"value": value, "low": low, "high": high}
+    return resampled_cell(float(1 - values.mean() / clean.mean()), 1 - drops)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fer_bench.metrics import RESAMPLES, Cell, FloatArray, headline, resampled
+from fer_bench.metrics import RESAMPLES, Cell, FloatArray, headline, resampled, resampled_cell
 from fer_bench.predictions import Predictions
-from fer_bench.statistics import percentile_interval
 
 # Of fewer images nothing is said but how many there are.
 LEAST = 20
@@ -113,20 +112,16 @@ def _compare(
     low, high = (cells[name][metric]["value"] or 0.0 for name in (worst, best))
     low_draws, high_draws = draws[worst][metric], draws[best][metric]
     return {
-        "difference": _cell(high - low, high_draws - low_draws),
-        "ratio": _cell(*(_ratio(*pair) for pair in ((low, high), (low_draws, high_draws)))),
+        "difference": resampled_cell(high - low, high_draws - low_draws),
+        "ratio": resampled_cell(
+            *(_ratio(*pair) for pair in ((low, high), (low_draws, high_draws)))
+        ),
     }
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:
     """NaN where the denominator is 0."""
     return numerator / np.where(np.asarray(denominator) == 0, np.nan, denominator)
-
-
-def _cell(value: float, draws: FloatArray) -> Cell:
-    low, high = percentile_interval(draws)
-    parts = {"value": float(value), "low": low, "high": high}
-    return {name: part if np.isfinite(part) else None for name, part in parts.items()}
 
 
 def _absent(group: Predictions) -> list[str]:
