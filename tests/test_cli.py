@@ -20,8 +20,9 @@ Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
 NAMES = [
     *("train", "evaluate", "explain", "report", "compare", "adopt", "check-table"),
-    *("validate", "schema"),
+    *("validate", "schema", "doctor"),
     *("data", "data prepare", "data stats", "data audit", "data show", "models", "models show"),
+    *("cache", "cache stats", "cache clear"),
 ]
 
 

@@ -489,6 +489,83 @@ def test_a_list_of_one_balance_is_that_balance() -> None:
     assert dataset(balance=["undersample"]) == dataset(balance="undersample")
 
 
+# Cache -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trunk", ["auto", "off", "exact", {"views": 4}])
+def test_every_form_of_the_cache_of_the_trunk(load: Load, trunk: Any) -> None:
+    experiment = load(changed(cache__trunk=trunk))
+    again = Experiment.model_validate(yaml.safe_load(experiment.to_yaml()))
+    assert again == experiment
+    assert experiment.cache.views == (4 if isinstance(trunk, dict) else 1)
+
+
+def test_the_off_of_yaml_which_is_false_is_off(load: Load) -> None:
+    text = yaml.safe_dump(SMALL) + "cache: {trunk: off}\n"
+    assert load(text) == load(changed(cache__trunk="off"))
+    assert load(SMALL, "cache.trunk=off").cache.trunk == "off"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "on",
+        None,
+        4,
+        [],
+        {"views": 1},
+        {"views": 0},
+        {"views": 1001},
+        {"views": True},
+        {"views": "four"},
+        {"view": 4},
+        {"views": 4, "more": 1},
+    ],
+)
+def test_a_wrong_cache_of_the_trunk_is_one_line(complaint: Complaint, value: Any) -> None:
+    line = complaint(changed(cache__trunk=value))
+    expected = "must be auto, off, exact or {views: NUMBER} with a number from 2 to 1000, got "
+    assert line == f"cache.trunk: {expected}{value!r}"
+
+
+def test_the_on_of_yaml_which_is_true_is_no_form_of_it(complaint: Complaint) -> None:
+    line = complaint(yaml.safe_dump(SMALL) + "cache: {trunk: on}\n")
+    assert line.endswith("with a number from 2 to 1000, got 'on'")
+
+
+def test_exact_needs_images_that_stay_the_same(load: Load, complaint: Complaint) -> None:
+    line = complaint(changed(cache__trunk="exact", image__augment={"brightness": 0.1}))
+    assert line.startswith("cache.trunk: cannot be exact while image.augment changes images")
+    assert "use auto, keep some fixed views with {views: NUMBER}, or remove image.augment" in line
+    still = changed(cache__trunk="exact", image__augment={"fill": "constant"})
+    assert load(still).cache.trunk == "exact"
+    for trunk in ("auto", "off", {"views": 2}):
+        load(changed(cache__trunk=trunk, image__augment={"flip": True}))
+
+
+def test_room_for_the_cache_says_nothing_about_the_experiment(load: Load) -> None:
+    small = load(changed(cache__max_gb=0.5))
+    assert small.cache.max_bytes == 500_000_000
+    assert small.run_id == load(SMALL).run_id
+    assert small.to_yaml() == load(SMALL).to_yaml()
+    exact = changed(cache={"trunk": "exact", "max_gb": 3})
+    assert "max_gb" not in load(exact).to_yaml()
+    assert load(exact).run_id == load(changed(cache__trunk="exact")).run_id
+
+
+def test_no_room_is_allowed_but_less_is_not(load: Load, complaint: Complaint) -> None:
+    assert load(changed(cache__max_gb=0)).cache.max_bytes == 0
+    line = complaint(changed(cache__max_gb=-1))
+    assert line == "cache.max_gb: must be greater than or equal to 0, got -1"
+
+
+def test_what_the_cache_of_the_trunk_changes_has_another_run_id(load: Load) -> None:
+    forms: list[Any] = ["auto", "off", "exact", {"views": 2}, {"views": 3}]
+    ids = [load(changed(cache__trunk=form)).run_id for form in forms]
+    assert len(set(ids)) == len(forms)
+    assert ids[0] == load(SMALL).run_id
+
+
 # Identity --------------------------------------------------------------------------------------
 
 SCHEMA = Experiment.model_json_schema()
@@ -505,6 +582,9 @@ SPECIAL = {
     ("Model", "targets"): st.just(["expression", "valence_arousal"]),
     # Of what every model predicts here, whether it says so or not.
     ("Training", "select"): st.sampled_from([None, "val_macro_f1", "val_accuracy", "val_loss"]),
+    # The room is not written, and `exact` does not go with every augmentation.
+    ("Cache", "max_gb"): st.just(20.0),
+    ("Cache", "trunk"): st.sampled_from(["auto", "off", {"views": 2}]),
     ("Image", "size"): st.integers(
         max(BACKBONES[name].smallest_size for name in BACKBONES.names()), 1024
     ),
@@ -585,7 +665,7 @@ def test_written_and_read_it_is_the_same_experiment(document: dict[str, Any]) ->
 
 def test_every_key_is_written(load: Load) -> None:
     written = yaml.safe_load(load(SMALL).to_yaml())
-    only_where_said = {"selection"}
+    only_where_said = {"selection", "cache"}
     assert list(written) == [key for key in Experiment.model_fields if key not in only_where_said]
     assert set(written["stages"][0]) == set(SCHEMA["$defs"]["Stage"]["properties"])
 

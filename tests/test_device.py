@@ -1,15 +1,25 @@
-"""Which device is chosen, with what arithmetic, and what is said when there is no GPU."""
+"""Which device is chosen, with what arithmetic, threads and memory, and why there is no GPU."""
 
+import ctypes
 import importlib.util
+import json
+import os
 import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 from fer_bench import device
-from fer_bench.errors import DeviceError
+from fer_bench.config import load_experiment
+from fer_bench.errors import ConfigError, DeviceError
 
 Patch = pytest.MonkeyPatch
 
@@ -22,11 +32,51 @@ def visible(monkeypatch: Patch) -> list[Any]:
     return chosen
 
 
-def pretend(monkeypatch: Patch, gpus: list[str], capability: tuple[int, int] = (9, 0)) -> None:
-    """Let TensorFlow list these GPUs."""
+class Gpu(str):
+    """A GPU that is not there, equal to its name."""
+
+    @property
+    def name(self) -> str:
+        return f"/physical_device:GPU:{'ab'.index(self)}"
+
+
+def pretend(
+    monkeypatch: Patch,
+    gpus: list[str],
+    capability: tuple[int, int] = (9, 0),
+    memory: Mapping[int, int] | None = None,
+) -> list[Any]:
+    """Let TensorFlow list these GPUs, and the driver tell their memory; returns what may grow."""
     details = {"device_name": "Test GPU", "compute_capability": capability}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus))
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    config, grown = tf.config.experimental, []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [Gpu(g) for g in gpus])
+    monkeypatch.setattr(config, "get_device_details", lambda gpu: details)
+    monkeypatch.setattr(config, "set_memory_growth", lambda gpu, on: grown.append((gpu, on)))
+    monkeypatch.setattr(ctypes, "CDLL", driver_that_tells(memory or {}))
+    return grown
+
+
+def driver_that_tells(memory: Mapping[int, int]) -> Callable[[str], Any]:
+    """What loads the CUDA driver: one that knows the memory of these GPUs, or none at all."""
+
+    class Driver:
+        def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's name
+            return 0
+
+        def cuDeviceGet(self, handle: Any, index: int) -> int:  # noqa: N802
+            handle._obj.value = index
+            return 0 if index in memory else 101
+
+        def cuDeviceTotalMem_v2(self, size: Any, handle: Any) -> int:  # noqa: N802
+            size._obj.value = memory[handle.value]
+            return 0
+
+    def load(name: str) -> Driver:
+        if not memory:
+            raise OSError(f"{name}: cannot open shared object file")
+        return Driver()
+
+    return load
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cpu"])
@@ -39,8 +89,9 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch: Patch, visible: list[Any], wan
 
 
 def test_a_gpu_is_hidden_when_the_cpu_is_asked_for(monkeypatch: Patch, visible: list[Any]) -> None:
-    pretend(monkeypatch, ["gpu a"])
-    assert device.open_device("cpu").name.startswith("cpu: ")
+    pretend(monkeypatch, ["a"])
+    opened = device.open_device("cpu")
+    assert (opened.name[:5], opened.kind) == ("cpu: ", "cpu")
     assert visible == []
 
 
@@ -69,18 +120,27 @@ def test_the_arithmetic_that_a_gpu_is_best_at(
     opened = device.open_device("gpu")
     assert opened.precision("auto") == precision
     assert opened.precision("float32") == "float32"
+    assert opened.why == f"compute capability {capability[0]}.{capability[1]}"
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"), [("fpu avx512_bf16", "bfloat16"), ("fpu avx2", "float32")]
+    ("line", "precision", "why"),
+    [
+        ("flags : fpu avx512_bf16", "bfloat16", "AVX512-BF16"),
+        ("flags : fpu amx_bf16 amx_tile", "bfloat16", "AMX-BF16"),
+        ("flags : avx512_bf16 amx_bf16", "bfloat16", "AVX512-BF16 and AMX-BF16"),
+        ("Features\t: fp asimd bf16", "bfloat16", "ARM BF16"),
+        ("flags : fpu avx2 avx512f", "float32", "no bfloat16 instructions"),
+        ("", "float32", "no bfloat16 instructions"),
+    ],
 )
 def test_the_arithmetic_that_a_cpu_is_best_at(
-    monkeypatch: Patch, visible: list[Any], flags: str, precision: str
+    monkeypatch: Patch, tmp_path: Path, line: str, precision: str, why: str
 ) -> None:
-    pretend(monkeypatch, [])
-    monkeypatch.setattr(device, "_cpu_info", lambda key: flags if key == "flags" else "Test CPU")
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nmodel name : Test CPU\n{line}\n")
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
     opened = device.open_device("cpu")
-    assert opened.precision("auto") == precision
+    assert (opened.precision("auto"), opened.why) == (precision, why)
     assert opened.name.startswith("cpu: Test CPU, ")
 
 
@@ -140,8 +200,278 @@ def test_no_gpu_for_another_reason(monkeypatch: Patch, tmp_path: Path) -> None:
     assert "CUDA_VISIBLE_DEVICES" in reason
 
 
-@pytest.mark.gpu
-def test_the_gpu_of_this_machine() -> None:
-    if not tf.config.list_physical_devices("GPU"):
-        pytest.skip(device.why_no_gpu())
-    assert device.open_device("gpu").name.startswith("1 x ")
+# XLA -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gpus", "auto"), [(["a"], True), ([], False)])
+def test_auto_compiles_on_a_gpu_only(
+    monkeypatch: Patch, visible: list[Any], gpus: list[str], auto: bool
+) -> None:
+    pretend(monkeypatch, gpus)
+    opened = device.open_device()
+    assert [opened.compiles(wanted) for wanted in ("auto", "on", "off")] == [auto, True, False]
+
+
+def losses(*, xla: bool) -> list[float]:
+    """The losses of a tiny network over three steps of gradient descent."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    images = tf.constant(np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32))
+    targets = tf.one_hot([0, 1, 2, 0, 1, 2], 3)
+
+    @tf.function(jit_compile=xla)
+    def step() -> Any:
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        variables = model.trainable_variables
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(0.1 * gradient)
+        return loss
+
+    return [float(step()) for _ in range(3)]
+
+
+def test_compiled_or_not_a_step_computes_the_same() -> None:
+    opened = device.open_device("cpu")
+    compiled, plain = (losses(xla=opened.compiles(wanted)) for wanted in ("on", "off"))
+    assert compiled == pytest.approx(plain, rel=1e-5)
+    assert plain[2] < plain[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "xla"),
+    [
+        ("training.xla=on", "on"),  # both of which YAML reads as booleans
+        ("training.xla=off", "off"),
+        ("training.xla=true", "on"),
+        ("training.xla='off'", "off"),
+    ],
+)
+def test_an_experiment_may_say_whether_to_compile(
+    tiny: dict[str, Any], write_config: Any, override: str, xla: str
+) -> None:
+    path = write_config(tiny)
+    experiment = load_experiment(path, [override])
+    assert experiment.training.xla == xla
+    path.write_text(experiment.to_yaml())
+    assert load_experiment(path) == experiment
+    assert experiment.run_id != load_experiment(write_config(tiny)).run_id
+
+
+def test_auto_leaves_the_run_id_what_it_was(tiny: dict[str, Any], write_config: Any) -> None:
+    plain = load_experiment(write_config(tiny))
+    assert plain.training.xla == "auto"
+    assert "xla" not in yaml.safe_load(plain.to_yaml())["training"]
+    assert load_experiment(write_config(tiny), ["training.xla=auto"]).run_id == plain.run_id
+
+
+@pytest.mark.parametrize("value", ["1", "yse", "null"])
+def test_what_is_no_choice_for_xla(tiny: dict[str, Any], write_config: Any, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"training\.xla: must be 'auto', 'on' or 'off'"):
+        load_experiment(write_config(tiny), [f"training.xla={value}"])
+
+
+# Threads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_threads_below_one(threads: int) -> None:
+    with pytest.raises(DeviceError, match=rf"--threads {threads}: expected at least 1.*\n.*\d"):
+        device.open_device("cpu", threads)
+
+
+def test_threads_are_set_before_tensorflow_starts_and_kept_afterwards() -> None:
+    code = (
+        "import json, tensorflow as tf\n"
+        "from fer_bench.device import open_device\n"
+        "first = open_device('cpu', 1)\n"
+        "tf.zeros(1)\n"
+        "second = open_device('cpu', 3)\n"
+        "settings = tf.config.threading\n"
+        "print(json.dumps([first.threads, second.threads,\n"
+        "    settings.get_intra_op_parallelism_threads(),\n"
+        "    settings.get_inter_op_parallelism_threads()]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+    )
+    assert json.loads(answer.stdout) == [1, 1, 1, 1]
+
+
+@pytest.fixture
+def machine(monkeypatch: Patch, tmp_path: Path) -> Callable[..., None]:
+    """A machine of 8 cores whose control groups are these files, below /sys/fs/cgroup."""
+
+    def make(own: str, files: Mapping[str, str], cores: int = 8) -> None:
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{text}\n")
+        monkeypatch.setattr(device, "OWN_CGROUPS", tmp_path / "own")
+        monkeypatch.setattr(device, "CGROUPS", tmp_path)
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores))
+
+    return make
+
+
+VERSION_2, VERSION_1 = "0::/job/task\n", "4:cpu,cpuacct:/job\n3:memory:/job\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        (VERSION_2, {"job/task/cpu.max": "300000 100000"}, 3),
+        (VERSION_2, {"job/task/cpu.max": "max 100000", "job/cpu.max": "250000 50000"}, 5),
+        (VERSION_2, {"job/task/cpu.max": "400000 100000", "job/cpu.max": "150000 100000"}, 2),
+        (VERSION_2, {"job/task/cpu.max": "10000 100000"}, 1),
+        (VERSION_2, {"job/task/cpu.max": "max 100000"}, 8),
+        (VERSION_2, {"job/task/cpu.max": "6400000 100000"}, 8),
+        ("0::/../../of/the/host\n", {"cpu.max": "200000 100000"}, 2),
+        (
+            VERSION_1,
+            {"cpu/job/cpu.cfs_quota_us": "50000", "cpu/job/cpu.cfs_period_us": "100000"},
+            1,
+        ),
+        (VERSION_1, {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        (VERSION_1, {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, 8),
+        ("", {}, 8),
+    ],
+)
+def test_a_quota_bounds_the_cores(
+    machine: Callable[..., None], own: str, files: dict[str, str], cores: int
+) -> None:
+    machine(own, files)
+    found = device.usable_cores()
+    assert found.number == cores
+    assert ("quota" in found.why) is (cores < 8)
+
+
+def test_the_affinity_bounds_the_cores(machine: Callable[..., None]) -> None:
+    machine(VERSION_2, {"job/task/cpu.max": "300000 100000"}, cores=2)
+    assert device.usable_cores() == (2, "the process may run on 2 of 8")
+    assert device.open_device("cpu").name.endswith(", 2 cores")
+
+
+# Memory ----------------------------------------------------------------------------------------
+
+GIB = 2**30
+OLD_FILES = f"anon 5\ninactive_file {GIB}\n"
+FULL_2 = {"job/memory.current": str(3 * GIB), "job/memory.stat": OLD_FILES}
+FULL_1 = {
+    "memory/job/memory.usage_in_bytes": str(3 * GIB),
+    "memory/job/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "total", "available"),
+    [
+        ("", {}, 16, 10),
+        (VERSION_2, {"job/memory.max": "max"} | FULL_2, 16, 10),
+        (VERSION_2, {"job/memory.max": str(6 * GIB)} | FULL_2, 6, 4),
+        (VERSION_2, {"job/memory.max": str(64 * GIB)} | FULL_2, 16, 10),
+        (VERSION_1, {"memory/job/memory.limit_in_bytes": str(6 * GIB)} | FULL_1, 6, 4),
+        (VERSION_1, {"memory/job/memory.limit_in_bytes": str(2**63 - 4096)} | FULL_1, 16, 10),
+    ],
+)
+def test_the_memory_of_a_cpu(
+    monkeypatch: Patch,
+    tmp_path: Path,
+    machine: Callable[..., None],
+    own: str,
+    files: dict[str, str],
+    total: int,
+    available: int,
+) -> None:
+    machine(own, files)
+    info = f"MemTotal: {16 * 2**20} kB\nMemFree: 7 kB\nMemAvailable: {10 * 2**20} kB\n"
+    (tmp_path / "meminfo").write_text(info)
+    monkeypatch.setattr(device, "MEMORY_INFO", tmp_path / "meminfo")
+    assert device.memory() == (total * GIB, available * GIB)
+    opened = device.open_device("cpu")
+    assert (opened.memory_bytes, opened.memory_is_assumed) == (available * GIB, False)
+
+
+def test_where_nobody_tells_the_memory_of_a_cpu(monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.setattr(device, "MEMORY_INFO", tmp_path / "none")
+    opened = device.open_device("cpu")
+    assert (opened.memory_bytes, opened.memory_is_assumed) == (8 * GIB, True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "memory", "bytes_told", "assumed"),
+    [("gpu:0", {0: 80 * GIB, 1: 24 * GIB}, 80, False), ("gpu:1", {0: 80 * GIB}, 8, True)],
+)
+def test_the_memory_of_a_gpu(
+    monkeypatch: Patch,
+    visible: list[Any],
+    wanted: str,
+    memory: dict[int, int],
+    bytes_told: int,
+    assumed: bool,
+) -> None:
+    pretend(monkeypatch, ["a", "b"], memory=memory)
+    opened = device.open_device(wanted)
+    assert (opened.memory_bytes, opened.memory_is_assumed) == (bytes_told * GIB, assumed)
+
+
+def test_without_a_driver_the_memory_of_a_gpu_is_assumed(
+    monkeypatch: Patch, visible: list[Any]
+) -> None:
+    pretend(monkeypatch, ["a"])
+    assert device.open_device("gpu").memory_is_assumed
+
+
+def test_the_memory_of_a_used_gpu_grows(monkeypatch: Patch, visible: list[Any]) -> None:
+    grown = pretend(monkeypatch, ["a", "b"])
+    device.open_device("gpu:1")
+    assert grown == [("b", True)]
+
+
+def test_a_gpu_that_is_in_use_already_keeps_its_memory(
+    monkeypatch: Patch, visible: list[Any]
+) -> None:
+    def refuse(gpu: Any, on: bool) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    pretend(monkeypatch, ["a"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    assert device.open_device("gpu").name == "1 x Test GPU"
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "OOM when allocating tensor with shape[4096,46,46,32] and type float on /job:localhost",
+            " for a float tensor of shape (4096, 46, 46, 32) at batch size 4096.",
+        ),
+        ("Out of memory while trying to allocate 6442450944 bytes.", " for 6.00 GiB more at batch"),
+        ("something else", "no memory left at batch size 4096."),
+    ],
+)
+def test_out_of_memory_says_what_was_wanted_and_what_to_try(message: str, words: str) -> None:
+    error = tf.errors.ResourceExhaustedError(None, None, message)
+    found, advice = str(device.out_of_memory(error, 4096)).splitlines()
+    assert words in found
+    assert "--set training.batch_size=2048" in advice
+    assert "training.precision" in advice
+    assert "image.size" in advice
+
+
+@pytest.mark.parametrize(("batch_size", "next_one"), [(3, "batch_size=1"), (2, "batch_size=1")])
+def test_the_batch_to_try_is_half(batch_size: int, next_one: str) -> None:
+    error = tf.errors.ResourceExhaustedError(None, None, "")
+    assert next_one in str(device.out_of_memory(error, batch_size))
+
+
+def test_one_image_cannot_be_halved() -> None:
+    error = tf.errors.ResourceExhaustedError(None, None, "")
+    advice = str(device.out_of_memory(error, 1)).splitlines()[1]
+    assert "batch_size" not in advice
+    assert "image.size" in advice

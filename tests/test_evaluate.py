@@ -301,6 +301,7 @@ def test_the_protocol_is_part_of_the_metrics(trained_run: Path) -> None:
         "views": "none",
         "class_rule": None,
         "selection": "validation",
+        "trunk_views": 1,
     }
     assert metrics["warnings"] == []
 

@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fer_bench import loop
+from fer_bench.kernels import FusedAdam, use_fast_kernels
 from fer_bench.losses import Objective, cross_entropy
 
 CLASSES = 3
@@ -97,6 +102,139 @@ def test_the_first_bad_step_is_remembered() -> None:
     assert int(totals.bad_step.numpy()) == 4
 
 
+def test_the_outputs_may_come_from_something_else_than_the_images() -> None:
+    """As where the first layers are frozen, and their outputs kept."""
+    ours, theirs = small_model(), small_model()
+    images, targets = some_batch()
+    flat = tf.reshape(images, (len(images), -1))
+    totals = loop.Totals()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(ours.trainable_variables)
+    objective = Objective(np.ones(CLASSES, np.float32))
+    step = loop.build_train_step(
+        tf.distribute.get_strategy(), ours, optimizer, totals, objective, ours.layers[-1]
+    )
+    step(flat, targets, np.int64(0))
+    whole = loop.Totals()
+    step_for(theirs, whole)(images, targets, np.int64(0))
+    assert totals.read() == whole.read()
+    assert all(map(np.array_equal, ours.get_weights(), theirs.get_weights()))
+
+
+def layered_model() -> Any:
+    """With what fast kernels change, a penalty, and nothing random."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 3))
+    # A bias before BatchNorm has no gradient but rounding, of which Adam makes whole steps too.
+    penalty = keras.regularizers.L2(0.1)
+    x = keras.layers.Conv2D(8, 1, strides=2, use_bias=False, kernel_regularizer=penalty)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Flatten()(keras.layers.ReLU()(x))
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+    use_fast_kernels(model, "cpu")
+    return model
+
+
+def test_compiled_it_is_the_same_step() -> None:
+    images, targets = some_batch()
+    ends, sums = [], []
+    for compiled in (False, True):
+        model, totals = layered_model(), loop.Totals()
+        optimizer = FusedAdam(0.01)
+        optimizer.build(model.trainable_variables)
+        objective = Objective(np.ones(CLASSES, np.float32))
+        step = loop.build_train_step(
+            tf.distribute.get_strategy(), model, optimizer, totals, objective, compiled=compiled
+        )
+        for number in range(3):
+            step(images, targets, np.int64(number))
+        ends.append(np.concatenate([weights.ravel() for weights in model.get_weights()]))
+        sums.append(totals.read())
+    np.testing.assert_allclose(sums[1], sums[0], rtol=1e-5)
+    # One hundredth of a step, since Adam enlarges the rounding of small gradients.
+    np.testing.assert_allclose(ends[1], ends[0], atol=1e-4)
+
+
+# Many steps in one call -----------------------------------------------------------------------
+
+RATES = np.array([0.1, 0.2, 0.05, 0.3, 0.1, 0.01, 0.2], np.float32)
+
+
+def some_batches(number: int = len(RATES)) -> Any:
+    images, targets = some_batch(6 * number)
+    return tf.data.Dataset.from_tensor_slices((images, targets)).batch(6)
+
+
+def training(
+    model: Any, optimizer: Any, wrap: Callable[[Any], Any] = lambda step: step
+) -> tuple[loop.Totals, Any]:
+    """The sums of a training step of `model`, and the step."""
+    totals = loop.Totals()
+    optimizer.build(model.trainable_variables)
+    objective = Objective(np.ones(CLASSES, np.float32))
+    strategy = tf.distribute.get_strategy()
+    return totals, wrap(loop.build_train_step(strategy, model, optimizer, totals, objective))
+
+
+@pytest.mark.parametrize("kind", [FusedAdam, keras.optimizers.SGD])
+def test_steps_in_one_call_are_single_steps(kind: Any) -> None:
+    single, optimizer = layered_model(), kind(1.0)
+    expected, step = training(single, optimizer)
+    for number, (rate, batch) in enumerate(zip(RATES, some_batches(), strict=True)):
+        optimizer.learning_rate = rate
+        step(*batch, np.int64(number))
+    ends = []
+    for counts in ((7,), (1, 4, 2), (1, 1, 1, 1, 1, 1, 1)):
+        model, optimizer, done = layered_model(), kind(1.0), 0
+        totals, step = training(model, optimizer)
+        steps, batches = loop.build_train_steps(step, optimizer), iter(some_batches())
+        for count in counts:
+            steps(batches, RATES[done : done + count], done)
+            done += count
+            assert float(optimizer.learning_rate) == RATES[done - 1]
+        ends.append([*model.get_weights(), np.array(totals.read())])
+    # Bit for bit, however the steps are divided, so that a run that goes on ends the same.
+    assert all(all(map(np.array_equal, end, ends[0])) for end in ends)
+    # TensorFlow optimizes a step inside a loop in another way: the last bit may be another one.
+    for a, b in zip(ends[0], [*single.get_weights(), np.array(expected.read())], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_any_number_of_steps_is_traced_but_once() -> None:
+    traces = []
+
+    def counting(step: Any) -> Any:
+        def traced(*arguments: Any) -> None:
+            traces.append(arguments)
+            step(*arguments)
+
+        return traced
+
+    optimizer = keras.optimizers.SGD(0.1)
+    totals, step = training(small_model(), optimizer, counting)
+    steps, batches = loop.build_train_steps(step, optimizer), iter(some_batches(30))
+    steps(batches, RATES[:1], 0)
+    first = len(traces)
+    for count in (4, 7, 2, 1):
+        steps(batches, RATES[:count], 1)
+    assert len(traces) == first
+    assert totals.read()[2] == 6 * 15
+
+
+def test_the_first_bad_step_of_a_call_is_told_by_its_number() -> None:
+    images, targets = some_batch(6 * 5)
+    images = np.array(images)
+    images[6 * 3 :] = np.nan
+    batches = tf.data.Dataset.from_tensor_slices((images, targets)).batch(6)
+    optimizer = keras.optimizers.SGD(0.1)
+    totals, step = training(small_model(), optimizer)
+    loop.build_train_steps(step, optimizer)(iter(batches), RATES[:5], 40)
+    assert int(totals.bad_step.numpy()) == 43
+
+
+# Predictions ----------------------------------------------------------------------------------
+
+
 def test_predictions_keep_the_order_and_take_a_short_last_batch() -> None:
     model, (images, _) = small_model(), some_batch(7)
     strategy = tf.distribute.get_strategy()
@@ -104,14 +242,51 @@ def test_predictions_keep_the_order_and_take_a_short_last_batch() -> None:
     predict_step = loop.build_predict_step(strategy, model, ("expression",))
     outputs = loop.predict(strategy, predict_step, batches)
     np.testing.assert_allclose(outputs["expression"], model(images), rtol=1e-5)
+    sizes = [len(part["expression"]) for part in loop.answers(strategy, predict_step, batches)]
+    assert sizes == [3, 3, 1]
 
+
+class Counted:
+    """A model that counts how often it is called, or traced."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.input, self.calls = model, model.input, 0
+
+    def __call__(self, images: Any, *, training: bool) -> Any:
+        self.calls += 1
+        return self.model(images, training=training)
+
+
+def test_batches_of_all_sizes_are_predicted_by_one_trace() -> None:
+    model, (images, _) = Counted(small_model()), some_batch(7)
+    strategy = tf.distribute.get_strategy()
+    predict_step = loop.build_predict_step(strategy, model, ("expression",))
+    for size in (3, 5, 7, 1):
+        batches = tf.data.Dataset.from_tensor_slices(images).batch(size)
+        assert loop.predict(strategy, predict_step, batches)["expression"].shape == (7, CLASSES)
+    assert model.calls == 1
+
+
+@given(st.lists(st.integers(1, 10**7), min_size=1, max_size=4), st.integers(0, 2**42))
+def test_as_many_images_are_predicted_at_a_time_as_fit(sizes: list[int], memory: int) -> None:
+    layers = [SimpleNamespace(output=SimpleNamespace(shape=(None, size))) for size in sizes]
+    batch = loop.prediction_batch(SimpleNamespace(layers=layers), memory)
+    one_image = 4 * 4 * max(sizes)  # four float32 tensors as large as the largest
+    assert batch in [2**power for power in range(9)]
+    assert batch == 1 or batch * one_image <= memory / 4
+    assert batch == 256 or 2 * batch * one_image > memory / 4
+
+
+# Several devices ------------------------------------------------------------------------------
 
 TWO_DEVICES = """
 import json, sys
 import numpy as np, tensorflow as tf, keras
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from types import SimpleNamespace
 from fer_bench import loop
+from fer_bench.kernels import FusedAdam, use_fast_kernels
 from fer_bench.losses import Objective
 
 TARGETS = ("expression", "valence_arousal")
@@ -130,16 +305,20 @@ def run(strategy, loss):
     with strategy.scope():
         inputs = keras.Input((4, 4, 3))
         dense = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1))
-        x = keras.layers.Flatten()(inputs)
+        x = keras.layers.Flatten()(keras.layers.Conv2D(4, 1)(inputs))
         axes = keras.layers.Dense(2, activation="tanh")(x)
         model = keras.Model(inputs, dict(zip(TARGETS, (dense(x), axes))))
-        optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.01)
+        use_fast_kernels(model, "cpu")
+        optimizer = FusedAdam(1.0, weight_decay=0.01)
         optimizer.build(model.trainable_variables)
     totals = loop.Totals()
     objective = Objective(np.array([1, 2, 0.5], np.float32), 0.1, loss, 0.7)
     step = loop.build_train_step(strategy, model, optimizer, totals, objective)
-    for batch in strategy.experimental_distribute_dataset(data.with_options(options)):
-        step(*batch, np.int64(0))
+    steps = loop.build_train_steps(step, optimizer)
+    device = SimpleNamespace(strategy=strategy, kind="cpu")
+    batches = iter(loop.distributed(device, data.with_options(options)))
+    steps(batches, np.array([0.01], np.float32), 0)
+    steps(batches, np.array([0.02, 0.01], np.float32), 1)
     predict = loop.build_predict_step(strategy, model, TARGETS)
     batches = tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
     outputs = loop.predict(strategy, predict, batches)

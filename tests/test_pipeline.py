@@ -1,5 +1,7 @@
 """From a manifest to batches: every image decoded, order and augmentation pure functions."""
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_bench import pipeline
+from fer_bench import cachedir, pipeline
+from fer_bench.cache import Store
 from fer_bench.config import Augment, Experiment
 from fer_bench.datasets import load_manifest
 from fer_bench.errors import DataError
@@ -62,7 +65,7 @@ def test_pixels_are_those_of_the_file(experiment: Experiment, training: pipeline
 
 def test_evaluation_keeps_the_order_and_the_values(training: pipeline.Split) -> None:
     images = np.concatenate([x.numpy() for x in pipeline.evaluation_batches(training, 7)])
-    np.testing.assert_array_equal(images, training.pixels.numpy().astype(np.float32))
+    np.testing.assert_array_equal(images, training.pixels.astype(np.float32))
 
 
 def test_an_epoch_is_the_same_every_time(experiment: Experiment, training: pipeline.Split) -> None:
@@ -131,7 +134,7 @@ def test_a_broken_image_is_named(
 
 def test_no_change_is_the_identity(training: pipeline.Split) -> None:
     maps = pipeline.draw_warps(4, Augment(), 24, np.random.default_rng(0))
-    images = training.pixels[:4].numpy()
+    images = training.pixels[:4]
     np.testing.assert_array_equal(
         warped(images, Augment(rotation=0.1), maps), images.astype(np.float32)
     )
@@ -140,7 +143,7 @@ def test_no_change_is_the_identity(training: pipeline.Split) -> None:
 def test_flip_mirrors_half_of_the_images(training: pipeline.Split) -> None:
     augment = Augment(flip=True)
     maps = pipeline.draw_warps(60, augment, 24, np.random.default_rng(0))
-    image = training.pixels[:1].numpy()
+    image = training.pixels[:1]
     results = warped(np.repeat(image, 60, axis=0), augment, maps)
     mirrored = [np.array_equal(result, image[0, :, ::-1]) for result in results]
     unchanged = [np.array_equal(result, image[0]) for result in results]
@@ -256,7 +259,7 @@ def test_an_expanded_epoch_shows_the_same_views_in_another_order(
     views = [sorted(image.tobytes() for image in epoch) for epoch in images]
     assert views[0] == views[1]
     assert len(set(views[0])) == 96
-    originals = {image.tobytes() for image in training.pixels.numpy().astype(np.float32)}
+    originals = {image.tobytes() for image in training.pixels.astype(np.float32)}
     assert len(originals & set(views[0])) == 72
     assert not np.array_equal(images[0], images[1])
 
@@ -338,9 +341,263 @@ def test_each_target_goes_with_its_image(experiment: Experiment) -> None:
     both = experiment.model.model_copy(update={"targets": ("expression", "valence_arousal")})
     config = experiment.model_copy(update={"image": still, "model": both})
     rows = manifest.split("train")
-    known = {split.pixels[i].numpy().tobytes(): i for i in range(len(split))}
+    known = {split.pixels[i].tobytes(): i for i in range(len(split))}
     for images, targets in pipeline.training_batches(split, config, 0):
         order = [known[image.astype(np.uint8).tobytes()] for image in images.numpy()]
         np.testing.assert_array_equal(targets["expression"], split.codes[order])
         expected = rows[["valence", "arousal"]].to_numpy(np.float32)[order]
         np.testing.assert_array_equal(targets["valence_arousal"], expected)
+
+
+# A store of decoded images -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test alone."""
+    monkeypatch.setenv("FER_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def store(own_cache: Path) -> Store:
+    return Store(10**9, print)
+
+
+class Decoded:
+    """Counts the images that are decoded."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __call__(self, done: int, _: int) -> None:
+        self.images += done  # all the images of a tiny split are one batch
+
+
+def pixels(split: pipeline.Split) -> Any:
+    return np.concatenate([batch.numpy() for batch in pipeline.evaluation_batches(split, 16)])
+
+
+def test_with_a_store_the_second_start_decodes_nothing(
+    experiment: Experiment, training: pipeline.Split, store: Store
+) -> None:
+    manifest, decoded = load_manifest(experiment.dataset), Decoded()
+    first = pipeline.open_split(manifest, "train", 24, decoded, store=store)
+    second = pipeline.open_split(manifest, "train", 24, decoded, store=store)
+    assert decoded.images == 72
+    assert first.digest == second.digest != ""
+    for split in (first, second):
+        np.testing.assert_array_equal(pixels(split), pixels(training))
+        assert_same(batches(split, experiment, 1), batches(training, experiment, 1))
+
+
+def test_every_size_and_kind_of_pixels_is_stored_apart(
+    experiment: Experiment, store: Store
+) -> None:
+    manifest, decoded = load_manifest(experiment.dataset), Decoded()
+    boxes = boxed(manifest, (3, 5, 10, 10))
+    grey = replace(manifest, channels=1)
+    for other, size in ((manifest, 24), (manifest, 20), (grey, 24), (boxes, 24)):
+        plain = pipeline.open_split(other, "train", size)
+        stored = pipeline.open_split(other, "train", size, decoded, store=store)
+        assert stored.pixels is not None
+        np.testing.assert_array_equal(stored.pixels, plain.pixels)
+    assert decoded.images == 4 * 72
+
+
+def test_an_image_changed_in_place_is_decoded_anew(
+    experiment: Experiment, copied_root: Path, store: Store
+) -> None:
+    manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
+    before = pipeline.open_split(manifest, "train", 24, store=store)
+    old = bytes(before.pixels[0].tobytes()) if before.pixels is not None else b""
+    path = Path(str(before.paths[0]))
+    size, stamp = path.stat().st_size, path.stat().st_mtime_ns
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))  # what follows the end is not read
+    os.utime(path, ns=(stamp + 10**6, stamp + 10**6))
+    assert path.stat().st_size == size
+    after = pipeline.open_split(manifest, "train", 24, store=store)
+    assert before.pixels is not None
+    assert after.pixels is not None
+    assert not after.pixels[0].any()
+    np.testing.assert_array_equal(after.pixels[1:], before.pixels[1:])
+    assert after.digest != before.digest
+    assert before.pixels[0].tobytes() == old  # what a run has open stays as it was
+
+
+def test_a_copy_of_the_dataset_elsewhere_is_found(
+    experiment: Experiment, copied_root: Path, tmp_path: Path, store: Store
+) -> None:
+    decoded = Decoded()
+    for root in (copied_root, shutil.copytree(copied_root, tmp_path / "elsewhere")):
+        manifest = load_manifest(experiment.dataset.model_copy(update={"root": root}))
+        pipeline.open_split(manifest, "validation", 24, decoded, store=store)
+    assert decoded.images == 24
+
+
+def test_too_large_for_the_store_is_checked_once_and_decoded_each_time(
+    experiment: Experiment, training: pipeline.Split, own_cache: Path
+) -> None:
+    manifest, decoded, none = load_manifest(experiment.dataset), Decoded(), Store(1000, print)
+    splits = [pipeline.open_split(manifest, "train", 24, decoded, store=none) for _ in range(2)]
+    assert decoded.images == 72
+    for split in splits:
+        assert split.pixels is None
+        assert split.digest == splits[0].digest != ""
+        np.testing.assert_array_equal(pixels(split), pixels(training))
+
+
+def test_a_broken_image_leaves_nothing_in_the_store(
+    experiment: Experiment, copied_root: Path, own_cache: Path
+) -> None:
+    broken = sorted(copied_root.glob("train/*/*.png"))[40]
+    broken.write_bytes(b"no image")
+    manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
+    name = "train" if str(broken) in pipeline.split_files(manifest, "train", 24).paths else None
+    for store in (Store(10**9, print), Store(0, print)):
+        with pytest.raises(DataError, match=f"(?s){broken}.*cannot be decoded"):
+            pipeline.open_split(manifest, name or "validation", 24, store=store)
+    assert cachedir.entries() == []
+
+
+def test_a_missing_image_is_named(experiment: Experiment, copied_root: Path, store: Store) -> None:
+    manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
+    gone = Path(str(pipeline.split_files(manifest, "train", 24).paths[5]))
+    gone.unlink()
+    with pytest.raises(DataError, match=f"(?s){gone}.*cannot be read.*original archive"):
+        pipeline.open_split(manifest, "train", 24, store=store)
+
+
+def test_changed_images_are_never_stored(experiment: Experiment, store: Store) -> None:
+    manifest = load_manifest(experiment.dataset)
+    split = pipeline.open_split(
+        manifest, "train", 24, store=store, change=lambda image, _: np.zeros_like(image)
+    )
+    assert not pixels(split).any()
+    assert cachedir.entries() == []
+
+
+# Rows in place of images -------------------------------------------------------------------------
+
+
+def with_still_images(experiment: Experiment, **dataset: Any) -> Experiment:
+    image = experiment.image.model_copy(update={"augment": Augment()})
+    return with_dataset(experiment, **dataset).model_copy(update={"image": image})
+
+
+def rows_of(split: pipeline.Split, config: Experiment, views: int = 1) -> pipeline.Rows:
+    """The images themselves, as what a trunk that changes nothing would make of them."""
+    _, shown = pipeline.trunk_views(split, config, views)
+    return pipeline.Rows(np.concatenate([batch.numpy() for batch in shown(7)]), "float32")
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [{}, {"balance": "oversample"}, {"expand": 100}, {"expand": 90, "balance": "oversample"}],
+    ids=["plain", "oversample", "expand", "both"],
+)
+@pytest.mark.parametrize("first_step", [0, 2])
+def test_rows_come_in_the_very_order_of_their_images(
+    dataset: dict[str, Any], first_step: int, experiment: Experiment, training: pipeline.Split
+) -> None:
+    config = with_still_images(experiment, **dataset)
+    expected = pipeline.training_batches(training, config, 1, first_step, epochs=2)
+    found = pipeline.training_rows(
+        rows_of(training, config), training, config, 1, first_step, epochs=2
+    )
+    as_arrays = [
+        [(images.numpy(), targets["expression"].numpy()) for images, targets in each]
+        for each in (expected, found)
+    ]
+    assert_same(*as_arrays)
+
+
+def test_several_epochs_are_one_after_the_other(
+    experiment: Experiment, training: pipeline.Split
+) -> None:
+    together = [
+        (images.numpy(), targets["expression"].numpy())
+        for images, targets in pipeline.training_batches(training, experiment, 1, 3, epochs=3)
+    ]
+    assert_same(
+        together,
+        [
+            *batches(training, experiment, 1, 3),
+            *batches(training, experiment, 2),
+            *batches(training, experiment, 3),
+        ],
+    )
+
+
+def test_views_take_turns_over_the_epochs(experiment: Experiment, training: pipeline.Split) -> None:
+    views, number = 3, len(training)
+    labels = np.arange(views * number, dtype=np.int32)[:, None]  # each row says which it is
+    rows = pipeline.Rows(labels, "int32")
+    single = with_dataset(experiment).model_copy(
+        update={"training": experiment.training.model_copy(update={"batch_size": number})}
+    )
+    shown = np.array(
+        [
+            np.sort(next(iter(pipeline.training_rows(rows, training, single, epoch)))[0][:, 0])
+            for epoch in range(6)
+        ]
+    )
+    assert (np.sort(shown % number) == np.arange(number)).all()  # every image in every epoch
+    view_of = np.zeros((6, number), int)
+    for epoch, row in enumerate(shown):
+        view_of[epoch, row % number] = row // number
+    assert ((np.diff(view_of, axis=0) % views) == 1).all()
+    assert len(set(view_of[0])) == views  # not all images show their first view at once
+
+
+def test_views_are_different_and_fixed_whatever_the_seed(
+    experiment: Experiment, training: pipeline.Split
+) -> None:
+    key, shown = pipeline.trunk_views(training, experiment, 3)
+    images = np.concatenate([batch.numpy() for batch in shown(50)])
+    assert images.shape == (3 * 72, 24, 24, 3)
+    first, second, third = images.reshape(3, 72, -1)
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert (np.abs(one - other).max(axis=1) > 1).all()
+    assert images.min() >= 0
+    assert images.max() <= 255
+    other_seed = experiment.model_copy(update={"seed": experiment.seed + 1})
+    other_key, again = pipeline.trunk_views(training, other_seed, 3)
+    assert key == other_key
+    np.testing.assert_array_equal(np.concatenate([b.numpy() for b in again(216)]), images)
+
+
+def test_the_key_of_views_is_of_all_that_they_depend_on(
+    experiment: Experiment, training: pipeline.Split
+) -> None:
+    stronger = experiment.image.augment.model_copy(update={"rotation": 0.06})
+    other_image = experiment.image.model_copy(update={"augment": stronger})
+    keys = [
+        pipeline.trunk_views(split, config, views)[0]
+        for split, config, views in (
+            (training, experiment, 1),
+            (training, experiment, 2),
+            (training, experiment, 3),
+            (training, experiment.model_copy(update={"image": other_image}), 2),
+            (training, with_dataset(experiment, split_seed=1), 2),
+            (training, with_dataset(experiment, expand=80), 2),
+            (replace(training, digest="other"), experiment, 2),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_single_view_shows_the_images_themselves(
+    experiment: Experiment, training: pipeline.Split
+) -> None:
+    rows = rows_of(training, experiment)  # whatever the experiment augments
+    np.testing.assert_array_equal(rows.values, pixels(training))
+
+
+def test_the_bits_of_bfloat16_come_back_as_numbers() -> None:
+    numbers = tf.constant([[1.5], [-2.0], [1e30]], tf.bfloat16)
+    rows = pipeline.Rows(tf.bitcast(numbers, tf.uint16).numpy(), "bfloat16")
+    (batch,) = pipeline.evaluation_rows(rows, 8)
+    assert batch.dtype == tf.bfloat16
+    np.testing.assert_array_equal(batch.numpy(), numbers.numpy())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fer_bench.config import Model, Stage, Training
 from fer_bench.errors import ConfigError
+from fer_bench.kernels import FusedAdam
 from fer_bench.model import backbone_layers, build_model, head_layers
 from fer_bench.schedule import (
     ResolvedStage,
@@ -95,6 +96,17 @@ def test_head_trains_the_head_alone(model: Any) -> None:
     assert resolved.first_trainable_layer == "head_logits"
     assert resolved.trainable_parameters == 256 * 7 + 7
     assert not any(layer.trainable_variables for layer in backbone_layers(model))
+
+
+def test_a_stage_knows_what_trains_and_what_stays_before_it() -> None:
+    model = small_model()
+    whole = set_trainable(model, stage(), weights="none")
+    assert whole.trained == {"block1_dense", "block1_norm", "block2_dense", "head_logits"}
+    assert whole.trunk is None
+    head = set_trainable(model, stage(train="head"), weights="none")
+    assert (head.trained, head.trunk) == ({"head_logits"}, "block2_relu")
+    tail = set_trainable(model, stage(train={"last": 2}), weights="none")
+    assert (tail.trained, tail.trunk) == ({"block2_dense", "head_logits"}, "block1_relu")
 
 
 def test_last_counts_backbone_layers_from_the_end(model: Any) -> None:
@@ -276,7 +288,8 @@ def test_layer_decay_is_an_optimizer_of_its_own_for_each_layer(name: str) -> Non
             others[layer].apply([of[v.path] for v in variables], variables)
     start = values(small_model().weights)
     for mine, other, before in zip(ours.weights, theirs.weights, start, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=2e-6, atol=2e-7, err_msg=mine.path)
+        # The kernel of Adam takes 1 - beta from float32: 6e-6 of a learning rate of 0.1 in a step.
+        np.testing.assert_allclose(mine, other, rtol=2e-6, atol=4e-6, err_msg=mine.path)
         assert np.array_equal(mine, before) == ("moving" in mine.path)
 
 
@@ -301,7 +314,7 @@ def test_without_decay_it_is_the_plain_optimizer_bit_for_bit() -> None:
     ours, theirs = small_model(), small_model()
     plain = stage(optimizer="adam", layer_decay=1)
     optimizer = build_optimizer(plain, Training(), precision="float32", model=ours)
-    other = keras.optimizers.Adam(0.1)
+    other = FusedAdam(0.1)
     for number in range(3):
         gradients = some_gradients(ours, number)
         optimizer.apply(gradients, ours.trainable_variables)
@@ -411,11 +424,11 @@ def test_a_stage_in_one_line(model: Any) -> None:
 
 
 def test_a_stage_that_reaches_no_weights_says_so() -> None:
-    alone = ResolvedStage("head_logits", 455, 1)
-    assert "no backbone layer of this stage has weights" in describe(
-        stage(train={"last": 1}), alone
+    alone, more = (
+        ResolvedStage(first, 455, 1, trained=frozenset({first}), trunk=None)
+        for first in ("head_logits", "conv_9")
     )
+    last = stage(train={"last": 1})
+    assert "no backbone layer of this stage has weights" in describe(last, alone)
     assert "no backbone layer" not in describe(stage(train="head"), alone)
-    assert "no backbone layer" not in describe(
-        stage(train={"last": 1}), ResolvedStage("conv_9", 455, 1)
-    )
+    assert "no backbone layer" not in describe(last, more)

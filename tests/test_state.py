@@ -80,7 +80,8 @@ def test_only_the_newest_save_point_stays(run: RunDirectory, model: Any, optimiz
     progress = some_progress()
     for progress.step in (1, 2, 3):
         state.save(run, progress, model, optimizer)
-    assert {path.name for path in run.state.iterdir()} == {progress.arrays, "progress.json"}
+    named = {progress.arrays, progress.still, "progress.json"}
+    assert {path.name for path in run.state.iterdir()} == named
 
 
 def test_a_kill_between_the_two_files_leaves_the_older_pair(
@@ -131,3 +132,139 @@ def test_arrays_of_another_model_are_refused(run: RunDirectory, model: Any, opti
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
     with pytest.raises(RunError, match=r"shape"):
         state.restore(run, progress, "model", other.variables)
+
+
+# What stays still, and the best -------------------------------------------------------------------
+
+STILL = (0, 1)  # of the variables of the model: kernel, bias, seed of dropout
+
+
+def fill(model: Any, number: float) -> None:
+    """Give what moves the value `number`."""
+    for variable in model.variables[:2]:
+        variable.assign(np.full(variable.shape, number, np.float32))
+
+
+def stored(run: RunDirectory) -> dict[str, float]:
+    """The time of the last change of each file of the save point."""
+    return {path.name: path.stat().st_mtime_ns for path in run.state.iterdir()}
+
+
+def test_what_stays_still_is_written_once_a_stage(
+    run: RunDirectory, model: Any, optimizer: Any
+) -> None:
+    progress = some_progress()
+    state.save(run, progress, model, optimizer, STILL)
+    first, still = stored(run), progress.still
+    progress.step += 1
+    state.save(run, progress, model, optimizer, STILL)
+    assert progress.still == still
+    assert stored(run)[still] == first[still]
+    with np.load(run.state / progress.arrays) as arrays:
+        assert not {"model/0", "model/1"} & set(arrays)
+    progress.stage, progress.step = 2, 0
+    state.save(run, progress, model, optimizer)
+    assert progress.still != still
+    assert still not in stored(run)
+    with np.load(run.state / progress.arrays) as arrays:
+        assert {"model/0", "model/1"} <= set(arrays)
+
+
+@pytest.mark.parametrize("still", [(), STILL], ids=["all moves", "some stays"])
+def test_the_best_comes_back_and_so_does_the_newest(
+    run: RunDirectory, model: Any, optimizer: Any, still: tuple[int, ...]
+) -> None:
+    progress = some_progress()
+    fill(model, 1.0)
+    seeds = values(model.variables)[2:]
+    state.save(run, progress, model, optimizer, still, is_best=True)
+    if not still:
+        fill(model, 2.0)
+    model.variables[2].assign([5, 6])
+    progress.step = 9
+    state.save(run, progress, model, optimizer, still)
+    fill(model, 3.0)
+    state.restore(run, progress, "best", model.variables)
+    for variable in model.variables[:2]:
+        np.testing.assert_array_equal(variable.value, np.full(variable.shape, 1.0))
+    np.testing.assert_array_equal(values(model.variables)[2:], seeds)
+    state.restore(run, progress, "model", model.variables)
+    newest = 1.0 if still else 2.0
+    for variable in model.variables[:2]:
+        np.testing.assert_array_equal(variable.value, np.full(variable.shape, newest))
+    np.testing.assert_array_equal(model.variables[2].value, [5, 6])
+
+
+class Killed(BaseException):
+    """As a kill: nothing catches it."""
+
+
+def kill_at(patch: pytest.MonkeyPatch, number: int) -> list[str]:
+    """Let the process end before the file `number` from now on is in its place."""
+    replaced: list[str] = []
+    replace = Path.replace
+
+    def replace_or_die(path: Path, target: Any) -> Path:
+        if len(replaced) == number:
+            raise Killed
+        replaced.append(Path(target).name)
+        return replace(path, target)
+
+    patch.setattr(Path, "replace", replace_or_die)
+    return replaced
+
+
+def save_two(run: RunDirectory, progress: Progress, model: Any, optimizer: Any) -> None:
+    """The best epoch of one stage, and then one of the next stage that is better."""
+    fill(model, 1.0)
+    state.save(run, progress, model, optimizer, STILL, is_best=True)
+    progress.stage, progress.epoch, progress.step = 2, 2, 0
+    fill(model, 2.0)
+    state.save(run, progress, model, optimizer, is_best=True)
+
+
+def test_a_save_point_writes_so_many_files(
+    run: RunDirectory, model: Any, optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next test lets every one of them fail."""
+    replaced = kill_at(monkeypatch, 99)
+    save_two(run, some_progress(), model, optimizer)
+    assert len(replaced) == FILES
+
+
+FILES = 8  # of two save points: arrays, best, still and progress.json
+
+
+@pytest.mark.parametrize("number", range(FILES))
+def test_a_kill_before_any_file_leaves_a_save_point_that_fits_together(
+    run: RunDirectory, model: Any, optimizer: Any, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, number)
+        save_two(run, some_progress(), model, optimizer)
+    fill(model, 9.0)
+    back = state.read_progress(run)
+    if number < FILES // 2:
+        assert back is None
+        return
+    assert back is not None
+    assert back.stage == 1
+    for kind in ("model", "best"):
+        state.restore(run, back, kind, model.variables)
+        assert (values(model.variables)[0] == 1.0).all()
+    state.restore(run, back, "optimizer", optimizer.variables)
+    # The next save point takes its place, and no file of the killed one stays.
+    back.step += 1
+    state.save(run, back, model, optimizer, STILL)
+    named = {"progress.json", back.arrays, back.best_arrays, back.still}
+    assert set(stored(run)) == named
+
+
+def test_a_missing_file_of_what_stays_still_is_an_error(
+    run: RunDirectory, model: Any, optimizer: Any
+) -> None:
+    progress = some_progress()
+    state.save(run, progress, model, optimizer, STILL)
+    (run.state / progress.still).unlink()
+    with pytest.raises(RunError, match=r"(?s)still-001\.npz.*cannot be read.*--fresh"):
+        state.restore(run, progress, "model", model.variables)

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from typer.testing import Result
 
-from fer_bench import loop
+from fer_bench import cachedir, loop
 from fer_bench.rundir import RunDirectory
+from fer_bench.train import session
 
 pytestmark = pytest.mark.slow
 
@@ -63,19 +64,21 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 def send_at_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Signals) -> None:
     """Let the process send itself a signal after `number` steps, counted over all stages."""
-    build, count = loop.build_train_step, iter(range(1, 1000))
+    build, count = loop.build_train_steps, iter(range(1, 1000))
 
     def build_counting(*arguments: Any) -> Any:
         step = build(*arguments)
 
-        def counting(*batch: Any) -> None:
-            step(*batch)
+        def counting(batches: Any, rates: Any, first_step: int) -> None:
+            assert len(rates) == 1
+            step(batches, rates, first_step)
             if next(count) == number:
                 os.kill(os.getpid(), which)
 
         return counting
 
-    monkeypatch.setattr(loop, "build_train_step", build_counting)
+    monkeypatch.setattr(loop, "build_train_steps", build_counting)
+    monkeypatch.setattr(session, "SECONDS_PER_CALL", 0)  # one step in each call
 
 
 @pytest.mark.parametrize(
@@ -129,32 +132,64 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
 KILLED_AFTER = """
 import os, signal, sys
 from fer_bench import cli, loop
+from fer_bench.train import session
 
-build, left = loop.build_train_step, int(sys.argv.pop(1))
+left = {"steps": int(sys.argv.pop(1)), "answers": int(sys.argv.pop(1))}
+
+def count(what):
+    left[what] -= 1
+    if left[what] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def build_counting(*arguments):
     step = build(*arguments)
 
     def counting(*batch):
-        global left
         step(*batch)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        count("steps")
 
     return counting
 
-loop.build_train_step = build_counting
+def answers_counting(*arguments):
+    for answer in answers(*arguments):
+        yield answer
+        count("answers")
+
+build, answers = loop.build_train_steps, loop.answers
+loop.build_train_steps, loop.answers = build_counting, answers_counting
+loop.prediction_batch = lambda *_: 16
+session.SECONDS_PER_CALL = 0
 cli.main()
 """
 
 
-def train_in_a_process(kill_after: int, config: Path, outputs: Path) -> int:
-    """Train in a new process, killed after that many steps (0: never); its return code."""
-    arguments = [str(kill_after), "train", str(config), "--outputs", str(outputs)]
+def train_in_a_process(
+    config: Path, outputs: Path, *, steps: int = 0, answers: int = 0, cache: Path | None = None
+) -> int:
+    """Train in a new process; its return code.
+
+    Args:
+        config: what to train.
+        outputs: where to.
+        steps: it is killed after so many steps; 0: not.
+        answers: it is killed after so many batches of images are answered; 0: not.
+        cache: its cache; None: that of the tests.
+    """
+    arguments = [str(steps), str(answers), "train", str(config), "--outputs", str(outputs)]
+    environment = os.environ | ({"FER_BENCH_CACHE": str(cache)} if cache else {})
     return subprocess.run(
-        [sys.executable, "-c", KILLED_AFTER, *arguments], capture_output=True, check=False
+        [sys.executable, "-c", KILLED_AFTER, *arguments],
+        capture_output=True,
+        check=False,
+        env=environment,
     ).returncode
+
+
+def steps_done(outputs: Path, steps: int) -> int:
+    """How many steps, with so many in an epoch, the save point of the only run is worth."""
+    progress = next(iter(outputs.glob("*/state/progress.json")), None)
+    reached = json.loads(progress.read_text()) if progress else {"epoch": 0, "step": 0}
+    return int(reached["epoch"] * steps + reached["step"])
 
 
 def test_a_run_killed_five_times_ends_bit_identical(
@@ -163,7 +198,7 @@ def test_a_run_killed_five_times_ends_bit_identical(
     # In the arithmetic that users get by default here.
     config = write_config(tiny | {"training": tiny["training"] | {"precision": "auto"}})
     steps = 4  # of an epoch: 72 training images in batches of 16
-    assert train_in_a_process(0, config, tmp_path / "whole") == 0
+    assert train_in_a_process(config, tmp_path / "whole") == 0
     seed = random.randrange(2**32)
     # In the first stage, inside its only epoch; then anywhere in the second, over its boundary.
     kills = [
@@ -171,13 +206,34 @@ def test_a_run_killed_five_times_ends_bit_identical(
         *sorted(random.Random(seed).sample(range(5, 12), 4)),
     ]
     for kill in kills:
-        progress = next(iter((tmp_path / "cut").glob("*/state/progress.json")), None)
-        reached = json.loads(progress.read_text()) if progress else {"epoch": 0, "step": 0}
-        done = reached["epoch"] * steps + reached["step"]
-        code = train_in_a_process(kill - done, config, tmp_path / "cut")
+        left = kill - steps_done(tmp_path / "cut", steps)
+        code = train_in_a_process(config, tmp_path / "cut", steps=left)
         assert code == -signal.SIGKILL, f"killed at {kills}, seed {seed}"
-    assert train_in_a_process(0, config, tmp_path / "cut") == 0
+    assert train_in_a_process(config, tmp_path / "cut") == 0
     assert_same_run(run_in(tmp_path / "whole"), run_in(tmp_path / "cut"))
+
+
+def test_a_run_killed_with_its_frozen_layers_half_kept_ends_bit_identical(
+    write_config: WriteConfig, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    config = write_config(ladder(tiny))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train_in_a_process(config, whole, cache=tmp_path / "cache of whole") == 0
+    cache, steps = tmp_path / "cache", 4
+    # 72 images in batches of 16 go up to re_lu_8, then from there to head_pool.
+    for answers in (2, 3):
+        code = train_in_a_process(config, cut, answers=answers, cache=cache)
+        assert code == -signal.SIGKILL
+        assert list((cache / "trunk").glob(".making-*"))
+    seed = random.randrange(2**32)
+    kills = [steps * stage + random.Random(seed + stage).randint(1, 3) for stage in (0, 1, 2)]
+    for kill in kills:
+        left = kill - steps_done(cut, steps)
+        code = train_in_a_process(config, cut, steps=left, cache=cache)
+        assert code == -signal.SIGKILL, f"killed at {kills}, seed {seed}"
+    assert train_in_a_process(config, cut, cache=cache) == 0
+    assert_same_run(run_in(whole), run_in(cut))
+    assert not list((cache / "trunk").glob(".making-*"))
 
 
 def test_a_finished_run_is_left_alone_and_fresh_begins_again(
@@ -295,8 +351,8 @@ def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     history = pd.read_csv(run_in(outputs) / "history.csv")
     assert list(history["stage"]) == ["still"] * 3 + ["head"]
     assert record(run_in(outputs))["stages"] == [
-        {"name": "still", "epochs": 3},
-        {"name": "head", "epochs": 1},
+        {"name": "still", "epochs": 3, "frozen_up_to": "head_pool"},
+        {"name": "head", "epochs": 1, "frozen_up_to": "head_pool"},
     ]
 
 
@@ -374,3 +430,198 @@ def test_a_model_chosen_on_the_test_split_says_so(
     history = pd.read_csv(run / "history.csv")
     best = history.loc[history["epoch"] == record(run)["best"]["epoch"]].iloc[0]
     assert best["val_accuracy"] == pytest.approx(metrics["accuracy"]["value"], abs=1e-6)
+
+
+# What is computed once ---------------------------------------------------------------------------
+
+
+def ladder(tiny: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Head, then the last five layers, then all of them, on images without random changes."""
+    trains: list[Any] = ["head", {"last": 5}, "all"]
+    stages = [
+        {"name": str(number), "train": train, "epochs": 1, "learning_rate": 1e-3}
+        for number, train in enumerate(trains)
+    ]
+    return tiny | {"image": {"size": 24}, "stages": stages} | changes
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FER_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+COMPUTED = "computed the frozen layers up to "
+
+
+def trained(fer: Fer, config: Path, outputs: Path, *more: str) -> tuple[Path, str]:
+    """The folder of a run, now trained, and what was said."""
+    result = fer("train", config, "--outputs", outputs, *more)
+    assert result.exit_code == 0, result.output
+    return outputs / result.stdout.strip().splitlines()[-1], result.stderr
+
+
+def assert_same_within(first: Path, second: Path, tolerance: float) -> None:
+    one, other = (
+        keras.models.load_model(run / "model.keras", compile=False).weights
+        for run in (first, second)
+    )
+    for left, right in zip(one, other, strict=True):
+        expected = np.asarray(right.value, np.float64)
+        difference = np.linalg.norm(np.asarray(left.value) - expected)
+        assert difference <= tolerance * np.linalg.norm(expected), left.path
+    assert record(first)["best"]["epoch"] == record(second)["best"]["epoch"]
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "dataset"),
+    [
+        (
+            24,
+            {"backbone": "cnn_compact", "targets": ["expression", "valence_arousal"]},
+            {"expand": 80, "balance": "oversample"},
+        ),
+        # Dropout and BatchNorm are in its frozen part, and compute as at test time either way.
+        (46, {"backbone": "cnn_slides"}, {}),
+    ],
+    ids=["cnn_compact", "cnn_slides"],
+)
+def test_what_is_kept_changes_nothing(
+    size: int,
+    model: dict[str, Any],
+    dataset: dict[str, Any],
+    fer: Fer,
+    write_config: WriteConfig,
+    tiny: dict[str, Any],
+    outputs: Path,
+    own_cache: Path,
+) -> None:
+    pooling = "none" if model["backbone"] == "cnn_slides" else "avg"
+    head = {"pooling": pooling, "dense": [8], "dropout": 0.3}
+    document = ladder(
+        tiny,
+        image={"size": size},
+        model=model | {"head": head},
+        dataset=tiny["dataset"] | dataset,
+    )
+    for stage in document["stages"]:
+        stage["optimizer"] = "sgd"  # Adam makes a step of a difference in rounding
+    kept, said = trained(fer, write_config(document | {"cache": {"trunk": "exact"}}), outputs)
+    assert said.count(COMPUTED) == 4  # two trunks of two splits
+    computed, said = trained(fer, write_config(document | {"cache": {"trunk": "off"}}), outputs)
+    assert COMPUTED not in said
+    assert_same_within(kept, computed, 1e-5)
+    frozen = [stage["frozen_up_to"] for stage in record(kept)["stages"]]
+    assert frozen == [stage["frozen_up_to"] for stage in record(computed)["stages"]]
+    assert frozen[2] is None
+    assert None not in frozen[:2]
+
+
+def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
+) -> None:
+    first, said = trained(fer, write_config(ladder(tiny), "first"), outputs)
+    for images in ("72 train", "24 validation"):
+        for end in ("re_lu_8", "head_pool"):
+            assert f"{COMPUTED}{end} for {images} images" in said
+    assert said.count(COMPUTED) == 4
+    second, said = trained(fer, write_config(ladder(tiny), "second"), outputs)
+    assert "decoded" not in said
+    assert COMPUTED not in said
+    assert_same_run(first, second)
+    # A damaged entry is made again, and nothing changes.
+    for entry in cachedir.entries(["trunk"]):
+        path = entry.path / "values.bin"
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    third, said = trained(fer, write_config(ladder(tiny), "third"), outputs)
+    assert said.count("warning: a cached array is damaged and is made again") == 4
+    assert said.count(COMPUTED) == 4
+    assert_same_run(first, third)
+
+
+def test_without_room_it_is_computed_each_time_and_that_is_said(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
+) -> None:
+    document = ladder(tiny, cache={"max_gb": 0})
+    run, said = trained(fer, write_config(document), outputs)
+    assert said.count("the cache has no room") == 2  # once for each stage with a trunk
+    assert "up to head_pool make of the train and validation images" in said
+    assert "raise cache.max_gb, now 0, or" in said
+    assert COMPUTED not in said
+    assert cachedir.entries(["trunk", "images"]) == []
+    roomy, said = trained(fer, write_config(ladder(tiny)), outputs, "--fresh")
+    assert roomy == run
+    assert "no room" not in said
+
+
+def test_of_random_images_only_the_validation_split_is_kept(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
+) -> None:
+    document = tiny | {"stages": tiny["stages"][:1]}
+    run, said = trained(fer, write_config(document), outputs)
+    assert f"{COMPUTED}head_pool for 24 validation images" in said
+    assert "train images" not in said.split(COMPUTED, 1)[1]
+    assert record(run)["trunk_views"] == 1
+
+
+def test_fixed_views_are_shared_by_runs_of_every_seed(
+    fer: Fer,
+    write_config: WriteConfig,
+    tiny: dict[str, Any],
+    trained_run: Path,
+    outputs: Path,
+    own_cache: Path,
+) -> None:
+    shutil.copytree(trained_run, outputs / trained_run.name)
+    document = tiny | {
+        "model": tiny["model"] | {"weights": f"run:{trained_run.name}"},
+        "stages": [tiny["stages"][0] | {"epochs": 2}],
+        "cache": {"trunk": {"views": 3}},
+    }
+    first, said = trained(fer, write_config(document), outputs)
+    assert f"{COMPUTED}head_pool for {3 * 72} train images" in said
+    assert record(first)["trunk_views"] == 3
+    second, said = trained(fer, write_config(document | {"seed": 8}), outputs)
+    assert COMPUTED not in said
+    losses = [pd.read_csv(run / "history.csv")["loss"] for run in (first, second)]
+    assert (losses[0] != losses[1]).all()
+
+
+def test_two_runs_at_once_compute_the_frozen_layers_once(
+    write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
+) -> None:
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from fer_bench import cli; cli.main()", "train"),
+                *(str(write_config(ladder(tiny), name)), "--outputs", str(outputs)),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert sum(text.count(COMPUTED) for text in said) == 4
+    assert_same_run(*(run.parent for run in outputs.glob("*/run.json")))
+
+
+def test_the_best_model_of_an_earlier_stage_is_the_one_that_is_kept(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
+) -> None:
+    good, bad = tiny["stages"][0], {"name": "bad", "epochs": 2, "learning_rate": 0.5}
+    document = tiny | {
+        "training": tiny["training"] | {"select": "val_loss"},
+        "stages": [good, bad],
+    }
+    run, _ = trained(fer, write_config(document), outputs)
+    assert record(run)["best"]["epoch"] == 1
+    assert not (run / "state").exists()
+    only_good = document | {"stages": [good]}
+    expected, _ = trained(fer, write_config(only_good, "good"), outputs)
+    models = [
+        keras.models.load_model(each / "model.keras", compile=False) for each in (run, expected)
+    ]
+    for left, right in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)

@@ -26,6 +26,7 @@ from fer_bench.config import Model, load_experiment
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.model import backbone_layers, build_model, head_layers
 from fer_bench.registry import Registry
+from fer_bench.train import session
 from fer_bench.weights import load_weights
 
 Fer = Callable[..., Result]
@@ -454,19 +455,22 @@ def _float32_outside() -> Iterator[None]:
 
 
 def interrupt_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    build, left = loop.build_train_step, iter(range(1, number + 1))
+    build, done = loop.build_train_steps, 0
 
-    def build_counting(*arguments: Any, **options: Any) -> Any:
-        step = build(*arguments, **options)
+    def build_counting(*arguments: Any) -> Any:
+        steps = build(*arguments)
 
-        def counting(*batch: Any) -> None:
-            step(*batch)
-            if next(left) == number:
+        def counting(batches: Any, rates: Any, first_step: int) -> None:
+            nonlocal done
+            steps(batches, rates, first_step)
+            done += len(rates)
+            if done == number:
                 os.kill(os.getpid(), signal.SIGINT)
 
         return counting
 
-    monkeypatch.setattr(loop, "build_train_step", build_counting)
+    monkeypatch.setattr(session, "SECONDS_PER_CALL", 0.0)  # one step in a call
+    monkeypatch.setattr(loop, "build_train_steps", build_counting)
 
 
 @pytest.mark.slow

@@ -234,6 +234,11 @@ class Augment(Section):
         """Whether pixels move at all."""
         return self.flip or any((self.rotation, self.zoom, self.shear, self.shift))
 
+    @property
+    def changes(self) -> bool:
+        """Whether an image may differ from one epoch to the next."""
+        return self.warps or any((self.brightness, self.contrast))
+
 
 class Image(Section):
     """What an image looks like when it reaches the model."""
@@ -332,6 +337,10 @@ Select = Literal[
 ]
 
 
+def _is_auto(value: Any) -> bool:
+    return bool(value == "auto")
+
+
 class Training(Section):
     """What holds for every stage."""
 
@@ -361,6 +370,11 @@ class Training(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic inside the network; auto takes what the device is best at"
     )
+    xla: Literal["auto", "on", "off"] = Field(
+        "auto",
+        exclude_if=_is_auto,
+        description="whether XLA compiles the steps; auto: on a GPU, not on a CPU",
+    )
     select: Select | None = Field(
         None,
         description="validation metric that chooses the model over all stages; null: val_macro_f1, "
@@ -369,6 +383,78 @@ class Training(Section):
     save_every: int = Field(
         500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
     )
+
+    @field_validator("xla", mode="before")
+    @classmethod
+    def _yaml_reads_on_as_true(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return value
+
+
+MOST_VIEWS = 1000
+
+
+class TrunkViews(Section):
+    """A frozen trunk sees each image in a few fixed augmented views, not in a new one each time."""
+
+    views: int = Field(gt=1, le=MOST_VIEWS, description="how many views of each image are kept")
+
+
+def _shape_of_trunk(value: Any) -> Any:
+    """One sentence for what would otherwise be an error per member of the union."""
+    if isinstance(value, TrunkViews) or value in ("auto", "off", "exact"):
+        return value
+    match value:
+        case {"views": int(count), **rest} if not rest and 1 < count <= MOST_VIEWS:
+            return value
+    raise ValueError(
+        f"must be auto, off, exact or {{views: NUMBER}} with a number from 2 to {MOST_VIEWS}, "
+        f"got {_shown(value)}"
+    )
+
+
+class Cache(Section):
+    """What is computed once and kept on the disk."""
+
+    trunk: Annotated[
+        Literal["auto", "off", "exact"] | TrunkViews, BeforeValidator(_shape_of_trunk)
+    ] = Field(
+        "auto",
+        description="what the layers below the first that trains make of each image: auto keeps "
+        "it where that changes nothing, which is where images are not augmented at random; exact "
+        "insists on it; {views: NUMBER} keeps so many augmented views of each image; off keeps "
+        "nothing",
+    )
+    # How much room there is says nothing about the experiment.
+    max_gb: float = Field(
+        20.0,
+        ge=0,
+        exclude=True,
+        description="most that all decoded images and activations in the cache may take, in GB "
+        "(10^9 bytes); those used longest ago go first. Not part of the run id",
+    )
+
+    @field_validator("trunk", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return value
+
+    @property
+    def views(self) -> int:
+        """How many views of each image are kept."""
+        return self.trunk.views if isinstance(self.trunk, TrunkViews) else 1
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_gb` in bytes."""
+        return int(self.max_gb * 1e9)
+
+
+def _keeps_by_itself(value: Any) -> bool:
+    return bool(value.trunk == "auto")
 
 
 class LastLayers(Section):
@@ -483,6 +569,11 @@ class Experiment(Section):
         description="the split that chooses the model, stops a stage early and lowers its rate; "
         "test_split is what many papers do: its scores are too high, and every table says so",
     )
+    cache: Cache = Field(
+        Cache(),
+        exclude_if=_keeps_by_itself,
+        description="what is computed once and kept on the disk",
+    )
     published: tuple[Published, ...] = Field((), description="results that others report")
 
     @field_validator("stages")
@@ -511,6 +602,17 @@ class Experiment(Section):
             raise _about("training.select", f"{select} needs expression among model.targets")
         if select and select.endswith("_ccc") and "valence_arousal" not in targets:
             raise _about("training.select", f"{select} needs valence_arousal among model.targets")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_is_fixed(self) -> "Experiment":
+        if self.cache.trunk == "exact" and self.image.augment.changes:
+            raise _about(
+                "cache.trunk",
+                "cannot be exact while image.augment changes images at random: no two epochs show "
+                "the same ones; use auto, keep some fixed views with {views: NUMBER}, or remove "
+                "image.augment",
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,17 +1,33 @@
-"""Which device computes, with what arithmetic, and why a GPU cannot be seen."""
+"""Which device computes, with what arithmetic, threads and memory, and why no GPU can be seen."""
 
+import contextlib
+import ctypes
 import importlib.util
+import math
+import os
 import platform
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from fer_bench.errors import DeviceError
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+CPU_INFO = Path("/proc/cpuinfo")
+MEMORY_INFO = Path("/proc/meminfo")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+# Where nobody tells how much memory a device has: what even a small GPU of today has.
+ASSUMED_MEMORY = 8 * 2**30
+
+# Flags of Linux for the instructions that multiply bfloat16, and what their makers call them.
+BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "bf16": "ARM BF16"}
 
 
 @dataclass(frozen=True)
@@ -21,34 +37,63 @@ class Device:
     Attributes:
         strategy: the `tf.distribute.Strategy` under which the model is built and stepped.
         name: what `run.json` calls it, for example `cpu: Intel Xeon, 2 cores`.
+        kind: whether it is the CPU, or one or more GPUs.
         best_precision: the arithmetic that `precision: auto` stands for here.
+        why: what speaks for that arithmetic, for example `AVX512-BF16 and AMX-BF16`.
+        best_xla: whether `xla: auto` compiles here.
+        threads: threads that TensorFlow computes with on the CPU.
+        memory_bytes: memory that one replica may use.
+        memory_is_assumed: whether nobody told that memory, so that `ASSUMED_MEMORY` stands there.
     """
 
     strategy: Any
     name: str
+    kind: Literal["cpu", "gpu"]
     best_precision: str
+    why: str
+    best_xla: bool
+    threads: int
+    memory_bytes: int
+    memory_is_assumed: bool = False
 
     def precision(self, wanted: str) -> str:
         """`float32`, `bfloat16` or `float16`, with `auto` resolved."""
         return self.best_precision if wanted == "auto" else wanted
 
+    def compiles(self, wanted: str) -> bool:
+        """Whether XLA compiles the steps: `on`, `off`, or `auto` for what is best here."""
+        return self.best_xla if wanted == "auto" else wanted == "on"
 
-def open_device(wanted: str = "auto") -> Device:
+
+def open_device(wanted: str = "auto", threads: int | None = None) -> Device:
     """Choose among what TensorFlow sees: `auto`, `cpu`, `gpu` or `gpu:<index>`.
 
+    Args:
+        wanted: the name of the device.
+        threads: threads to compute with on the CPU; None: as many as `usable_cores`. Where
+            TensorFlow has computed already, it keeps the threads it has.
+
     Raises:
-        DeviceError: the name is none of these, or the GPU asked for is not visible.
+        DeviceError: the name is none of these, the GPU asked for is not visible, or the number of
+            threads is below 1.
     """
     kind, _, index = wanted.partition(":")
     if kind not in ("auto", "cpu", "gpu") or (index and (kind != "gpu" or not index.isdigit())):
         raise DeviceError(f"--device {wanted}: expected auto, cpu, gpu or gpu:<index>.")
+    if threads is not None and threads < 1:
+        raise DeviceError(
+            f"--threads {threads}: expected at least 1.\n"
+            f"Leave it out to use what this process may: {usable_cores().number}."
+        )
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "gpu":
         gpus = _chosen_gpus(gpus, wanted, index)
     elif kind == "cpu":
         gpus = []
     tf.config.set_visible_devices(gpus, "GPU")
-    return _gpu_device(gpus) if gpus else _cpu_device()
+    _let_memory_grow(gpus)
+    used = _use_threads(threads or usable_cores().number)
+    return _gpu_device(gpus, used) if gpus else _cpu_device(used)
 
 
 def _chosen_gpus(gpus: list[Any], wanted: str, index: str) -> list[Any]:
@@ -87,7 +132,38 @@ def why_no_gpu() -> str:
     )
 
 
-def _gpu_device(gpus: list[Any]) -> Device:
+def out_of_memory(error: tf.errors.ResourceExhaustedError, batch_size: int) -> DeviceError:
+    """What to tell the user when the device had no room for a step of `batch_size` images."""
+    found = f"the device has no memory left{_wanted_memory(str(error))} at batch size {batch_size}."
+    ways = [
+        "a 16-bit training.precision (bfloat16 or float16)",
+        "a smaller image.size",
+    ]
+    if batch_size > 1:
+        ways.insert(0, f"--set training.batch_size={batch_size // 2}")
+    return DeviceError(f"{found}\nTry {', '.join(ways[:-1])} or {ways[-1]}.")
+
+
+def _wanted_memory(text: str) -> str:
+    """What TensorFlow or XLA was making room for, where its message says so."""
+    if tensor := re.search(r"shape\s?\[([\d,]+)\] and type (\w+)", text):
+        return f" for a {tensor[2]} tensor of shape ({tensor[1].replace(',', ', ')})"
+    if plain := re.search(r"allocat\w+ (\d+) bytes", text):
+        return f" for {int(plain[1]) / 2**30:.2f} GiB more"
+    return ""
+
+
+# The GPUs --------------------------------------------------------------------------------------
+
+
+def _let_memory_grow(gpus: Sequence[Any]) -> None:
+    """Take memory as it is needed, so that other programs may use these GPUs too."""
+    for gpu in gpus:
+        with contextlib.suppress(RuntimeError):  # TensorFlow is running already: as it began
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _gpu_device(gpus: list[Any], threads: int) -> Device:
     details = tf.config.experimental.get_device_details(gpus[0])
     capability = details.get("compute_capability", (0, 0))
     precision = "float32"
@@ -95,35 +171,164 @@ def _gpu_device(gpus: list[Any]) -> Device:
         precision = "bfloat16"
     elif capability >= (7, 0):
         precision = "float16"
-    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-    return Device(strategy, f"{len(gpus)} x {details.get('device_name', 'GPU')}", precision)
+    memories = [_gpu_memory(gpu) for gpu in gpus]
+    known = [memory for memory in memories if memory]
+    return Device(
+        strategy=tf.distribute.MirroredStrategy()
+        if len(gpus) > 1
+        else tf.distribute.get_strategy(),
+        name=f"{len(gpus)} x {details.get('device_name', 'GPU')}",
+        kind="gpu",
+        best_precision=precision,
+        why="compute capability {}.{}".format(*capability),
+        best_xla=True,
+        threads=threads,
+        memory_bytes=min(known, default=ASSUMED_MEMORY),
+        memory_is_assumed=not known,
+    )
 
 
-def _cpu_device() -> Device:
-    cores = len(tf.config.list_logical_devices("CPU")) and _usable_cores()
-    precision = "bfloat16" if "avx512_bf16" in _cpu_flags() else "float32"
-    return Device(tf.distribute.get_strategy(), f"cpu: {_cpu_model()}, {cores} cores", precision)
+def _gpu_memory(gpu: Any) -> int | None:
+    """The memory of a GPU in bytes, from the driver, since TensorFlow does not tell it."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    handle, size = ctypes.c_int(), ctypes.c_size_t()
+    index = int(gpu.name.rpartition(":")[2])
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(handle), index)
+        or driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+    )
+    return None if failed else size.value
 
 
-def _usable_cores() -> int:
-    import os
+# The CPU ---------------------------------------------------------------------------------------
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def _cpu_device(threads: int) -> Device:
+    has = [name for flag, name in BFLOAT16_FLAGS.items() if flag in cpu_flags()]
+    available = memory().available
+    return Device(
+        strategy=tf.distribute.get_strategy(),
+        name=f"cpu: {cpu_model()}, {usable_cores().number} cores",
+        kind="cpu",
+        best_precision="bfloat16" if has else "float32",
+        why=" and ".join(has) or "no bfloat16 instructions",
+        best_xla=False,  # compiled convolutions were measured 4 to 10 times slower here
+        threads=threads,
+        memory_bytes=available or ASSUMED_MEMORY,
+        memory_is_assumed=not available,
+    )
+
+
+def _use_threads(threads: int) -> int:
+    """Compute with so many threads; returns how many it is, which a running TensorFlow keeps."""
+    settings = tf.config.threading
+    with contextlib.suppress(RuntimeError):  # it is running already
+        settings.set_intra_op_parallelism_threads(threads)
+        settings.set_inter_op_parallelism_threads(threads)
+    return settings.get_intra_op_parallelism_threads() or usable_cores().number
+
+
+def cpu_flags() -> set[str]:
+    """What Linux calls the instructions of this processor; empty elsewhere."""
+    return set((_cpu_info("flags") or _cpu_info("Features")).split())
+
+
+def cpu_model() -> str:
+    """The name of the processor, as far as it is known."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def _cpu_info(key: str) -> str:
     """The first value of `key` in /proc/cpuinfo, empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else []:
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return ""
+    found = re.search(rf"^{key}\s*:(.*)$", _read(CPU_INFO), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
-def _cpu_flags() -> list[str]:
-    return _cpu_info("flags").split()
+class Cores(NamedTuple):
+    """How many cores this process may use, and why not more."""
+
+    number: int
+    why: str
 
 
-def _cpu_model() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
+def usable_cores() -> Cores:
+    """The cores that this process may run on, at least 1: its affinity, bounded by its quota.
+
+    A quota of 1.5 cores counts as 2, since one thread alone would leave half a core unused.
+    """
+    machine = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    quota = min((_cores_of(folder) for folder in _cgroups("cpu")), default=math.inf)
+    if quota < allowed:
+        return Cores(max(1, math.ceil(quota)), f"the control group's quota is {quota:g} cores")
+    if allowed < machine:
+        return Cores(allowed, f"the process may run on {allowed} of {machine}")
+    return Cores(allowed, "all that the machine has")
+
+
+def _cores_of(folder: Path) -> float:
+    """The CPU quota of one control group in cores, infinite where it has none."""
+    quota, _, period = _read(folder / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = (_read(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+    if quota in ("", "max", "-1"):
+        return math.inf
+    return int(quota) / int(period)
+
+
+class Memory(NamedTuple):
+    """Memory in bytes, 0 where it is not known."""
+
+    total: int
+    available: int
+
+
+def memory() -> Memory:
+    """The memory of this machine, bounded by the limits of this process's control groups."""
+    kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read(MEMORY_INFO), re.MULTILINE))
+    total, available = (int(kilobytes.get(key, 0)) * 1024 for key in ("MemTotal", "MemAvailable"))
+    for folder in _cgroups("memory"):
+        limit, room = _limit_and_room(folder)
+        total, available = int(min(total, limit)), int(min(available, room))
+    return Memory(total, max(available, 0))
+
+
+# Names in versions 2 and 1: the limit, what is used, and what of that are files read long ago.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _limit_and_room(folder: Path) -> tuple[float, float]:
+    """The memory limit of one control group and what is left of it, infinite without a limit."""
+    for limit_file, used_file, old_files in _MEMORY_FILES:
+        limit, used = _read(folder / limit_file), _read(folder / used_file)
+        if limit.isdigit() and used.isdigit():
+            old = re.search(rf"^{old_files} (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
+            return int(limit), int(limit) - int(used) + (int(old[1]) if old else 0)
+    return math.inf, math.inf
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups and their parents, in versions 2 and 1."""
+    for line in _read(OWN_CGROUPS).splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = CGROUPS / controller if controllers else CGROUPS
+        # In a container the path may be that of the host, and lead nowhere here: its parents do.
+        parts = [part for part in own.split("/") if part not in ("", "..")]
+        yield from (root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1))
+
+
+def _read(path: Path) -> str:
+    """What a file of the system says; empty where it is missing or closed to us."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

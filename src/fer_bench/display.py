@@ -43,6 +43,9 @@ class Display(Protocol):
     def decoding(self, split: str, done: int, total: int) -> None:
         """`done` of `total` images of a split are decoded."""
 
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """`done` of `total` images of a split went through the layers up to `end`, to be kept."""
+
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """The 1-based `epoch` of at most `epochs` begins and has `steps` steps."""
 
@@ -112,6 +115,11 @@ class PlainDisplay:
         if done == total:
             self.message(f"decoded {total:,} {split} images")
 
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """Say once that the frozen layers are computed."""
+        if done == total:
+            self.message(f"computed the frozen layers up to {end} for {total:,} {split} images")
+
     def start_epoch(
         self,
         epoch: int,
@@ -167,6 +175,10 @@ class LiveDisplay(PlainDisplay):
     def decoding(self, split: str, done: int, total: int) -> None:
         """Show how many images are decoded."""
         self._show(f"decoding {split}", done, total, "")
+
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """Show how many images went through the frozen layers."""
+        self._show(f"up to {end}, {split}", done, total, "")
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Begin the epoch's bar, and that of the whole run."""

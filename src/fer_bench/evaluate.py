@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from fer_bench import crossing, loop, pipeline, robustness, twins
+from fer_bench.cache import Store
 from fer_bench.calibration import temperature_report
 from fer_bench.config import Experiment, load_experiment
 from fer_bench.crossing import ClassRule
@@ -20,6 +21,7 @@ from fer_bench.datasets import DatasetSpec, load_manifest
 from fer_bench.device import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
+from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import ATTRIBUTES, AXES, Manifest
 from fer_bench.metrics import compute, headline
 from fer_bench.predictions import PREDICTED_AXES, Predictions, read_predictions
@@ -134,6 +136,7 @@ def open_subject(run: RunDirectory, device: Device, display: Display) -> Subject
     manifest = load_manifest(config.dataset)
     run.check_dataset(manifest.root, manifest.fingerprint)
     model = _load_model(run.model)
+    use_fast_kernels(model, device.kind)
     step = loop.build_predict_step(device.strategy, model, config.model.targets)
     return Subject(run, config, manifest, model, step, device, display)
 
@@ -173,6 +176,7 @@ def _save_predictions(
         protocol.split,
         native_size(protocol.views, subject.config.image.size),
         lambda done, total: subject.display.decoding(protocol.split, done, total),
+        store=Store(subject.config.cache.max_bytes, subject.display.message),
     )
     outputs = predict(subject, images, protocol.views)
     classes, probabilities = subject.classes, outputs.get("expression")
@@ -193,7 +197,8 @@ def predict(subject: Subject, images: pipeline.Split, views: Views = "none") -> 
     sums: dict[str, Array] = {}
     functions = list(windows(views, subject.config.image.size))
     for window in functions:
-        batches = pipeline.evaluation_batches(images, subject.config.training.batch_size)
+        size = loop.prediction_batch(subject.model, subject.device.memory_bytes)
+        batches = pipeline.evaluation_batches(images, size)
         shown = batches.map(window) if len(functions) > 1 else batches
         outputs = loop.predict(subject.device.strategy, subject.predict_step, shown)
         for name, output in outputs.items():
@@ -249,6 +254,7 @@ def _measure(subject: Subject, protocol: Protocol, manifest: Manifest) -> dict[s
         "views": protocol.views,
         "class_rule": protocol.class_rule if protocol.data else None,
         "selection": subject.config.selection,
+        "trunk_views": subject.config.cache.views,
     }
     document["warnings"] = _warnings(subject, protocol, manifest)
     return document

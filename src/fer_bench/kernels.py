@@ -1,42 +1,89 @@
-"""The layers of a model on the kernels that are fast.
+"""The layers of a model, and Adam, on the kernels that are fast.
 
-Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
-which reads the whole activation. TensorFlow's fused kernel does it in one pass forward and one
-backward; `scripts/benchmark_normalization.py` measures what that brings. The arithmetic is the
-same, so weights move between both forms as they are; a saved file only ever holds the stock form
-and loads without this package.
+The arithmetic stays the same; which kernel of TensorFlow does it changes, in this process alone.
+The model stays one of stock layers, and so does every file it is saved to.
+
+- Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
+  which reads the whole activation. The fused kernel does it in one pass forward and one backward.
+- On a CPU a convolution of one pixel is slow, its gradient most of all. It is a product of
+  matrices, and as such up to eight times as fast.
+- Keras 3 updates a weight by Adam in a dozen operations over it. The fused kernel makes one pass.
+
+`scripts/benchmark_kernels.py` measures what each brings.
 """
 
+import types
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`BatchNormalization` over the last axis of a 4-D tensor, by TensorFlow's fused kernel."""
+def use_fast_kernels(model: Any, device: str) -> None:
+    """Let the layers of `model` that can do so compute by the kernels fast on a `cpu` or `gpu`.
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize `inputs`, shape (n, height, width, channels), as the stock layer does."""
-        if not (training and self.trainable):
-            return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.cast(self.gamma, "float32"),
-            offset=tf.cast(self.beta, "float32"),
-            mean=tf.zeros(0),
-            variance=tf.zeros(0),
+    BatchNorm over the last axis of a 4-D tensor (n, height, width, channels) does everywhere,
+    convolutions of one pixel do on a CPU.
+    """
+    for layer in model.layers:
+        if _can_be_fused(layer):
+            layer.call = types.MethodType(_fused_batch_norm, layer)
+        if device == "cpu" and _is_pointwise(layer):
+            layer.convolution_op = types.MethodType(_matrix_product, layer)
+
+
+def _is_pointwise(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.kernel_size == (1, 1)
+        and layer.groups == 1
+        and layer.data_format == "channels_last"
+    )
+
+
+def _matrix_product(layer: Any, inputs: Any, kernel: Any) -> Any:
+    """What `keras.layers.Conv2D.convolution_op` does: (n, h, w, in) and (1, 1, in, out)."""
+    rows, columns = layer.strides
+    if (rows, columns) != (1, 1):
+        inputs = inputs[:, ::rows, ::columns]
+    channels, filters = kernel.shape[2:]
+    matrix = tf.reshape(tf.convert_to_tensor(kernel), (channels, filters))
+    outputs = tf.matmul(tf.reshape(inputs, (-1, channels)), matrix)
+    return tf.reshape(outputs, (*_sizes(inputs), filters))
+
+
+def _sizes(inputs: Any) -> tuple[Any, ...]:
+    """Batch, height and width, known ones as numbers."""
+    dynamic = tf.shape(inputs)
+    return tuple(
+        dynamic[axis] if size is None else size for axis, size in enumerate(inputs.shape[:3])
+    )
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam` (Kingma and Ba, 2015) without `amsgrad`, its update one kernel."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable and its two moments in one pass."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
             epsilon=self.epsilon,
-            is_training=True,
+            grad=tf.cast(gradient, variable.dtype),
         )
-        # The kernel returns the unbiased variance, n/(n-1) times what Keras keeps.
-        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], "float32")
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, variance * (count - 1) / count)
-        return outputs
 
-    def _move(self, average: Any, value: Any) -> None:
-        average.assign(average * self.momentum + value * (1 - self.momentum))
+
+def _handle(variable: Any) -> Any:
+    """The resource behind a variable of Keras or TensorFlow."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def _can_be_fused(layer: Any) -> bool:
@@ -50,14 +97,37 @@ def _can_be_fused(layer: Any) -> bool:
     )
 
 
-def fused(model: Any) -> Any:
-    """A copy of `model` with the same weights and layer names, on fused kernels, for training."""
+def _fused_batch_norm(
+    layer: Any, inputs: Any, training: bool | None = None, mask: Any = None
+) -> Any:
+    """What `keras.layers.BatchNormalization.call` does, with its arguments."""
+    if not training:
+        statistics = (layer.moving_mean, layer.moving_variance)
+        return _fused_kernel(layer, inputs, *statistics, is_training=False)[0]
+    if not layer.trainable:
+        # The gradient of the fused kernel would be computed for the frozen scale and shift too.
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    unknown = tf.zeros(0)
+    outputs, mean, variance, *_ = _fused_kernel(layer, inputs, unknown, unknown, is_training=True)
+    # The kernel returns the unbiased variance, n/(n-1) times what Keras keeps.
+    count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], "float32")
+    for average, value in (
+        (layer.moving_mean, mean),
+        (layer.moving_variance, variance * (count - 1) / count),
+    ):
+        average.assign(average * layer.momentum + value * (1 - layer.momentum))
+    return outputs
 
-    def clone(layer: Any) -> Any:
-        kind = FusedBatchNormalization if _can_be_fused(layer) else type(layer)
-        return kind.from_config(layer.get_config())
 
-    inputs = keras.Input(batch_shape=model.input.shape, name=model.layers[0].name)
-    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    return copy
+def _fused_kernel(layer: Any, inputs: Any, mean: Any, variance: Any, *, is_training: bool) -> Any:
+    parameters = [layer.gamma, layer.beta, mean, variance]
+    scale, offset, mean, variance = (tf.cast(value, "float32") for value in parameters)
+    return tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=layer.epsilon,
+        is_training=is_training,
+    )

@@ -1,13 +1,19 @@
-"""One training step and one pass over the data, under a `tf.distribute.Strategy`."""
+"""Training steps, many in one call, and passes over the data, under a `tf.distribute.Strategy`."""
 
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fer_bench.device import Device
 from fer_bench.losses import Objective
 from fer_bench.model import named_outputs
+
+# The most steps of one call of what `build_train_steps` makes.
+MOST_STEPS = 1024
 
 
 class Totals:
@@ -32,29 +38,48 @@ class Totals:
 
 
 def build_train_step(
-    strategy: Any, model: Any, optimizer: Any, totals: Totals, objective: Objective
+    strategy: Any,
+    model: Any,
+    optimizer: Any,
+    totals: Totals,
+    objective: Objective,
+    forward: Callable[[Any], Any] | None = None,
+    *,
+    compiled: bool = False,
 ) -> Any:
-    """A `tf.function` (images, targets, step) that makes one optimizer step on every device.
+    """A `tf.function` (inputs, targets, step) that makes one optimizer step on every device.
 
     The loss is the objective over the global batch plus the model's own penalties, so that the
     gradient does not depend on how many devices share the batch. `targets` are by name.
+
+    Args:
+        strategy: the devices that share a batch.
+        model: whose variables train and whose penalties count.
+        optimizer: built for the variables of `model` that train.
+        totals: where the step adds what it saw.
+        objective: of a batch.
+        forward: how the outputs come from a batch while training; None: from its images, through
+            the whole model.
+        compiled: whether XLA compiles the step.
     """
     replicas = strategy.num_replicas_in_sync
+    forward = forward or (lambda images: model(images, training=True))
 
-    def replica_step(images: Any, targets: Any) -> Any:
+    @tf.function(jit_compile=compiled)
+    def replica_step(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            outputs = named_outputs(model(images, training=True), tuple(targets))
+            outputs = named_outputs(forward(inputs), tuple(targets))
             penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
             loss = objective(outputs, targets) + penalty / replicas
             scaled = optimizer.scale_loss(loss)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
         right = _right(outputs, targets)
-        return tf.stack([loss, right, tf.cast(tf.shape(images)[0], tf.float32)])
+        return tf.stack([loss, right, tf.cast(tf.shape(inputs)[0], tf.float32)])
 
     @tf.function
-    def train_step(images: Any, targets: Any, step: Any) -> None:
-        result = strategy.run(replica_step, args=(images, targets))
+    def train_step(inputs: Any, targets: Any, step: Any) -> None:
+        result = strategy.run(replica_step, args=(inputs, targets))
         loss, right, count = tf.unstack(strategy.reduce("SUM", result, axis=None))
         sums = tf.cast(tf.stack([loss * count, right, count]), tf.float64)
         totals.sums.assign_add(sums)
@@ -62,6 +87,30 @@ def build_train_step(
         totals.bad_step.assign(tf.where(first_bad, step, totals.bad_step))
 
     return train_step
+
+
+def build_train_steps(train_step: Any, optimizer: Any) -> Any:
+    """A function (batches, rates, first_step) that makes a step for each of `rates` in one call.
+
+    `batches` is an iterator of (inputs, targets), `rates` the learning rates of these steps, at
+    most `MOST_STEPS`, and `first_step` the number of the first one. Between the steps nothing waits
+    for Python.
+    """
+
+    @tf.function
+    def steps(batches: Any, rates: Any, first_step: Any, count: Any) -> None:
+        for index in tf.range(count):
+            optimizer.learning_rate = rates[index]
+            inputs, targets = next(batches)
+            train_step(inputs, targets, first_step + tf.cast(index, tf.int64))
+
+    def train_steps(batches: Any, rates: NDArray[np.float32], first_step: int) -> None:
+        padded = np.zeros(MOST_STEPS, np.float32)  # of one shape, so that it is traced once
+        padded[: len(rates)] = rates
+        number, count = tf.constant(first_step, tf.int64), tf.constant(len(rates))
+        steps(batches, tf.constant(padded), number, count)
+
+    return train_steps
 
 
 def _right(outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
@@ -74,15 +123,44 @@ def _right(outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
 
 
 def build_predict_step(strategy: Any, model: Any, targets: tuple[str, ...]) -> Any:
-    """A `tf.function` images → float32 outputs by target for the whole batch, in its order."""
+    """A `tf.function` inputs → outputs by target for the whole batch, in its order."""
 
-    @tf.function(reduce_retracing=True)
-    def predict_step(images: Any) -> Any:
-        outputs = strategy.run(lambda part: model(part, training=False), args=(images,))
+    def predict_step(inputs: Any) -> Any:
+        outputs = strategy.run(lambda part: model(part, training=False), args=(inputs,))
         named = named_outputs(outputs, targets)
         return {name: strategy.gather(output, axis=0) for name, output in named.items()}
 
-    return predict_step
+    if strategy.num_replicas_in_sync > 1:  # what several devices share has no single shape
+        return tf.function(predict_step, reduce_retracing=True)
+    # Traced once for all sizes of a batch: tracing a large network takes longer than a step.
+    signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
+    return tf.function(predict_step).get_concrete_function(signature)
+
+
+def distributed(device: Device, batches: Any) -> Any:
+    """`batches`, each divided among the replicas of a device and copied there ahead of its use."""
+    if device.strategy.num_replicas_in_sync > 1:
+        return device.strategy.experimental_distribute_dataset(batches)
+    if device.kind == "cpu":
+        return batches
+    return batches.apply(tf.data.experimental.prefetch_to_device("/GPU:0"))
+
+
+def prediction_batch(model: Any, memory_bytes: int) -> int:
+    """How many images are predicted at a time: a power of 2 that fits into a quarter of the memory.
+
+    While predicting, a few layers' outputs are held at once; four of the largest are counted. No
+    more than 256: beyond, nothing becomes faster.
+    """
+    largest: int = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    fitting = memory_bytes // 4 // (4 * 4 * largest)
+    return int(2 ** min(max(int(fitting).bit_length() - 1, 0), 8))
+
+
+def answers(strategy: Any, predict_step: Any, batches: Any) -> Iterator[dict[str, NDArray[Any]]]:
+    """By target, the outputs for one batch after the other."""
+    for inputs in strategy.experimental_distribute_dataset(batches):
+        yield {name: output.numpy() for name, output in predict_step(inputs).items()}
 
 
 def predict(strategy: Any, predict_step: Any, batches: Any) -> dict[str, NDArray[np.float32]]:
@@ -90,5 +168,5 @@ def predict(strategy: Any, predict_step: Any, batches: Any) -> dict[str, NDArray
 
     `expression`: logits, shape (n, C); `valence_arousal`: shape (n, 2), in [-1, 1].
     """
-    parts = [predict_step(images) for images in strategy.experimental_distribute_dataset(batches)]
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+    parts = list(answers(strategy, predict_step, batches))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

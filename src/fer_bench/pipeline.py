@@ -5,7 +5,10 @@ epoch at once, so that an epoch can start at any of its steps and no random oper
 the parallel part, where it would not be reproducible.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fer_bench.cache import Store, Wanted
+from fer_bench.cachedir import cached
 from fer_bench.config import Augment, Dataset, Experiment
 from fer_bench.errors import DataError
 from fer_bench.manifest import BOX, Manifest
 
-# Up to this many bytes of decoded images are kept in memory; beyond, files are decoded each time.
+# Without a cache, up to this many bytes of decoded images are kept in memory; beyond, files are
+# decoded each time.
 MEMORY_BYTES = 4 * 2**30
 DECODE_BATCH = 256
+# Part of the key of every decoded image. It changes when decoding or resizing does.
+_DECODING = 1
 _ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
-_VIEWS = 2  # stream of random numbers of a split seed
+_VIEWS, _TRUNK_VIEWS = 2, 3  # streams of random numbers of a split seed
 # What `dataset.expand` may do to an image.
 VIEW = Augment(flip=True, rotation=20 / 360, shear=0.2, zoom=0.2)
 # What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
@@ -40,23 +48,31 @@ class Split:
         valence_arousal: float32 in [-1, 1], shape (n, 2), NaN where unknown.
         boxes: what of each image is used, in pixels: left, top, width, height, shape (n, 4); None
             where that is the whole image.
-        pixels: decoded uint8 images (n, size, size, channels), or None where they are too many.
+        pixels: decoded uint8 images (n, size, size, channels), in memory or mapped from the cache;
+            None where they are too many.
         size: height and width in pixels.
         channels: 1 or 3.
         change: what happens to each image between decoding and resizing; None for nothing.
+        digest: SHA-256 of all pixels; empty where no cache was asked.
     """
 
     paths: NDArray[np.str_]
     codes: NDArray[np.int32]
     valence_arousal: NDArray[np.float32]
     boxes: NDArray[np.int32] | None
-    pixels: Any
+    pixels: NDArray[np.uint8] | None
     size: int
     channels: int
     change: Change | None = None
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of all pixels: (n, size, size, channels)."""
+        return len(self), self.size, self.size, self.channels
 
 
 def open_split(
@@ -64,36 +80,101 @@ def open_split(
     split: str,
     size: int,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    store: Store | None = None,
     change: Change | None = None,
 ) -> Split:
     """Decode every image of a split, so that a broken one is named before anything is computed.
 
-    `on_progress` is called with (images decoded, images in all). `change` is made to each image as
-    it comes from its file, after the crop and before the resize.
+    With a `store`, each image is decoded once, ever: the next call finds what this one left.
+
+    Args:
+        manifest: the dataset.
+        split: the name of the split.
+        size: height and width in pixels.
+        on_progress: called with (images decoded, images in all).
+        store: where decoded images are kept; None: in memory.
+        change: is made to each image as it comes from its file, after the crop and before the
+            resize. Such images are never kept in a store.
 
     Raises:
         DataError: an image cannot be decoded; the message names it.
     """
     files = replace(split_files(manifest, split, size), change=change)
-    paths, channels = files.paths, files.channels
-    keep = len(paths) * size * size * channels <= MEMORY_BYTES
-    pixels = np.empty((len(paths), size, size, channels), dtype=np.uint8) if keep else None
+    if store is None or change is not None:
+        return _decoded(files, on_progress)
+    key = _key(files, manifest.root)
+    note = {"dataset": manifest.name, "split": split, "images": len(files), "size": size}
+    wanted = Wanted("images", key, files.shape, "uint8", note)
+    array = store.keep(wanted, lambda: _decoded_blocks(files, on_progress))
+    if array is not None:
+        return replace(files, pixels=array.memmap(), digest=array.digest)
+    return replace(files, digest=_checked(files, key, on_progress))
+
+
+def _key(files: Split, root: Path) -> str:
+    """What the pixels of a split depend on; a file is known by its name, size and last change."""
+    hashed = hashlib.sha256()
+    for path in files.paths:
+        status = _status(path)
+        name = os.path.relpath(path, root)
+        hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    if files.boxes is not None:
+        hashed.update(files.boxes.tobytes())
+    return f"{_DECODING} {files.size} {files.channels} {hashed.hexdigest()}"
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 - twice as fast as Path for 100,000 files
+    except OSError as error:
+        raise DataError(
+            f"{path}: this image cannot be read ({error.strerror}).\n"
+            "Restore the file from the original archive."
+        ) from error
+
+
+def _checked(files: Split, key: str, on_progress: Callable[[int, int], None] | None) -> str:
+    """Decode what is too much to keep, once, ever; the SHA-256 of all pixels."""
+
+    def check(folder: Path) -> None:
+        hashed = hashlib.sha256()
+        for block in _decoded_blocks(files, on_progress):
+            hashed.update(block.data)
+        (folder / "digest.json").write_text(json.dumps(hashed.hexdigest()), encoding="utf-8")
+
+    folder = cached("checked", key, check)
+    return str(json.loads((folder / "digest.json").read_text(encoding="utf-8")))
+
+
+def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Split:
+    """A split with its pixels in memory, if they fit."""
+    keep = int(np.prod(files.shape, dtype=np.int64)) <= MEMORY_BYTES
+    pixels = np.empty(files.shape, dtype=np.uint8) if keep else None
+    done = 0
+    for block in _decoded_blocks(files, on_progress):
+        if pixels is not None:
+            pixels[done : done + len(block)] = block
+        done += len(block)
+    return replace(files, pixels=pixels)
+
+
+def _decoded_blocks(
+    files: Split, on_progress: Callable[[int, int], None] | None
+) -> Iterator[NDArray[np.uint8]]:
+    """All images in their order. Raises: DataError naming the first that cannot be decoded."""
     done = 0
     try:
-        for batch in _decoded_batches(files):
-            if pixels is not None:
-                pixels[done : done + len(batch)] = batch
-            done += len(batch)
+        for block in _decoded_batches(files):
+            yield block
+            done += len(block)
             if on_progress:
-                on_progress(done, len(paths))
+                on_progress(done, len(files))
     except tf.errors.OpError as error:
-        if change is not None and _first_undecodable(paths, channels) is None:
+        paths, channels = files.paths, files.channels
+        if files.change is not None and _first_undecodable(paths, channels) is None:
             raise  # `change` failed: a bug, whose traceback the message holds
         raise _undecodable(paths[done : done + DECODE_BATCH], channels) from error
-    if pixels is None:
-        return files
-    with tf.device("CPU"):
-        return replace(files, pixels=tf.constant(pixels))
 
 
 def split_files(manifest: Manifest, split: str, size: int) -> Split:
@@ -105,11 +186,13 @@ def split_files(manifest: Manifest, split: str, size: int) -> Split:
     return Split(paths, manifest.codes(split), values, boxes, None, size, manifest.channels)
 
 
-def _decoded_batches(split: Split) -> Any:
+def _decoded_batches(split: Split) -> Iterable[NDArray[np.uint8]]:
     dataset = tf.data.Dataset.range(len(split))
     decode = _decoder(split)
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(DECODE_BATCH).prefetch(2).as_numpy_iterator()
+    numbered = dataset.batch(DECODE_BATCH).prefetch(2).as_numpy_iterator()
+    batches: Iterable[NDArray[np.uint8]] = numbered
+    return batches
 
 
 def _decoder(split: Split) -> Callable[[Any], Any]:
@@ -285,36 +368,154 @@ def _per_class(codes: NDArray[np.int32], dataset: Dataset) -> int | None:
     return dataset.per_class or int(np.bincount(codes).max())
 
 
-def training_batches(split: Split, config: Experiment, epoch: int, first_step: int = 0) -> Any:
-    """`tf.data.Dataset` of one epoch from step `first_step` on; a last part of a batch is left out.
+@dataclass(frozen=True)
+class Rows:
+    """Values that stand for images: one row for each fixed view of each image.
+
+    Attributes:
+        values: shape (views * m, ...), m images (with those of `dataset.expand`) in each view;
+            bfloat16 as uint16.
+        dtype: the name of their type.
+    """
+
+    values: NDArray[Any]
+    dtype: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def training_batches(
+    split: Split, config: Experiment, epoch: int, first_step: int = 0, *, epochs: int = 1
+) -> Any:
+    """`tf.data.Dataset` of `epochs` epochs on end, the first one from step `first_step` on.
+
+    The last part of an epoch that fills no batch is left out.
 
     Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and what is to be predicted, by
     the names in `config.model.targets`: `expression`, int32 class indices, shape (batch,);
     `valence_arousal`, float32, shape (batch, 2), NaN where unknown.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
-    codes = split.codes[source]
-    per_class = _per_class(codes, config.dataset)
-    order = epoch_order(codes, per_class, seed=config.seed, epoch=epoch)
     augment = config.image.augment
-    generator = np.random.default_rng([config.seed, epoch, _AUGMENT])
-    warps = compose(views[order], draw_warps(len(order), augment, split.size, generator))
-    intensities = draw_intensities(len(order), augment, generator)
-    batch_size = min(config.training.batch_size, len(order))
-    steps = slice(first_step * batch_size, len(order) // batch_size * batch_size)
-    drawn = (source[order][steps], warps[steps], intensities[steps])
     warp = augment.warps or config.dataset.expand is not None
-    known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
+
+    def draws() -> Iterator[tuple[Any, ...]]:
+        for number in range(epoch, epoch + epochs):
+            order = _order(split, config, source, number)
+            generator = np.random.default_rng([config.seed, number, _AUGMENT])
+            warps = compose(views[order], draw_warps(len(order), augment, split.size, generator))
+            intensities = draw_intensities(len(order), augment, generator)
+            start = first_step if number == epoch else 0
+            for batch in _batches_of(len(order), config, start):
+                yield source[order[batch]], warps[batch], intensities[batch]
 
     def load(index: Any, warps: Any, intensities: Any) -> tuple[Any, Any]:
         images = tf.cast(_fetch(split, index), tf.float32)
         if warp:
             images = _warped(images, warps, augment.fill)
-        targets = {name: tf.gather(known[name], index) for name in config.model.targets}
-        return _rgb(_intensified(images, intensities, augment)), targets
+        return _rgb(_intensified(images, intensities, augment)), _targets(split, config, index)
 
-    dataset = tf.data.Dataset.from_tensor_slices(drawn)
-    return _prefetched(dataset.batch(batch_size, drop_remainder=True), load)
+    signature = (
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((None, 8), tf.float32),
+        tf.TensorSpec((None, 2), tf.float32),
+    )
+    return _prefetched(tf.data.Dataset.from_generator(draws, output_signature=signature), load)
+
+
+def training_rows(
+    rows: Rows,
+    split: Split,
+    config: Experiment,
+    epoch: int,
+    first_step: int = 0,
+    *,
+    epochs: int = 1,
+) -> Any:
+    """As `training_batches`, with `rows` in place of the images, in the very same order.
+
+    Of several views of an image, each epoch takes the next one.
+    """
+    source, _ = draw_views(len(split), config.dataset, split.size)
+    views = len(rows) // len(source)
+    generator = np.random.default_rng([config.seed, _TRUNK_VIEWS])
+    first_view = generator.integers(views, size=len(source))
+
+    def draws() -> Iterator[tuple[Any, ...]]:
+        for number in range(epoch, epoch + epochs):
+            order = _order(split, config, source, number)
+            row = (first_view[order] + number) % views * len(source) + order
+            start = first_step if number == epoch else 0
+            for batch in _batches_of(len(order), config, start):
+                yield row[batch], source[order[batch]]
+
+    def load(row: Any, index: Any) -> tuple[Any, Any]:
+        return _look_up(rows, row), _targets(split, config, index)
+
+    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int64))
+    return _prefetched(tf.data.Dataset.from_generator(draws, output_signature=signature), load)
+
+
+def _order(
+    split: Split, config: Experiment, source: NDArray[np.int64], epoch: int
+) -> NDArray[np.int64]:
+    codes = split.codes[source]
+    return epoch_order(codes, _per_class(codes, config.dataset), seed=config.seed, epoch=epoch)
+
+
+def _batches_of(count: int, config: Experiment, first_step: int) -> Iterator[slice]:
+    """The whole batches of an epoch of `count` images, from `first_step` on."""
+    size = min(config.training.batch_size, count)
+    for step in range(first_step, count // size):
+        yield slice(step * size, (step + 1) * size)
+
+
+def _targets(split: Split, config: Experiment, index: Any) -> dict[str, Any]:
+    known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
+    return {name: tf.gather(known[name], index) for name in config.model.targets}
+
+
+def trunk_views(split: Split, config: Experiment, views: int) -> tuple[str, Callable[[int], Any]]:
+    """The images that a trunk is shown when what it makes of them is kept.
+
+    Those of `dataset.expand` and, with more than one of `views`, so many random changes of each.
+
+    Returns: what decides which images these are, and a function from a batch size to a
+        `tf.data.Dataset` of them in the order of `Rows`: float32 RGB in [0, 255].
+    """
+    source, warps = draw_views(len(split), config.dataset, split.size)
+    wanted = config.image.augment
+    augment = wanted if views > 1 else Augment(fill=wanted.fill)
+    drawn = []
+    for view in range(views):
+        generator = np.random.default_rng([config.dataset.split_seed, _TRUNK_VIEWS, view])
+        random = draw_warps(len(source), augment, split.size, generator)
+        drawn.append((compose(warps, random), draw_intensities(len(source), augment, generator)))
+    all_warps, intensities = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    index = np.tile(source, views)
+    changes = augment.changes or config.dataset.expand is not None
+
+    def load(index: Any, warps: Any, intensities: Any) -> Any:
+        images = tf.cast(_fetch(split, index), tf.float32)
+        if changes:
+            images = _warped(images, warps, augment.fill)
+        return _rgb(_intensified(images, intensities, augment))
+
+    def batches(size: int) -> Any:
+        dataset = tf.data.Dataset.from_tensor_slices((index, all_warps, intensities))
+        return _prefetched(dataset.batch(size), load)
+
+    hashed = hashlib.sha256(f"{split.digest} {augment.fill}".encode())
+    for part in (index, all_warps, intensities):
+        hashed.update(part.tobytes())
+    return hashed.hexdigest(), batches
+
+
+def evaluation_rows(rows: Rows, batch_size: int) -> Any:
+    """`tf.data.Dataset` of batches of `rows`, in their order."""
+    dataset = tf.data.Dataset.range(len(rows)).batch(batch_size)
+    return _prefetched(dataset, lambda index: _look_up(rows, index))
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Any:
@@ -368,9 +569,18 @@ def _prefetched(dataset: Any, load: Callable[..., Any]) -> Any:
 def _fetch(split: Split, index: Any) -> Any:
     """Sample indices (n,) → uint8 images (n, size, size, channels)."""
     if split.pixels is not None:
-        return tf.gather(split.pixels, index)
-    shape = (split.size, split.size, split.channels)
-    return tf.map_fn(_decoder(split), index, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        return _look_up(Rows(split.pixels, "uint8"), index)
+    signature = tf.TensorSpec(split.shape[1:], tf.uint8)
+    return tf.map_fn(_decoder(split), index, fn_output_signature=signature)
+
+
+def _look_up(rows: Rows, index: Any) -> Any:
+    """Row numbers (n,) → these rows, read from where they are kept."""
+    values = rows.values
+    stored = tf.as_dtype(values.dtype)
+    found = tf.numpy_function(lambda row: np.asarray(values[row]), [index], stored, stateful=False)
+    found = tf.ensure_shape(found, (None, *values.shape[1:]))
+    return found if stored.name == rows.dtype else tf.bitcast(found, rows.dtype)
 
 
 def _warped(images: Any, warps: Any, fill: str) -> Any:

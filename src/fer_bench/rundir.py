@@ -169,6 +169,8 @@ class RunDirectory:
         """Let `write` make a file beside `path`, then put it in its place in one step."""
         temporary = path.with_name(f".writing-{path.name}")
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
 
     @contextlib.contextmanager

@@ -12,9 +12,11 @@ import keras
 
 from fer_bench.config import FromLayer, LastLayers, Model, Stage, Training
 from fer_bench.errors import ConfigError
+from fer_bench.kernels import FusedAdam
 from fer_bench.model import HEAD_PREFIX, backbone_layers
 from fer_bench.neck import NECK_PREFIX
 from fer_bench.registry import did_you_mean
+from fer_bench.trunk import find_cut
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,16 @@ class ResolvedStage:
         trainable_parameters: how many numbers the optimizer changes.
         layers: backbone layers that are not frozen, counted as `last` counts them: with or without
             weights.
+        trained: the names of the layers whose weights train.
+        trunk: the name of the layer with which the trunk ends that does not change in this stage;
+            None where there is none.
     """
 
     first_trainable_layer: str
     trainable_parameters: int
     layers: int
+    trained: frozenset[str]
+    trunk: str | None
 
 
 def stage_at(stage_epochs: Sequence[int], epoch: int) -> tuple[int, int]:
@@ -93,6 +100,8 @@ def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
         first_trainable_layer=trainable[0].name,
         trainable_parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
         layers=len(layers) - first,
+        trained=frozenset(layer.name for layer in trainable),
+        trunk=find_cut(model),
     )
 
 
@@ -228,8 +237,8 @@ class ScaledUpdates(keras.optimizers.Optimizer):
 
 # AdamW is Adam with the weight decay that here all of them have.
 _OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.Adam,
+    "adam": FusedAdam,
+    "adamw": FusedAdam,
     "sgd": keras.optimizers.SGD,
     "rmsprop": keras.optimizers.RMSprop,
 }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fer_bench.backbones import BackboneSpec
 from fer_bench.config import Experiment, Model, Stage, Training
 from fer_bench.datasets.drawn import draw_face
-from fer_bench.kernels import fused
+from fer_bench.kernels import use_fast_kernels
 from fer_bench.loop import Totals, build_train_step
 from fer_bench.losses import Objective
 from fer_bench.model import HEAD_PREFIX, backbone_layers, build_model, head_layers
@@ -86,11 +86,19 @@ def archive(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def trainable(subject: Subject, archive: Path) -> Any:
-    """The saved and loaded model as it trains, on fast kernels; a large one on those of Keras."""
+def loaded(subject: Subject, archive: Path) -> tuple[Any, Array]:
+    """The saved and loaded model, and what it says on the kernels of Keras."""
     with drawn_quickly():
-        loaded = keras.models.load_model(archive, compile=False, safe_mode=True)
-        return loaded if subject.name in LARGE else fused(loaded)
+        model = keras.models.load_model(archive, compile=False, safe_mode=True)
+    return model, np.asarray(model(subject.faces, training=False))
+
+
+@pytest.fixture(scope="module")
+def trainable(loaded: tuple[Any, Array]) -> Any:
+    """The saved and loaded model as it trains, on fast kernels."""
+    model, _ = loaded
+    use_fast_kernels(model, "cpu")
+    return model
 
 
 def drawn_faces(size: int, first: int, count: int) -> Array:
@@ -266,18 +274,24 @@ def test_a_saved_model_needs_nothing_but_keras(archive: Path) -> None:
     assert modules == {"keras"}
 
 
-def test_saved_loaded_and_on_fast_kernels_it_is_the_same(subject: Subject, trainable: Any) -> None:
-    assert names_in(trainable) == names_in(subject.model)
-    assert np.array_equal(trainable(subject.faces, training=False), subject.logits)
+def test_saved_and_loaded_it_is_the_same(subject: Subject, loaded: tuple[Any, Array]) -> None:
+    model, logits = loaded
+    assert names_in(model) == names_in(subject.model)
+    assert np.array_equal(logits, subject.logits)
 
 
-@pytest.mark.parametrize("subject", LARGE, indirect=True)
-def test_the_beginning_of_a_large_one_is_the_same_on_fast_kernels(subject: Subject) -> None:
-    model = keras.Model(subject.model.input, subject.model.layers[120].output)
-    fast = fused(model)
-    assert names_in(fast) == names_in(model)
-    faces = subject.faces[:2]
-    assert np.array_equal(fast(faces, training=False), model(faces, training=False))
+def test_on_fast_kernels_it_says_the_same(subject: Subject, trainable: Any) -> None:
+    """A large one in its beginning: rounding grows from layer to layer.
+
+    The untrained EfficientNetV2L makes another answer of an image changed by 1e-7 of itself.
+    """
+    last = 120 if subject.name in LARGE else -1
+    stock, fast = (
+        np.asarray(keras.Model(model.input, model.layers[last].output)(subject.faces))
+        for model in (subject.model, trainable)
+    )
+    # Sums in another order: up to 9e-5 of the largest number (resnet50) were measured.
+    np.testing.assert_allclose(fast, stock, rtol=0, atol=3e-4 * np.abs(stock).max())
 
 
 def names_in(model: Any) -> list[str]:

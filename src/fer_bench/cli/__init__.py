@@ -12,7 +12,18 @@ import typer
 from rich.logging import RichHandler
 
 from fer_bench import __version__
-from fer_bench.cli import compare, configs, data, explain, models, outside, report, runs
+from fer_bench.cli import (
+    cache,
+    compare,
+    configs,
+    data,
+    doctor,
+    explain,
+    models,
+    outside,
+    report,
+    runs,
+)
 from fer_bench.cli.shell import Commands, messages
 
 app = typer.Typer(
@@ -25,12 +36,13 @@ app = typer.Typer(
 )
 commands: tuple[Callable[..., None], ...] = (
     *(runs.train, runs.evaluate, explain.explain, report.report, compare.compare),
-    *(outside.adopt, outside.check_table, configs.validate, configs.schema),
+    *(outside.adopt, outside.check_table, configs.validate, configs.schema, doctor.doctor),
 )
 for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,4 +12,8 @@ Overrides = Annotated[
 ]
 Outputs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads to compute with on the CPU; default one per usable core."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fer_bench.cli.options import ConfigFile, DeviceName, Json, Outputs, Overrides
+from fer_bench.cli.options import ConfigFile, DeviceName, Json, Outputs, Overrides, Threads
 from fer_bench.cli.shell import mention, messages, one_of, open_device, open_display
 
 
@@ -16,6 +16,7 @@ def train(
     overrides: Overrides = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
+    threads: Threads = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away what this run has reached.")
     ] = False,
@@ -24,7 +25,7 @@ def train(
     from fer_bench.config import load_experiment
 
     experiment = load_experiment(config, overrides or [])
-    chosen = open_device(device)
+    chosen = open_device(device, threads)
 
     from fer_bench.train import train as train_run
 
@@ -60,6 +61,7 @@ def evaluate(
     ] = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Predict a split with a trained model; save predictions, metrics, figures and a page."""
@@ -74,7 +76,7 @@ def evaluate(
     one_of("--views", views, ("none", "flip", "ten_crop"))
     conditions = select(corruptions) if corruptions else []
     experiment = load_experiment(data) if data else None
-    chosen = open_device(device)
+    chosen = open_device(device, threads)
 
     from fer_bench.evaluate import Protocol
     from fer_bench.evaluate import evaluate as evaluate_run

@@ -65,14 +65,14 @@ def _say(kind: str, text: str, colour: str) -> None:
     messages.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def open_device(name: str) -> Any:
+def open_device(name: str, threads: int | None = None) -> Any:
     """Import TensorFlow, without what it prints at import, and choose a device."""
     from fer_bench.display import native_messages_hidden
 
     with native_messages_hidden():
         from fer_bench import device
 
-        return device.open_device(name)
+        return device.open_device(name, threads)
 
 
 @contextlib.contextmanager

@@ -379,6 +379,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "parameters": model.get("parameters") and f"{model['parameters']:,}",
         "trained, by stage": _listed(model.get("trainable_parameters")),
         "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
+        "views of an image that frozen layers see": _several(record.get("trunk_views")),
         "epoch kept": best.get("epoch"),
         "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', math.nan):.4f}",
         "device": record.get("device"),
@@ -389,6 +390,10 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "ended": record.get("ended"),
     }
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
+
+
+def _several(views: int | None) -> int | None:
+    return views if views and views > 1 else None
 
 
 def _listed(entries: list[Any] | None) -> str | None:

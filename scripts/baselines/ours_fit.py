@@ -1,0 +1,108 @@
+"""fer-bench as `fer train` runs it, taking turns with the plain scripts."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from baselines.task import LEARNING_RATE, Stage, Task, parser, read
+from baselines.turns import Turns, open_turns
+from fer_bench.cachedir import VARIABLE
+from fer_bench.config import Experiment
+from fer_bench.device import open_device
+from fer_bench.display import PlainDisplay
+from fer_bench.errors import Interrupted
+from fer_bench.rundir import RunDirectory
+from fer_bench.train import train
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+class TurnTaking(PlainDisplay):
+    """A display that gives the turn away whenever an epoch is over, with all that is saved."""
+
+    def __init__(self, turns: Turns, task: Task, run: RunDirectory) -> None:
+        super().__init__(Console(stderr=True))
+        self.turns, self.task, self.run = turns, task, run
+        self.files = len(list((task.images / "train").glob("*/*")))
+        self.parameters = 0
+
+    def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
+        """Answer the driver; leave training when it has seen enough."""
+        super().end_epoch(row, is_best=is_best)
+        if not self.parameters:
+            self.parameters = json.loads(self.run.run_json.read_text())["model"]["parameters"]
+        # A last part of a batch is left out of training and does not count.
+        images = min(self.steps * min(self.task.batch_size, self.files), self.files)
+        self.turns.end_epoch(images, self.parameters)
+        if self.turns.stopped:
+            raise Interrupted("the driver has seen enough")
+
+
+def experiment(task: Task) -> Experiment:
+    """The task as an experiment file would have it."""
+    augment = task.augment
+    return Experiment.model_validate(
+        {
+            "name": "benchmark",
+            "seed": task.seed,
+            # There is no third split, so that the validation images are the test split.
+            "dataset": {"name": "folder", "root": str(task.images), "validation": None},
+            "selection": "test_split",
+            "image": {
+                "size": task.size,
+                "augment": {
+                    "flip": augment.flip,
+                    "rotation": augment.rotation,
+                    "zoom": augment.zoom,
+                    "shift": augment.shift,
+                },
+            },
+            "model": {"backbone": task.network},
+            "training": {"batch_size": task.batch_size, "precision": task.precision},
+            "stages": [_stage(number, stage) for number, stage in enumerate(task.stages)],
+        }
+    )
+
+
+def _stage(number: int, stage: Stage) -> dict[str, Any]:
+    return {
+        "name": f"{number} {stage.train}",
+        "train": {"last": stage.last} if stage.last else stage.train,
+        "epochs": stage.epochs,
+        "learning_rate": LEARNING_RATE,
+        "freeze_batch_norm": stage.freezes_batch_norm,
+    }
+
+
+def main() -> None:
+    """Train as the command line and the driver say, with nothing kept from an earlier run."""
+    task = read(parser(__doc__, PRECISIONS).parse_args())
+    turns = open_turns(whole=task.whole)
+    device = open_device(task.device)
+    config = experiment(task)
+    turns.ready(
+        versions={"tensorflow": tf.__version__, "keras": keras.__version__},
+        device=device.name,
+        precision=device.precision(task.precision),
+    )
+    with tempfile.TemporaryDirectory(prefix="fer-bench-") as folder:
+        os.environ[VARIABLE] = f"{folder}/cache"
+        outputs = Path(folder) / "outputs"
+        display = TurnTaking(turns, task, RunDirectory(outputs / config.run_id))
+        try:
+            train(config, outputs, device, display)
+        except Interrupted:
+            if not turns.stopped:
+                raise
+        turns.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""`fer cache`: what the cache holds, and how to empty it."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fer_bench import cachedir
+from fer_bench.cachedir import Entry
+from fer_bench.cli.options import Json
+from fer_bench.cli.shell import Commands, messages, one_of
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Show or empty the cache: what was computed once and is found again by later runs.",
+)
+
+
+@app.command()
+def stats(as_json: Json = False) -> None:
+    """What the cache holds, kind by kind, where it is, and the free space on that disk."""
+    document = _describe(cachedir.cache_root(), cachedir.entries())
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+        return
+    if document["kinds"]:
+        Console().print(_table(document["kinds"]))
+    total = sum(kind["bytes"] for kind in document["kinds"])
+    typer.echo(f"cache: {document['root']}")
+    typer.echo(f"total: {_write_size(total)}")
+    typer.echo(f"free:  {_write_size(document['free_bytes'])} on that disk")
+
+
+@app.command()
+def clear(
+    kind: Annotated[
+        str | None, typer.Argument(help="Remove only this kind; `fer cache stats` names them.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove what the cache holds; it is computed again when it is next wanted.
+
+    Wait until no run reads images from the cache: a run that loses them ends with an error.
+    """
+    if kind is not None:
+        one_of("kind", kind, cachedir.known_kinds())
+    kinds = None if kind is None else (kind,)
+    removed = cachedir.clear(kinds)
+    left_alone = cachedir.unfinished(kinds)
+    freed = sum(entry.bytes for entry in removed)
+    if as_json:
+        document = {
+            "root": str(cachedir.cache_root()),
+            "removed": [_entry(entry) for entry in removed],
+            "freed_bytes": freed,
+            "left_alone": [str(path) for path in left_alone],
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(f"removed {_count(len(removed))}, {_write_size(freed)} freed")
+    if left_alone:
+        being_made = f"{_count(len(left_alone))} being made right now by another process"
+        messages.print(f"left alone: {being_made}", soft_wrap=True, highlight=False)
+
+
+def _describe(root: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The document of `fer cache stats --json`; sizes in bytes, times in ISO 8601."""
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
+    kinds = sorted({entry.kind for entry in entries})
+    return {
+        "root": str(root),
+        "free_bytes": shutil.disk_usage(there).free,
+        "kinds": [_kind(kind, [of for of in entries if of.kind == kind]) for kind in kinds],
+        "entries": [_entry(entry) for entry in entries],
+    }
+
+
+def _kind(kind: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "entries": len(entries),
+        "bytes": sum(entry.bytes for entry in entries),
+        "last_used": _write_time(max(entry.used for entry in entries)),
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "name": entry.path.name,
+        "bytes": entry.bytes,
+        "used": _write_time(entry.used),
+        "note": entry.note,
+    }
+
+
+def _table(kinds: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("kind")
+    table.add_column("entries", justify="right")
+    table.add_column("size", justify="right")
+    table.add_column("last used")
+    for kind in kinds:
+        used = datetime.fromisoformat(kind["last_used"]).astimezone()
+        cells = (kind["kind"], f"{kind['entries']:,}", _write_size(kind["bytes"]))
+        # As Text: a name with brackets must not be read as markup.
+        table.add_row(*map(Text, (*cells, f"{used:%Y-%m-%d %H:%M}")))
+    return table
+
+
+def _count(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number:,} entries"
+
+
+def _write_time(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _write_size(size: float) -> str:
+    """A number of bytes, to read: `1.5 GB`, with powers of ten."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if round(size, 1) < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"

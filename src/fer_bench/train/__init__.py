@@ -1,0 +1,263 @@
+"""`fer train`: from an experiment to a finished run directory, however often it is interrupted."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fer_bench import loop, pipeline, schedule, state
+from fer_bench.config import Experiment
+from fer_bench.device import Device, out_of_memory
+from fer_bench.display import Display
+from fer_bench.errors import Interrupted, TrainingError
+from fer_bench.rundir import RunDirectory, write_atomically
+from fer_bench.state import Progress
+from fer_bench.train.record import write_record
+from fer_bench.train.session import Session, open_session
+from fer_bench.train.stage import StageRun, enter_stage
+from fer_bench.validation import is_better, validate
+
+CALM_DOWN = (
+    "Lower the stage's learning_rate, add warmup or training.gradient_clip, "
+    "or set training.precision: float32."
+)
+
+
+def train(
+    config: Experiment, outputs: Path, device: Device, display: Display, *, fresh: bool = False
+) -> RunDirectory:
+    """Train `config` to the end, from the last save point where there is one.
+
+    Raises:
+        FerError: the data, the device or the run directory do not allow it.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    run = RunDirectory(outputs / config.run_id)
+    with run.lock(), _signals_as_event() as stop:
+        if fresh:
+            run.clear()
+        elif run.status() == "finished":
+            display.message(f"{run.run_id} is finished; --fresh trains it again")
+            return run
+        _run(open_session(config, run, device, display, stop))
+    return run
+
+
+@contextmanager
+def _signals_as_event() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event, and training stops at its next step. A second one kills."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the handler's signature
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask_to_stop) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _run(session: Session) -> None:
+    """Train every stage that is left, with the outcome in `run.json`."""
+    write_atomically(session.run.config, session.config.to_yaml())
+    write_record(session, "running")
+    try:
+        while not session.progress.done:
+            _train_stage(session)
+    except Interrupted:
+        write_record(session, "interrupted")
+        raise
+    except tf.errors.ResourceExhaustedError as error:
+        write_record(session, "failed")
+        raise out_of_memory(error, session.config.training.batch_size) from error
+    except BaseException:
+        write_record(session, "failed")
+        raise
+    _write_model(session)
+    write_record(session, "finished")
+    shutil.rmtree(session.run.state, ignore_errors=True)
+
+
+def _train_stage(session: Session) -> None:
+    """Train the stage that owns the current epoch, to its end."""
+    progress = session.progress
+    if schedule.stage_at(progress.stage_epochs, progress.epoch)[0] != progress.stage:
+        _write_model(session)
+    stage_run = enter_stage(session)
+    while not progress.done:
+        index, _ = schedule.stage_at(progress.stage_epochs, progress.epoch)
+        if index != stage_run.index:
+            return
+        _train_epoch(session, stage_run)
+        _end_epoch(session, stage_run)
+
+
+def _write_model(session: Session) -> None:
+    """Write `model.keras` where the best model was found in the stage that is over.
+
+    Within a stage the save points hold it, in what moves in that stage alone.
+    """
+    run, progress, model = session.run, session.progress, session.model
+    if not progress.best_arrays:
+        return
+    reached = [np.asarray(variable.value) for variable in model.variables]
+    state.restore(run, progress, "best", model.variables)
+    run.replace_file(run.model, model.save)
+    for variable, value in zip(model.variables, reached, strict=True):
+        variable.assign(value)
+    progress.best_arrays = ""
+    state.save_progress(run, progress)
+
+
+def _train_epoch(session: Session, stage_run: StageRun) -> None:
+    """The steps of the current epoch that are not done yet."""
+    config, progress, totals = session.config, session.progress, session.totals
+    steps = pipeline.steps_per_epoch(session.splits["train"], config)
+    _stop_if_asked(session)
+    session.display.start_epoch(
+        progress.epoch + 1, sum(progress.stage_epochs), stage_run.stage.name, steps
+    )
+    totals.reset(progress.totals)
+    clock = time.monotonic() - progress.epoch_seconds
+    while progress.step < steps:
+        rates = _rates(session, stage_run, steps)
+        began = time.monotonic()
+        stage_run.train_steps(stage_run.batches, rates, progress.step)
+        session.pace.count(len(rates), time.monotonic() - began)
+        progress.step += len(rates)
+        progress.epoch_seconds = time.monotonic() - clock
+        _look(session, stage_run)
+        _save_if_due(session, stage_run, steps)
+
+
+def _rates(session: Session, stage_run: StageRun, steps: int) -> NDArray[np.float32]:
+    """The learning rates of the next steps that are made in one call."""
+    progress, every = session.progress, session.config.training.save_every
+    ends = [steps, progress.step + session.pace.steps]
+    if every:
+        ends.append((progress.step // every + 1) * every)
+    into_stage = progress.epoch - stage_run.first_epoch
+    rates = [
+        schedule.learning_rate_at(stage_run.stage, into_stage + step / steps)
+        for step in range(progress.step, min(ends))
+    ]
+    return np.array(rates, np.float32) * np.float32(progress.in_stage.plateau_scale)
+
+
+def _look(session: Session, stage_run: StageRun) -> None:
+    """Read the sums from the device: show them, and see whether the loss is still a number."""
+    progress, totals = session.progress, session.totals
+    bad_step = int(totals.bad_step.numpy())
+    if bad_step >= 0:
+        rate = stage_run.learning_rate
+        raise TrainingError(
+            f"the loss is no longer a finite number: epoch {progress.epoch + 1}, "
+            f"step {bad_step + 1}, stage '{stage_run.stage.name}', learning rate {rate:.3g}.\n"
+            f"{CALM_DOWN}"
+        )
+    progress.totals = totals.read()
+    loss, right, images = progress.totals
+    speed = images / max(progress.epoch_seconds, 1e-9)
+    session.display.step(progress.step, loss / images, right / images, speed)
+
+
+def _save_if_due(session: Session, stage_run: StageRun, steps: int) -> None:
+    """A save point inside the epoch, every `save_every` steps and when asked to stop."""
+    progress, every = session.progress, session.config.training.save_every
+    if progress.step == steps:
+        return
+    if session.stop.is_set() or (every and progress.step % every == 0):
+        _look(session, stage_run)
+        state.save(session.run, progress, session.model, stage_run.optimizer, stage_run.still)
+    _stop_if_asked(session)
+
+
+def _stop_if_asked(session: Session) -> None:
+    if session.stop.is_set():
+        progress = session.progress
+        raise Interrupted(
+            f"{session.run.run_id} stopped at epoch {progress.epoch + 1}, step {progress.step}; "
+            "the same `fer train` goes on from here"
+        )
+
+
+def _end_epoch(session: Session, stage_run: StageRun) -> None:
+    """Validate, keep the model if it is the best, apply the stage's rules and save."""
+    config, progress, run = session.config, session.progress, session.run
+    clock = time.monotonic()
+    row = _history_row(session, stage_run)
+    metric, best = config.select, progress.best
+    is_best = best is None or is_better(row[metric], best["value"], metric)
+    if is_best:
+        progress.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
+    row["seconds"] = round(row["seconds"] + time.monotonic() - clock, 3)
+    progress.history.append(row)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.totals, progress.epoch_seconds = [0.0, 0.0, 0.0], 0.0
+    _apply_stage_rules(progress, stage_run, row["val_loss"])
+    write_atomically(run.history, pd.DataFrame(progress.history).to_csv(index=False))
+    state.save(run, progress, session.model, stage_run.optimizer, stage_run.still, is_best=is_best)
+    session.display.end_epoch(row, is_best=is_best)
+
+
+def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
+    """The line of `history.csv` for the epoch whose steps have just ended."""
+    progress = session.progress
+    loss, right, images = progress.totals
+    return {
+        "epoch": progress.epoch + 1,
+        "stage": stage_run.stage.name,
+        "learning_rate": stage_run.learning_rate,
+        "loss": loss / images,
+        "accuracy": right / images if "expression" in session.config.model.targets else None,
+        **_validate(session, stage_run),
+        "images_per_second": round(images / progress.epoch_seconds, 1),
+        "seconds": progress.epoch_seconds,
+    }
+
+
+def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
+    config = session.config
+    validation, training = session.splits[config.selection_split], config.training
+    outputs = loop.predict(session.device.strategy, stage_run.predict_step, stage_run.validation)
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        raise TrainingError(
+            f"the model's outputs are no longer finite numbers: epoch "
+            f"{session.progress.epoch + 1}, validation, stage '{stage_run.stage.name}', "
+            f"learning rate {stage_run.learning_rate:.3g}.\n{CALM_DOWN}"
+        )
+    return validate(outputs, validation.codes, validation.valence_arousal, training)
+
+
+def _apply_stage_rules(progress: Progress, stage_run: StageRun, val_loss: float) -> None:
+    """Early stopping and the plateau rule, after an epoch that ended with `val_loss`."""
+    stage, rules = stage_run.stage, progress.in_stage
+    if rules.best_val_loss is None or val_loss < rules.best_val_loss:
+        rules.best_val_loss, rules.epochs_without_better = val_loss, 0
+    else:
+        rules.epochs_without_better += 1
+    if stage.patience and rules.epochs_without_better >= stage.patience:
+        progress.stage_epochs[stage_run.index] = progress.epoch - stage_run.first_epoch
+    if stage.schedule == "plateau" and rules.epochs_without_better:
+        rules.plateau_epochs += 1
+        if rules.plateau_epochs >= stage.plateau_patience:
+            rules.plateau_scale *= stage.plateau_factor
+            rules.plateau_epochs = 0
+    else:
+        rules.plateau_epochs = 0

@@ -1,0 +1,179 @@
+"""Everything that a run needs before its first step: checked, built, and restored where it was."""
+
+import datetime
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_bench import loop, pipeline, schedule, state
+from fer_bench.cache import Store
+from fer_bench.config import Experiment
+from fer_bench.datasets import load_manifest
+from fer_bench.device import POLICIES, Device
+from fer_bench.display import Display
+from fer_bench.errors import DataError, Interrupted
+from fer_bench.kernels import use_fast_kernels
+from fer_bench.manifest import Manifest
+from fer_bench.model import attach_head, build_backbone
+from fer_bench.rundir import RunDirectory
+from fer_bench.state import Progress
+from fer_bench.weights import load_weights
+
+# How long the steps of one call may take: so often training looks at the sums on the device, moves
+# the display, and sees whether it shall stop.
+SECONDS_PER_CALL = 0.5
+CHOSEN_ON_TEST = (
+    "selection: test_split: the test images choose the model, so that its score on them is too "
+    "high; every table and page of this run will say so"
+)
+
+
+@dataclass
+class Pace:
+    """How many steps are made in one call: as many as take about `seconds`."""
+
+    seconds: float
+    steps: int = 1
+
+    def count(self, steps: int, seconds: float) -> None:
+        """A call of `steps` took `seconds`. The number of steps grows fourfold at most."""
+        fitting = int(steps * self.seconds / max(seconds, 1e-9))
+        self.steps = max(1, min(fitting, 4 * self.steps, loop.MOST_STEPS))
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything one process holds while it trains one run."""
+
+    config: Experiment
+    run: RunDirectory
+    device: Device
+    display: Display
+    store: Store
+    manifest: Manifest
+    splits: dict[str, pipeline.Split]
+    model: Any
+    stages: list[schedule.ResolvedStage]
+    progress: Progress
+    totals: loop.Totals
+    pace: Pace
+    stop: threading.Event
+    started: str
+    weights_digest: str | None
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic inside the network."""
+        return self.device.precision(self.config.training.precision)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether XLA compiles the training step."""
+        return self.device.compiles(self.config.training.xla)
+
+
+def open_session(
+    config: Experiment, run: RunDirectory, device: Device, display: Display, stop: threading.Event
+) -> Session:
+    """Check the stages, then the data; build the model and go back to the last save point.
+
+    Raises:
+        FerError: the stages, the weights, the data or the save point do not allow it.
+        Interrupted: `stop` was set.
+    """
+    precision = device.precision(config.training.precision)
+    keras.utils.clear_session()  # layer names count from the start in every run
+    keras.mixed_precision.set_global_policy(POLICIES[precision])
+    keras.utils.set_random_seed(config.seed)
+    with device.strategy.scope():
+        backbone = build_backbone(config.model, config.image.size)
+    schedule.check_stages(backbone.layers, config.stages)
+    progress = state.read_progress(run)
+    if progress is None and config.model.weights != "none":
+        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
+    with device.strategy.scope():
+        weights_digest = (
+            run.weights_digest() if progress else load_weights(backbone, config.model, run.outputs)
+        )
+    manifest = _open_manifest(config, display)
+    if progress:
+        run.check_dataset(manifest.root, manifest.fingerprint)
+    with device.strategy.scope():
+        model = attach_head(backbone, config.model, len(manifest.classes))
+        stages = schedule.resolve_stages(model, config.stages, config.model)
+    use_fast_kernels(model, device.kind)
+
+    store = Store(config.cache.max_bytes, display.message)
+    splits = {
+        split: pipeline.open_split(
+            manifest, split, config.image.size, _show_decoding(display, split, stop), store=store
+        )
+        for split in ("train", config.selection_split)
+    }
+    if progress is None:
+        progress = Progress([stage.epochs for stage in config.stages])
+        display.message(f"{run.run_id}: training on {device.name}, {precision}")
+        for stage, resolved in zip(config.stages, stages, strict=True):
+            display.message(f"  {schedule.describe(stage, resolved)}")
+    else:
+        state.restore(run, progress, "model", model.variables)
+        display.message(
+            f"{run.run_id}: going on at epoch {progress.epoch + 1}, step {progress.step}"
+        )
+    return Session(
+        config,
+        run,
+        device,
+        display,
+        store,
+        manifest,
+        splits,
+        model,
+        stages,
+        progress,
+        loop.Totals(),
+        Pace(SECONDS_PER_CALL),
+        stop,
+        run.started() or now(),
+        weights_digest,
+    )
+
+
+def _open_manifest(config: Experiment, display: Display) -> Manifest:
+    manifest = load_manifest(config.dataset)
+    if "valence_arousal" in config.model.targets:
+        _check_valence_arousal(manifest, config)
+    for warning in manifest.warnings():
+        display.message(f"warning: {warning}")
+    if config.selection == "test_split":
+        display.message(f"warning: {CHOSEN_ON_TEST}")
+    return manifest
+
+
+def _check_valence_arousal(manifest: Manifest, config: Experiment) -> None:
+    for split in ("train", config.selection_split):
+        if not np.isfinite(manifest.valence_arousal(split)).all(axis=1).any():
+            raise DataError(
+                f"{manifest.root}: no {split} sample has valence and arousal.\n"
+                "Remove valence_arousal from model.targets, or take another dataset."
+            )
+
+
+def _show_decoding(
+    display: Display, split: str, stop: threading.Event
+) -> Callable[[int, int], None]:
+    def decoding(done: int, total: int) -> None:
+        display.decoding(split, done, total)
+        if stop.is_set():
+            raise Interrupted("stopped while reading the images; nothing was lost")
+
+    return decoding
+
+
+def now() -> str:
+    """The time, in UTC (ISO 8601)."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
