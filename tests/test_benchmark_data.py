@@ -133,11 +133,14 @@ def test_a_process_that_fails_is_told(tmp_path: Path) -> None:
         data.run_child(script, "stall", {"device": "cpu"}, tmp_path)
 
 
-def test_second_start_finds_the_images_of_the_first(options: dict[str, Any]) -> None:
+def test_second_start_finds_the_images_of_the_first(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = data.child_start(options), data.child_start(options)
     assert first["mapped"]
     assert second["mapped"]
     assert all(second[part] > 0 for part in data.PARTS)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "another cache"))
     assert not data.child_start(options | {"max_gb": 0.0})["mapped"]
 
 

@@ -66,9 +66,7 @@ def test_what_is_kept_is_made_once_and_found_again(store: Store, said: list[str]
 
 def test_another_key_or_kind_is_another_array(store: Store) -> None:
     makers = [Maker(factor) for factor in (1, 2, 3)]
-    for make, want in zip(
-        makers, (wanted("a"), wanted("b"), wanted("a", "images")), strict=True
-    ):
+    for make, want in zip(makers, (wanted("a"), wanted("b"), wanted("a", "images")), strict=True):
         np.testing.assert_array_equal(store.keep(want, make).memmap(), make.values)
     assert cachedir.entries()[0].note == {"about": "a"}
 

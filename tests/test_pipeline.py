@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from fer_bench import cachedir, pipeline
@@ -48,6 +49,12 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
         np.testing.assert_array_equal(codes, other_codes)
 
 
+def decoded(split: pipeline.Split) -> NDArray[np.uint8]:
+    """The pixels of a split that holds them."""
+    assert split.pixels is not None
+    return split.pixels
+
+
 def open_both(manifest: Manifest) -> None:
     for split in ("train", "validation"):
         pipeline.open_split(manifest, split, 24)
@@ -60,12 +67,12 @@ def warped(image: Any, augment: Augment, maps: Any) -> Any:
 def test_pixels_are_those_of_the_file(experiment: Experiment, training: pipeline.Split) -> None:
     with Image.open(str(training.paths[3])) as image:
         expected = np.asarray(image.convert("RGB"))
-    np.testing.assert_array_equal(training.pixels[3], expected)
+    np.testing.assert_array_equal(decoded(training)[3], expected)
 
 
 def test_evaluation_keeps_the_order_and_the_values(training: pipeline.Split) -> None:
     images = np.concatenate([x.numpy() for x in pipeline.evaluation_batches(training, 7)])
-    np.testing.assert_array_equal(images, training.pixels.astype(np.float32))
+    np.testing.assert_array_equal(images, decoded(training).astype(np.float32))
 
 
 def test_an_epoch_is_the_same_every_time(experiment: Experiment, training: pipeline.Split) -> None:
@@ -109,7 +116,7 @@ def test_images_that_do_not_fit_in_memory_are_read_from_their_files(
 def test_grey_images_stay_one_channel_until_the_end(experiment: Experiment) -> None:
     manifest = replace(load_manifest(experiment.dataset), channels=1)
     split = pipeline.open_split(manifest, "train", experiment.image.size)
-    assert split.pixels.shape[-1] == 1
+    assert decoded(split).shape[-1] == 1
     images, _ = batches(split, experiment, 0)[0]
     assert images.shape[-1] == 3
     np.testing.assert_array_equal(images[..., 0], images[..., 2])
@@ -117,7 +124,7 @@ def test_grey_images_stay_one_channel_until_the_end(experiment: Experiment) -> N
 
 def test_images_are_resized(experiment: Experiment) -> None:
     split = pipeline.open_split(load_manifest(experiment.dataset), "validation", 40)
-    assert split.pixels.shape[1:] == (40, 40, 3)
+    assert decoded(split).shape[1:] == (40, 40, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no image", None])
@@ -134,7 +141,7 @@ def test_a_broken_image_is_named(
 
 def test_no_change_is_the_identity(training: pipeline.Split) -> None:
     maps = pipeline.draw_warps(4, Augment(), 24, np.random.default_rng(0))
-    images = training.pixels[:4]
+    images = decoded(training)[:4]
     np.testing.assert_array_equal(
         warped(images, Augment(rotation=0.1), maps), images.astype(np.float32)
     )
@@ -143,7 +150,7 @@ def test_no_change_is_the_identity(training: pipeline.Split) -> None:
 def test_flip_mirrors_half_of_the_images(training: pipeline.Split) -> None:
     augment = Augment(flip=True)
     maps = pipeline.draw_warps(60, augment, 24, np.random.default_rng(0))
-    image = training.pixels[:1]
+    image = decoded(training)[:1]
     results = warped(np.repeat(image, 60, axis=0), augment, maps)
     mirrored = [np.array_equal(result, image[0, :, ::-1]) for result in results]
     unchanged = [np.array_equal(result, image[0]) for result in results]
@@ -183,7 +190,7 @@ def test_warps_stay_within_their_limits(seed: int) -> None:
 def test_contrast_and_brightness_stay_in_range(training: pipeline.Split) -> None:
     generator = np.random.default_rng(1)
     intensities = pipeline.draw_intensities(30, EVERYTHING, generator)
-    images = tf.cast(training.pixels[:30], tf.float32)
+    images = tf.cast(decoded(training)[:30], tf.float32)
     changed = pipeline._intensified(images, intensities, EVERYTHING).numpy()
     assert changed.min() >= 0
     assert changed.max() <= 255
@@ -259,7 +266,7 @@ def test_an_expanded_epoch_shows_the_same_views_in_another_order(
     views = [sorted(image.tobytes() for image in epoch) for epoch in images]
     assert views[0] == views[1]
     assert len(set(views[0])) == 96
-    originals = {image.tobytes() for image in training.pixels.astype(np.float32)}
+    originals = {image.tobytes() for image in decoded(training).astype(np.float32)}
     assert len(originals & set(views[0])) == 72
     assert not np.array_equal(images[0], images[1])
 
@@ -283,7 +290,7 @@ def test_only_the_face_in_its_box_is_used(experiment: Experiment) -> None:
     face = pipeline.open_split(boxed(manifest, (3, 5, 10, 10)), "train", 10)
     with Image.open(str(face.paths[0])) as image:
         expected = np.asarray(image.convert("RGB"))[5:15, 3:13]
-    np.testing.assert_array_equal(face.pixels[0], expected)
+    np.testing.assert_array_equal(decoded(face)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +348,7 @@ def test_each_target_goes_with_its_image(experiment: Experiment) -> None:
     both = experiment.model.model_copy(update={"targets": ("expression", "valence_arousal")})
     config = experiment.model_copy(update={"image": still, "model": both})
     rows = manifest.split("train")
-    known = {split.pixels[i].tobytes(): i for i in range(len(split))}
+    known = {decoded(split)[i].tobytes(): i for i in range(len(split))}
     for images, targets in pipeline.training_batches(split, config, 0):
         order = [known[image.astype(np.uint8).tobytes()] for image in images.numpy()]
         np.testing.assert_array_equal(targets["expression"], split.codes[order])
@@ -381,10 +388,10 @@ def pixels(split: pipeline.Split) -> Any:
 def test_with_a_store_the_second_start_decodes_nothing(
     experiment: Experiment, training: pipeline.Split, store: Store
 ) -> None:
-    manifest, decoded = load_manifest(experiment.dataset), Decoded()
-    first = pipeline.open_split(manifest, "train", 24, decoded, store=store)
-    second = pipeline.open_split(manifest, "train", 24, decoded, store=store)
-    assert decoded.images == 72
+    manifest, count = load_manifest(experiment.dataset), Decoded()
+    first = pipeline.open_split(manifest, "train", 24, count, store=store)
+    second = pipeline.open_split(manifest, "train", 24, count, store=store)
+    assert count.images == 72
     assert first.digest == second.digest != ""
     for split in (first, second):
         np.testing.assert_array_equal(pixels(split), pixels(training))
@@ -394,15 +401,15 @@ def test_with_a_store_the_second_start_decodes_nothing(
 def test_every_size_and_kind_of_pixels_is_stored_apart(
     experiment: Experiment, store: Store
 ) -> None:
-    manifest, decoded = load_manifest(experiment.dataset), Decoded()
+    manifest, count = load_manifest(experiment.dataset), Decoded()
     boxes = boxed(manifest, (3, 5, 10, 10))
     grey = replace(manifest, channels=1)
     for other, size in ((manifest, 24), (manifest, 20), (grey, 24), (boxes, 24)):
         plain = pipeline.open_split(other, "train", size)
-        stored = pipeline.open_split(other, "train", size, decoded, store=store)
+        stored = pipeline.open_split(other, "train", size, count, store=store)
         assert stored.pixels is not None
         np.testing.assert_array_equal(stored.pixels, plain.pixels)
-    assert decoded.images == 4 * 72
+    assert count.images == 4 * 72
 
 
 def test_an_image_changed_in_place_is_decoded_anew(
@@ -410,7 +417,7 @@ def test_an_image_changed_in_place_is_decoded_anew(
 ) -> None:
     manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
     before = pipeline.open_split(manifest, "train", 24, store=store)
-    old = bytes(before.pixels[0].tobytes()) if before.pixels is not None else b""
+    old = decoded(before)[0].tobytes()
     path = Path(str(before.paths[0]))
     size, stamp = path.stat().st_size, path.stat().st_mtime_ns
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
@@ -418,30 +425,28 @@ def test_an_image_changed_in_place_is_decoded_anew(
     os.utime(path, ns=(stamp + 10**6, stamp + 10**6))
     assert path.stat().st_size == size
     after = pipeline.open_split(manifest, "train", 24, store=store)
-    assert before.pixels is not None
-    assert after.pixels is not None
-    assert not after.pixels[0].any()
-    np.testing.assert_array_equal(after.pixels[1:], before.pixels[1:])
+    assert not decoded(after)[0].any()
+    np.testing.assert_array_equal(decoded(after)[1:], decoded(before)[1:])
     assert after.digest != before.digest
-    assert before.pixels[0].tobytes() == old  # what a run has open stays as it was
+    assert decoded(before)[0].tobytes() == old  # what a run has open stays as it was
 
 
 def test_a_copy_of_the_dataset_elsewhere_is_found(
     experiment: Experiment, copied_root: Path, tmp_path: Path, store: Store
 ) -> None:
-    decoded = Decoded()
+    count = Decoded()
     for root in (copied_root, shutil.copytree(copied_root, tmp_path / "elsewhere")):
         manifest = load_manifest(experiment.dataset.model_copy(update={"root": root}))
-        pipeline.open_split(manifest, "validation", 24, decoded, store=store)
-    assert decoded.images == 24
+        pipeline.open_split(manifest, "validation", 24, count, store=store)
+    assert count.images == 24
 
 
 def test_too_large_for_the_store_is_checked_once_and_decoded_each_time(
     experiment: Experiment, training: pipeline.Split, own_cache: Path
 ) -> None:
-    manifest, decoded, none = load_manifest(experiment.dataset), Decoded(), Store(1000, print)
-    splits = [pipeline.open_split(manifest, "train", 24, decoded, store=none) for _ in range(2)]
-    assert decoded.images == 72
+    manifest, count, none = load_manifest(experiment.dataset), Decoded(), Store(1000, print)
+    splits = [pipeline.open_split(manifest, "train", 24, count, store=none) for _ in range(2)]
+    assert count.images == 72
     for split in splits:
         assert split.pixels is None
         assert split.digest == splits[0].digest != ""

@@ -221,12 +221,10 @@ def test_a_run_killed_with_its_frozen_layers_half_kept_ends_bit_identical(
     assert train_in_a_process(config, whole, cache=tmp_path / "cache of whole") == 0
     cache, steps = tmp_path / "cache", 4
     # 72 images in batches of 16 go up to re_lu_8, then from there to head_pool.
-    for answers in (2, 3):
-        code = train_in_a_process(config, cut, answers=answers, cache=cache)
-        assert code == -signal.SIGKILL
-        assert list((cache / "trunk").glob(".making-*"))
+    assert train_in_a_process(config, cut, answers=3, cache=cache) == -signal.SIGKILL
+    assert list((cache / "trunk").glob(".making-*"))
     seed = random.randrange(2**32)
-    kills = [steps * stage + random.Random(seed + stage).randint(1, 3) for stage in (0, 1, 2)]
+    kills = [steps * stage + random.Random(seed + stage).randint(1, 3) for stage in (0, 1)]
     for kill in kills:
         left = kill - steps_done(cut, steps)
         code = train_in_a_process(config, cut, steps=left, cache=cache)

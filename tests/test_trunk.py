@@ -1,4 +1,4 @@
-"""Where a network is cut: as deep as one tensor carries everything, and no layer before it moves."""
+"""Where a network is cut: as deep as one tensor carries all, with no layer before that moves."""
 
 from collections.abc import Callable
 from typing import Any

@@ -81,10 +81,11 @@ def keep_features(
         on_progress: called with (end, name of the split, images done, images in all).
     """
     kept: dict[str, StoredArray] = {}
+    rows: dict[str, Rows] = {}
     last: str | None = None
     for end in ends:
         rest = trunk.part(model, last, end)
-        inputs = _inputs(images, kept.get(last or ""), batch_size)
+        inputs = evaluation_rows(rows[last], batch_size) if last else images.batches(batch_size)
         step = loop.build_predict_step(strategy, rest, ("features",))
 
         blocks = partial(
@@ -93,8 +94,9 @@ def keep_features(
         wanted = _wanted(model, end, rest, images)
         array = store.keep(wanted, blocks, list(kept.values()))
         if array is not None:
-            kept[end], last = array, end
-    return {end: Rows(array.memmap(), array.dtype) for end, array in kept.items()}
+            # Mapped at once: from now on another process may remove the file.
+            kept[end], rows[end], last = array, Rows(array.memmap(), array.dtype), end
+    return rows
 
 
 def _blocks(
@@ -107,12 +109,6 @@ def _blocks(
         done += len(values)
         on_progress(done, count)
         yield values if values.dtype.kind in "biufc" else values.view(_BITS)
-
-
-def _inputs(images: Images, below: StoredArray | None, batch_size: int) -> Any:
-    if below is None:
-        return images.batches(batch_size)
-    return evaluation_rows(Rows(below.memmap(), below.dtype), batch_size)
 
 
 def _wanted(model: Any, end: str, rest: Any, images: Images) -> Wanted:

@@ -114,10 +114,10 @@ def open_split(
 
 def _key(files: Split, root: Path) -> str:
     """What the pixels of a split depend on; a file is known by its name, size and last change."""
-    hashed = hashlib.sha256()
-    for path in files.paths:
+    hashed, above = hashlib.sha256(), f"{root}{os.sep}"
+    for path in files.paths.tolist():
         status = _status(path)
-        name = os.path.relpath(path, root)
+        name = path.removeprefix(above)
         hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     if files.boxes is not None:
         hashed.update(files.boxes.tobytes())

@@ -93,6 +93,7 @@ def test_an_experiment_gets_three_disjoint_splits_of_known_classes(manifest: Man
 def test_every_image_is_there_and_decodes(manifest: Manifest) -> None:
     for split, size in manifest.split_sizes().items():
         opened = pipeline.open_split(manifest, split, 24)
+        assert opened.pixels is not None
         assert opened.pixels.shape == (size, 24, 24, manifest.channels)
 
 
