@@ -213,6 +213,7 @@ def test_a_run_killed_five_times_ends_bit_identical(
     assert_same_run(run_in(tmp_path / "whole"), run_in(tmp_path / "cut"))
 
 
+@pytest.mark.large
 def test_a_run_killed_with_its_frozen_layers_half_kept_ends_bit_identical(
     write_config: WriteConfig, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -586,6 +587,7 @@ def test_fixed_views_are_shared_by_runs_of_every_seed(
     assert (losses[0] != losses[1]).all()
 
 
+@pytest.mark.large
 def test_two_runs_at_once_compute_the_frozen_layers_once(
     write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:

@@ -5,8 +5,8 @@ The model stays one of stock layers, and so does every file it is saved to.
 
 - Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
   which reads the whole activation. The fused kernel does it in one pass forward and one backward.
-- On a CPU a convolution of one pixel is slow, its gradient most of all. It is a product of
-  matrices, and as such up to eight times as fast.
+- On a CPU a convolution of one pixel over a small map is slow, its gradient most of all. It is a
+  product of matrices, and as such several times as fast.
 - Keras 3 updates a weight by Adam in a dozen operations over it. The fused kernel makes one pass.
 
 `scripts/benchmark_kernels.py` measures what each brings.
