@@ -180,7 +180,8 @@ def _decoded_blocks(
 def split_files(manifest: Manifest, split: str, size: int) -> Split:
     """A split whose images are decoded each time they are used, and of which none was so far."""
     rows = manifest.split(split)
-    paths = np.array([str(manifest.root / path) for path in rows["path"]])
+    root = f"{manifest.root}{os.sep}"  # joined as text: a Path for each takes ten times as long
+    paths = np.array([root + path for path in rows["path"].tolist()])
     boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
     values = manifest.valence_arousal(split)
     return Split(paths, manifest.codes(split), values, boxes, None, size, manifest.channels)

@@ -64,7 +64,7 @@ def _images(tree: Path, dropped: Counter[str]) -> _Images:
     """The paths of all images relative to `tree`."""
     found = {
         split: {
-            label: [_image(folder.relative_to(tree), path) for path in image_paths(folder, dropped)]
+            label: _images_below(folder, folder.relative_to(tree).as_posix(), dropped)
             for label, folder in class_folders(part, EXPRESSIONS, dropped, complete=False).items()
         }
         for split, part in _splits(tree, dropped).items()
@@ -77,9 +77,13 @@ def _images(tree: Path, dropped: Counter[str]) -> _Images:
     return found
 
 
-def _image(class_folder: Path, path: str) -> _Image:
-    group, inside, _ = path.partition("/")
-    return _Image(f"{class_folder.as_posix()}/{path}", group if inside else None)
+def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image]:
+    """The images of the class folder that is called `name` from the top of the tree."""
+    images = []
+    for path in image_paths(folder, dropped):
+        group, inside, _ = path.partition("/")
+        images.append(_Image(f"{name}/{path}", group if inside else None))
+    return images
 
 
 def _splits(tree: Path, dropped: Counter[str]) -> Mapping[str, Path]:
