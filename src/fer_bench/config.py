@@ -337,6 +337,13 @@ Select = Literal[
 ]
 
 
+def _switch_as_text(value: Any) -> Any:
+    """YAML reads `on` and `off` as booleans."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value
+
+
 def _is_auto(value: Any) -> bool:
     return bool(value == "auto")
 
@@ -384,12 +391,7 @@ class Training(Section):
         500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
     )
 
-    @field_validator("xla", mode="before")
-    @classmethod
-    def _yaml_reads_on_as_true(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return value
+    _switch = field_validator("xla", mode="before")(_switch_as_text)
 
 
 MOST_VIEWS = 1000
@@ -435,12 +437,7 @@ class Cache(Section):
         "(10^9 bytes); those used longest ago go first. Not part of the run id",
     )
 
-    @field_validator("trunk", mode="before")
-    @classmethod
-    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return value
+    _switch = field_validator("trunk", mode="before")(_switch_as_text)
 
     @property
     def views(self) -> int:
