@@ -34,6 +34,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="print the rows and measure nothing")
     parser.add_argument("--rows", default="", help="names, with commas between; default: all")
-    parser.add_argument("--pairs", type=_at_least_one, default=5)
+    parser.add_argument("--pairs", type=at_least_one, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--plain-epochs",
-        type=_at_least_three,
+        type=partial(at_least_one, least=3),
         help="in rows of a whole run, how many epochs of each stage the Keras script trains; the "
         "others are taken to last as long as the median of these but the first",
     )
@@ -138,15 +139,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return int(text)
-
-
-def _at_least_three(text: str) -> int:
-    if not text.isdecimal() or int(text) < 3:
-        raise argparse.ArgumentTypeError(f"must be 3 or more, got {text}")
+def at_least_one(text: str, least: int = 1) -> int:
+    """A number of things, `least` or more. Raises: ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return int(text)
 
 

@@ -53,7 +53,7 @@ import numpy as np
 import tensorflow as tf
 from baselines.ours_fit import experiment
 from baselines.task import Augment, Stage, Task
-from benchmark import cpu_name, environment, usable_cores
+from benchmark import at_least_one, cpu_name, environment, usable_cores
 from PIL import Image
 from rich.console import Console
 
@@ -685,13 +685,6 @@ def chosen(names: str) -> list[Row]:
     if unknown := [name for name in wanted if name not in known]:
         raise argparse.ArgumentTypeError(f"no row {', '.join(unknown)}; known: {', '.join(known)}")
     return [known[name] for name in wanted]
-
-
-def at_least_one(text: str) -> int:
-    """A number of things. Raises: ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return int(text)
 
 
 def numbers_from_zero(text: str) -> list[float]:

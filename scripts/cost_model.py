@@ -38,6 +38,7 @@ from typing import Any
 import keras
 import numpy as np
 from baselines.task import Stage, stage
+from benchmark import at_least_one
 from benchmark_data import (
     GIB,
     NONE,
@@ -45,7 +46,6 @@ from benchmark_data import (
     Watch,
     answer_as_child,
     append_json,
-    at_least_one,
     configured,
     facts,
     machine_lines,
