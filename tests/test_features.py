@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_bench import cachedir, features, schedule
+from fer_bench import cachedir, features, loop, schedule
 from fer_bench.cache import Store
 from fer_bench.config import Head, Model, Stage
 from fer_bench.features import Images
@@ -79,9 +79,9 @@ class Heard:
 def kept(
     model: Any, ends: list[str], shown: Shown, heard: Heard, *, limit: int = 10**9
 ) -> dict[str, Any]:
-    return features.keep_features(
-        model, ends, shown.images, Store(limit, print), STRATEGY, 3, heard
-    )
+    splits = [shown.images]
+    rows = features.keep_features(model, ends, splits, Store(limit, print), STRATEGY, 3, heard)
+    return rows[shown.images.split]
 
 
 ENDS = ["re_lu_8", "head_pool"]
@@ -141,6 +141,24 @@ def test_what_is_kept_is_found_again_and_deeper_trunks_go_on_from_it() -> None:
     kept(built(), ENDS, shown, heard)
     assert heard.computed == ENDS
     assert shown.times == 1
+
+
+def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced, trace = [], loop.build_predict_step
+
+    def counted(strategy: Any, part: Any, targets: tuple[str, ...]) -> Any:
+        traced.append(part.output.name)
+        return trace(strategy, part, targets)
+
+    monkeypatch.setattr(loop, "build_predict_step", counted)
+    splits = [Shown().images, Shown("validation", "those").images]
+    for _ in range(2):
+        heard, store = Heard(), Store(10**9, print)
+        rows = features.keep_features(built(), ENDS, splits, store, STRATEGY, 3, heard)
+        assert [list(of_split) for of_split in rows.values()] == [ENDS, ENDS]
+    assert len(traced) == len(ENDS)
 
 
 def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:

@@ -80,7 +80,7 @@ def test_only_the_newest_save_point_stays(run: RunDirectory, model: Any, optimiz
     progress = some_progress()
     for progress.step in (1, 2, 3):
         state.save(run, progress, model, optimizer)
-    named = {progress.arrays, progress.still, "progress.json"}
+    named = {progress.optimizer, *progress.weights, "progress.json"}
     assert {path.name for path in run.state.iterdir()} == named
 
 
@@ -120,9 +120,9 @@ def test_damaged_arrays_are_an_error_that_says_what_to_do(
 ) -> None:
     progress = some_progress()
     state.save(run, progress, model, optimizer)
-    path = run.state / progress.arrays
+    path = run.state / progress.weights[1]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"(?s)arrays-00001-0000003\.npz.*--fresh"):
+    with pytest.raises(RunError, match=r"(?s)weights-00001-0000003\.npz.*--fresh"):
         state.restore(run, progress, "model", model.variables)
 
 
@@ -155,19 +155,48 @@ def test_what_stays_still_is_written_once_a_stage(
 ) -> None:
     progress = some_progress()
     state.save(run, progress, model, optimizer, STILL)
-    first, still = stored(run), progress.still
+    first, still = stored(run), progress.weights[0]
     progress.step += 1
     state.save(run, progress, model, optimizer, STILL)
-    assert progress.still == still
+    assert progress.weights[0] == still
     assert stored(run)[still] == first[still]
-    with np.load(run.state / progress.arrays) as arrays:
-        assert not {"model/0", "model/1"} & set(arrays)
+    with np.load(run.state / progress.weights[1]) as arrays:
+        assert not {"0", "1"} & set(arrays)
     progress.stage, progress.step = 2, 0
     state.save(run, progress, model, optimizer)
-    assert progress.still != still
+    assert progress.weights[0] != still
     assert still not in stored(run)
-    with np.load(run.state / progress.arrays) as arrays:
-        assert {"model/0", "model/1"} <= set(arrays)
+    with np.load(run.state / progress.weights[1]) as arrays:
+        assert {"0", "1"} <= set(arrays)
+
+
+def test_the_best_of_an_earlier_stage_stays_until_there_is_a_better_one(
+    run: RunDirectory, model: Any, optimizer: Any
+) -> None:
+    progress = some_progress()
+    fill(model, 1.0)
+    state.save(run, progress, model, optimizer, STILL, is_best=True)
+    best = list(progress.best_weights)
+    progress.stage, progress.epoch = 2, 2
+    fill(model, 2.0)
+    state.save(run, progress, model, optimizer)
+    back = state.read_progress(run)
+    assert back is not None
+    state.restore(run, back, "best", model.variables)
+    assert (values(model.variables)[0] == 1.0).all()
+    state.restore(run, back, "model", model.variables)
+    assert (values(model.variables)[0] == 2.0).all()
+    progress.epoch = 3
+    state.save(run, progress, model, optimizer, is_best=True)
+    assert not set(best) & set(stored(run))
+
+
+def test_the_newest_model_is_written_once_where_it_is_the_best(
+    run: RunDirectory, model: Any, optimizer: Any
+) -> None:
+    progress = some_progress()
+    state.save(run, progress, model, optimizer, STILL, is_best=True)
+    assert len(stored(run)) == 4  # what stays, what moves, the optimizer, progress.json
 
 
 @pytest.mark.parametrize("still", [(), STILL], ids=["all moves", "some stays"])
@@ -232,7 +261,7 @@ def test_a_save_point_writes_so_many_files(
     assert len(replaced) == FILES
 
 
-FILES = 8  # of two save points: arrays, best, still and progress.json
+FILES = 8  # of two save points: what moves, the optimizer, what stays and progress.json
 
 
 @pytest.mark.parametrize("number", range(FILES))
@@ -257,7 +286,7 @@ def test_a_kill_before_any_file_leaves_a_save_point_that_fits_together(
     # The next save point takes its place, and no file of the killed one stays.
     back.step += 1
     state.save(run, back, model, optimizer, STILL)
-    named = {"progress.json", back.arrays, back.best_arrays, back.still}
+    named = {"progress.json", back.optimizer, *back.weights, *back.best_weights}
     assert set(stored(run)) == named
 
 
@@ -266,6 +295,6 @@ def test_a_missing_file_of_what_stays_still_is_an_error(
 ) -> None:
     progress = some_progress()
     state.save(run, progress, model, optimizer, STILL)
-    (run.state / progress.still).unlink()
+    (run.state / progress.weights[0]).unlink()
     with pytest.raises(RunError, match=r"(?s)still-001\.npz.*cannot be read.*--fresh"):
         state.restore(run, progress, "model", model.variables)

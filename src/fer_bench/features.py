@@ -1,9 +1,9 @@
 """What the frozen trunks of a run make of its images, each computed once and kept."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from fer_bench.pipeline import Rows, evaluation_rows
 from fer_bench.schedule import ResolvedStage
 
 # Part of the key of all that is kept. It changes when what a trunk computes does.
-_COMPUTING = 1
+_COMPUTING = 2
 # Numbers of two bytes that NumPy does not know; their bits are kept.
 _BITS = np.uint16
 
@@ -60,13 +60,13 @@ def trunks_from(stages: Sequence[ResolvedStage], index: int, model: Any) -> list
 def keep_features(
     model: Any,
     ends: Sequence[str],
-    images: Images,
+    splits: Sequence[Images],
     store: Store,
     strategy: Any,
     batch_size: int,
     on_progress: Callable[[str, str, int, int], None],
-) -> dict[str, Rows]:
-    """What the trunks of `model` that end with the layers `ends` make of `images`, as kept rows.
+) -> dict[str, dict[str, Rows]]:
+    """What the trunks of `model` that end with the layers `ends` make of images, as kept rows.
 
     Each is computed from the one before, so that all together are one pass through the deepest. One
     for which there is no room is left out.
@@ -74,50 +74,50 @@ def keep_features(
     Args:
         model: with the weights that the trunks have now.
         ends: names of layers, shallowest first, as from `trunks_from`.
-        images: what the trunks are shown.
+        splits: what the trunks are shown.
         store: where the rows are kept.
         strategy: the devices that compute.
         batch_size: images at a time.
         on_progress: called with (end, name of the split, images done, images in all).
-    """
-    kept: dict[str, StoredArray] = {}
-    rows: dict[str, Rows] = {}
-    last: str | None = None
-    for end in ends:
-        rest = trunk.part(model, last, end)
-        inputs = evaluation_rows(rows[last], batch_size) if last else images.batches(batch_size)
-        step = loop.build_predict_step(strategy, rest, ("features",))
 
-        blocks = partial(
-            _blocks, strategy, step, inputs, partial(on_progress, end, images.split), images.count
-        )
-        wanted = _wanted(model, end, rest, images)
-        array = store.keep(wanted, blocks, list(kept.values()))
-        if array is not None:
-            # Mapped at once: from now on another process may remove the file.
-            kept[end], rows[end], last = array, Rows(array.memmap(), array.dtype), end
+    Returns:
+        By the name of the split, the rows of each end.
+    """
+    kept: list[StoredArray] = []
+    rows: dict[str, dict[str, Rows]] = {images.split: {} for images in splits}
+
+    @functools.cache  # tracing a large network takes seconds: once for all splits
+    def step(start: str | None, end: str) -> Any:
+        return loop.build_predict_step(strategy, trunk.part(model, start, end), ("features",))
+
+    def blocks(images: Images, end: str) -> Iterator[NDArray[Any]]:
+        start, before = next(reversed(rows[images.split].items()), (None, None))
+        inputs = evaluation_rows(before, batch_size) if before else images.batches(batch_size)
+        done = 0
+        for answer in loop.answers(strategy, step(start, end), inputs):
+            values = answer["features"]
+            done += len(values)
+            on_progress(end, images.split, done, images.count)
+            yield values if values.dtype.kind in "biufc" else values.view(_BITS)
+
+    for end, digest in trunk.digests(model, ends).items():
+        for images in splits:
+            wanted = _wanted(model, end, digest, images)
+            array = store.keep(wanted, functools.partial(blocks, images, end), kept)
+            if array is not None:
+                # Mapped at once: from now on another process may remove the file.
+                rows[images.split][end] = Rows(array.memmap(), array.dtype)
+                kept.append(array)
     return rows
 
 
-def _blocks(
-    strategy: Any, step: Any, inputs: Any, on_progress: Callable[[int, int], None], count: int
-) -> Iterator[NDArray[Any]]:
-    """What `step` makes of the `inputs`, batch by batch; bfloat16 as its bits."""
-    done = 0
-    for answer in loop.answers(strategy, step, inputs):
-        values = answer["features"]
-        done += len(values)
-        on_progress(done, count)
-        yield values if values.dtype.kind in "biufc" else values.view(_BITS)
-
-
-def _wanted(model: Any, end: str, rest: Any, images: Images) -> Wanted:
-    digest = trunk.digest(trunk.part(model, None, end))
+def _wanted(model: Any, end: str, digest: str, images: Images) -> Wanted:
+    output = trunk.output_of(model, end)
     return Wanted(
         "trunk",
         f"{_COMPUTING} {digest} {images.key}",
-        (images.count, *rest.output.shape[1:]),
-        keras.backend.standardize_dtype(rest.output.dtype),
+        (images.count, *output.shape[1:]),
+        keras.backend.standardize_dtype(output.dtype),
         {"network": model.name, "up to": end, "split": images.split, "images": images.count},
     )
 

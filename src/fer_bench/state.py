@@ -1,9 +1,9 @@
 """Everything that must survive a kill: atomic save, exact restore.
 
-A save point is `progress.json` and the files of arrays that it names: what moves in the stage under
-way, what stays as it is in that stage, and the best model so far. The arrays are written first,
-each file under a name of its own, and `progress.json` is replaced in one step, so that a kill at
-any moment leaves files that belong together.
+A save point is `progress.json` and the files of arrays that it names: the optimizer, what moves in
+the stage under way, what stays as it is in that stage, and both for the best model so far. The
+arrays are written first, each file under a name of its own, and `progress.json` is replaced in one
+step, so that a kill at any moment leaves files that belong together.
 """
 
 import json
@@ -42,10 +42,10 @@ class Progress:
         history: one row per completed epoch, as in `history.csv`.
         best: `epoch`, `metric` and `value` of the selected model, or None before the first epoch.
         in_stage: what the rules of the current stage remember.
-        arrays: name of the file with the optimizer and the weights that move in the stage.
-        still: name of the file with the weights that stay as they are in the stage.
-        best_arrays: name of the file with what of the selected model moves in the stage; empty
-            where `model.keras` is that model.
+        optimizer: name of the file with the optimizer; empty before the first save point.
+        weights: names of the files that together hold the model: what stays as it is in the stage,
+            and what moves.
+        best_weights: the same of the selected model, which may be of an earlier stage.
     """
 
     stage_epochs: list[int]
@@ -57,9 +57,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     in_stage: StageProgress = field(default_factory=StageProgress)
-    arrays: str = ""
-    still: str = ""
-    best_arrays: str = ""
+    optimizer: str = ""
+    weights: list[str] = field(default_factory=list)
+    best_weights: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -86,36 +86,27 @@ def save(
         still: which of `model.variables`, by their numbers, stay as they are in the stage.
         is_best: whether this is the best model so far.
     """
-    moving = {
-        f"model/{index}": variable
-        for index, variable in enumerate(model.variables)
-        if index not in still
-    }
     point = f"{progress.epoch:05d}-{progress.step:07d}"
-    progress.arrays = f"arrays-{point}.npz"
-    of_optimizer = {f"optimizer/{index}": v for index, v in enumerate(optimizer.variables)}
-    _write(run, progress.arrays, moving | of_optimizer)
+    resting = f"still-{progress.stage:03d}.npz"
+    moving = f"weights-{point}.npz"
+    progress.optimizer = f"optimizer-{point}.npz"
+    weights = dict(enumerate(model.variables))
+    _write(run, moving, {index: v for index, v in weights.items() if index not in still})
+    _write(run, progress.optimizer, dict(enumerate(optimizer.variables)))
+    if resting not in progress.weights:
+        _write(run, resting, {index: weights[index] for index in still})
+    progress.weights = [resting, moving]
     if is_best:
-        progress.best_arrays = f"best-{point}.npz"
-        _write(run, progress.best_arrays, moving)
-    name = f"still-{progress.stage:03d}.npz"
-    if progress.still != name:
-        progress.still = name
-        _write(run, name, {f"model/{index}": model.variables[index] for index in still})
-    save_progress(run, progress)
-    named = {"progress.json", progress.arrays, progress.still, progress.best_arrays}
+        progress.best_weights = progress.weights
+    write_json(run.state / "progress.json", asdict(progress))
+    named = {"progress.json", progress.optimizer, *progress.weights, *progress.best_weights}
     for path in run.state.iterdir():
         if path.name not in named:
             path.unlink()
 
 
-def save_progress(run: RunDirectory, progress: Progress) -> None:
-    """Write `progress.json` alone, where the arrays that it names are there already."""
-    write_json(run.state / "progress.json", asdict(progress))
-
-
-def _write(run: RunDirectory, name: str, variables: Mapping[str, Any]) -> None:
-    values = {key: np.asarray(variable.value) for key, variable in variables.items()}
+def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> None:
+    values = {str(number): np.asarray(variable.value) for number, variable in variables.items()}
     run.state.mkdir(parents=True, exist_ok=True)
     # numpy types the keywords as one option
     run.replace_file(run.state / name, lambda path: np.savez(path, **values))  # type: ignore[arg-type]
@@ -143,19 +134,21 @@ def read_progress(run: RunDirectory) -> Progress | None:
 def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[Any]) -> None:
     """Set `variables` to what the save point holds of a kind, bit for bit.
 
-    Kinds: `model` and `optimizer` as they were at the save point; `best`, the variables of the
-    model as the selected one has them.
+    Kinds: `model` and `optimizer` as they were at the save point; `best`, the selected model.
 
     Raises:
         RunError: a file is missing, damaged or was written by another model.
     """
+    files = {
+        "model": progress.weights,
+        "best": progress.best_weights,
+        "optimizer": [progress.optimizer],
+    }
     saved: dict[str, Any] = {}
-    moving = progress.best_arrays if kind == "best" else progress.arrays
-    prefix = "optimizer" if kind == "optimizer" else "model"
-    for name in (progress.still, moving):
+    for name in files[kind]:
         saved |= _read(run, name)
     for index, variable in enumerate(variables):
-        value = saved.get(f"{prefix}/{index}")
+        value = saved.get(str(index))
         if value is None or tuple(variable.shape) != value.shape:
             found = "nothing" if value is None else f"shape {value.shape}"
             raise RunError(

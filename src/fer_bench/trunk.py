@@ -6,8 +6,10 @@ move, and it always computes as at test time, with its dropout off. So it need n
 than once for one image.
 """
 
+import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -83,25 +85,33 @@ def _is_random(layer: Any) -> bool:
     return any("seed_generator" in variable.path for variable in layer.variables)
 
 
-def digest(trunk: Any) -> str:
-    """SHA-256 over what a trunk computes: its graph, with every layer's arithmetic, and weights.
+def digests(model: Any, ends: Sequence[str]) -> dict[str, str]:
+    """By its end, SHA-256 over what a trunk computes: its layers, their arithmetic and weights.
 
     Two trunks of equal digest give the same output for the same image.
     """
-    hashed = hashlib.sha256(json.dumps(_computation(trunk), default=str).encode())
-    for weight in trunk.weights:
-        hashed.update(np.ascontiguousarray(weight.value).data)
-    return hashed.hexdigest()
+    settings = {layer["name"]: layer for layer in model.get_config()["layers"]}
+
+    @functools.cache  # a trunk contains the shallower ones
+    def of_layer(layer: Any) -> bytes:
+        computation = _computation(settings[layer.name])
+        hashed = hashlib.sha256(json.dumps(computation, default=str).encode())
+        for weight in getattr(layer, "weights", ()):
+            hashed.update(np.ascontiguousarray(weight.value).data)
+        return hashed.digest()
+
+    layers = {end: part(model, None, end).operations for end in ends}
+    return {
+        end: hashlib.sha256(b"".join(map(of_layer, inside))).hexdigest()
+        for end, inside in layers.items()
+    }
 
 
-def _computation(trunk: Any) -> list[dict[str, Any]]:
-    """Every layer with its settings and inputs, but for whether it trains, which is no matter."""
-    return [
-        {
-            **layer["config"],
-            "trainable": None,
-            "kind": layer["class_name"],
-            "inputs": layer["inbound_nodes"],
-        }
-        for layer in trunk.get_config()["layers"]
-    ]
+def _computation(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer's settings and inputs, but for whether it trains, which is no matter."""
+    return {
+        **layer["config"],
+        "trainable": None,
+        "kind": layer["class_name"],
+        "inputs": layer["inbound_nodes"],
+    }

@@ -97,8 +97,6 @@ def _run(session: Session) -> None:
 def _train_stage(session: Session) -> None:
     """Train the stage that owns the current epoch, to its end."""
     progress = session.progress
-    if schedule.stage_at(progress.stage_epochs, progress.epoch)[0] != progress.stage:
-        _write_model(session)
     stage_run = enter_stage(session)
     while not progress.done:
         index, _ = schedule.stage_at(progress.stage_epochs, progress.epoch)
@@ -109,20 +107,10 @@ def _train_stage(session: Session) -> None:
 
 
 def _write_model(session: Session) -> None:
-    """Write `model.keras` where the best model was found in the stage that is over.
-
-    Within a stage the save points hold it, in what moves in that stage alone.
-    """
-    run, progress, model = session.run, session.progress, session.model
-    if not progress.best_arrays:
-        return
-    reached = [np.asarray(variable.value) for variable in model.variables]
-    state.restore(run, progress, "best", model.variables)
+    """Write the selected model. Until training is over the save points hold it."""
+    run, model = session.run, session.model
+    state.restore(run, session.progress, "best", model.variables)
     run.replace_file(run.model, model.save)
-    for variable, value in zip(model.variables, reached, strict=True):
-        variable.assign(value)
-    progress.best_arrays = ""
-    state.save_progress(run, progress)
 
 
 def _train_epoch(session: Session, stage_run: StageRun) -> None:

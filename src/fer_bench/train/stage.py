@@ -64,7 +64,7 @@ def enter_stage(session: Session) -> StageRun:
         optimizer = schedule.build_optimizer(
             stage, config.training, precision=session.precision, model=model
         )
-    if progress.arrays and progress.stage == index:
+    if progress.optimizer and progress.stage == index:
         state.restore(session.run, progress, "optimizer", optimizer.variables)
     else:
         progress.stage, progress.in_stage = index, StageProgress()
@@ -102,29 +102,24 @@ def kept_rows(session: Session, index: int) -> dict[str, Rows]:
     if config.cache.trunk == "auto":
         most = MOST_IMAGES[session.device.kind] * config.image.size**2 * 3 * 4
         ends = [name for name in ends if features.row_bytes(model, name) <= most]
-    rows, left_out = {}, []
-    for split in ("train", config.selection_split):
-        if images := _fixed_images(session, split):
-            kept = features.keep_features(
-                model,
-                ends,
-                images,
-                session.store,
-                session.device.strategy,
-                loop.prediction_batch(model, session.device.memory_bytes),
-                _show_features(session),
-            )
-            if end in kept:
-                rows[split] = kept[end]
-            elif end in ends:
-                left_out.append(split)
+    splits = [_fixed_images(session, split) for split in ("train", config.selection_split)]
+    kept = features.keep_features(
+        model,
+        ends,
+        [images for images in splits if images],
+        session.store,
+        session.device.strategy,
+        loop.prediction_batch(model, session.device.memory_bytes),
+        _show_features(session),
+    )
+    left_out = [split for split, rows in kept.items() if end in ends and end not in rows]
     if left_out:
         session.display.message(
             f"the cache has no room for what the frozen layers up to {end} make of the "
             f"{' and '.join(left_out)} images: it is computed in every epoch; "
             f"raise cache.max_gb, now {config.cache.max_gb:g}, or free space on its disk"
         )
-    return rows
+    return {split: rows[end] for split, rows in kept.items() if end in rows}
 
 
 def _fixed_images(session: Session, name: str) -> features.Images | None:
