@@ -57,7 +57,7 @@ from benchmark import at_least_one, cpu_name, environment, usable_cores
 from PIL import Image
 from rich.console import Console
 
-from fer_bench import cachedir, loop, pipeline
+from fer_bench import cachedir, decoding, loop, pipeline
 from fer_bench.cache import Store
 from fer_bench.config import Cache, Experiment
 from fer_bench.datasets import load_manifest
@@ -431,7 +431,7 @@ def epoch_seconds(stage_run: StageRun, batches: Any, steps: int) -> float:
 
 
 def augmenting_seconds(
-    split: pipeline.Split, plain: Experiment, augmented: Experiment, rounds: int
+    split: decoding.Split, plain: Experiment, augmented: Experiment, rounds: int
 ) -> list[float]:
     """By round, the processor seconds by which an epoch of data takes longer with augmentation."""
     found = []
@@ -494,7 +494,7 @@ def child_start(options: dict[str, Any]) -> dict[str, Any]:
     manifest = load_manifest(config.dataset)
     marks.append(time.perf_counter())
     splits = {
-        name: pipeline.open_split(
+        name: decoding.open_split(
             manifest, name, config.image.size, progress("images decoded"), store=store
         )
         for name in ("train", config.selection_split)

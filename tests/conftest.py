@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pandas as pd
 import pytest
 import yaml
@@ -17,6 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("fer-bench", deadline=None)
+hypothesis.settings.load_profile("fer-bench")
 
 TRAIN, TEST, SIZE = 96, 48, 24
 Fer = Callable[..., Result]
@@ -134,6 +139,23 @@ def tiny(drawn_root: Path) -> dict[str, Any]:
             },
         ],
     }
+
+
+@pytest.fixture
+def experiment(tiny: dict[str, Any]) -> Any:
+    """`tiny`, as an `Experiment`."""
+    from fer_bench.config import Experiment
+
+    return Experiment.model_validate({"name": "tiny", **tiny})
+
+
+@pytest.fixture
+def training(experiment: Any) -> Any:
+    """The training images of `experiment`."""
+    from fer_bench import decoding
+    from fer_bench.datasets import load_manifest
+
+    return decoding.open_split(load_manifest(experiment.dataset), "train", experiment.image.size)
 
 
 @pytest.fixture(scope="session")

@@ -40,12 +40,16 @@ LAYERS = {
     "splits": 1,
     "statistics": 1,
     "subgroups": 1,
+    "suite": 1,
     "twins": 1,
     "weighted": 1,
     "where": 1,
+    "workers": 1,
     "backbones": 2,
     "datasets": 2,
+    "augmentation": 3,
     "cache": 3,
+    "decoding": 3,
     "device": 3,
     "display": 3,
     "features": 3,
@@ -57,6 +61,8 @@ LAYERS = {
     "pipeline": 3,
     "schedule": 3,
     "state": 3,
+    "together": 3,
+    "tracking": 3,
     "trunk": 3,
     "weights": 3,
     "losses": 3,
@@ -71,9 +77,13 @@ LAYERS = {
     "evaluate": 4,
     "explain": 4,
     "robustness": 4,
+    "search": 4,
+    "sweep": 4,
     "train": 4,
     "report": 5,
+    "search.picture": 5,
     "cli": 6,
+    "__main__": 6,
 }
 PLUGIN_PACKAGES = ("backbones", "datasets")
 
@@ -84,6 +94,8 @@ LIGHT = {
     *("adopt", "printed"),
     *("corruptions", "robustness"),
     *("audit", "duplicates", "inspection", "twins"),
+    "tracking",
+    *("search", "suite", "sweep"),
     *(
         "statistics",
         "calibration",
@@ -99,6 +111,7 @@ LIGHT = {
         "releases",
         "splits",
         "where",
+        "workers",
     ),
 }
 HEAVY = ("keras", "tensorflow")

@@ -207,9 +207,7 @@ def test_a_wrong_checksum(images: Path, root: Path) -> None:
     assert nothing_left(root)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_changed_byte_never_leaves_a_part(
     images: Path, root: Path, position: float, value: int

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,7 +43,6 @@ def stored(tmp_path: Path) -> Path:
 # Writing and reading ---------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple),
     dtype=st.sampled_from(DTYPES),

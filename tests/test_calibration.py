@@ -50,7 +50,7 @@ def nll(predictions: Predictions) -> float:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([0.2, 1.0, 4.0, 300.0]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_fit_never_makes_its_own_split_worse(seed: int, n: int, sharpness: float) -> None:
     predictions = random_predictions(seed, n, sharpness)  # at 300, many p are exactly 0
     temperature = fit_temperature(expression_of(predictions))
@@ -59,7 +59,7 @@ def test_the_fit_never_makes_its_own_split_worse(seed: int, n: int, sharpness: f
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_is_predicted_never_changes(seed: int, temperature: float) -> None:
     predictions = random_predictions(seed, sharpness=2)
     before, after = expression_of(predictions), expression_of(rescale(predictions, temperature))
@@ -117,7 +117,7 @@ def test_valence_and_arousal_are_not_touched() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_reliability_adds_up_to_accuracy_and_calibration_error(seed: int, bins: int) -> None:
     predictions = random_predictions(seed, sharpness=2)
     confidence, accuracy, count = reliability(expression_of(predictions), bins)

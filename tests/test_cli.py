@@ -20,7 +20,7 @@ Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
 NAMES = [
     *("train", "evaluate", "explain", "report", "compare", "adopt", "check-table"),
-    *("validate", "schema", "doctor"),
+    *("validate", "schema", "doctor", "sweep", "sync"),
     *("data", "data prepare", "data stats", "data audit", "data show", "models", "models show"),
     *("cache", "cache stats", "cache clear"),
 ]
@@ -75,7 +75,7 @@ def test_every_command_is_tested_here() -> None:
 
 
 def test_what_reads_or_writes_runs_takes_their_folder() -> None:
-    for name in ("train", "evaluate", "explain", "report", "adopt"):
+    for name in ("train", "evaluate", "explain", "report", "adopt", "sweep", "sync"):
         assert "--outputs" in options(COMMANDS.commands[name])
 
 

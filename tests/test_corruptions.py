@@ -94,7 +94,7 @@ def test_the_worst_severity_still_shows_something(name: str, images: list[Pixels
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_shape_and_type_are_kept_at_any_size(name: str, data: st.DataObject) -> None:
     severity = data.draw(st.sampled_from(CORRUPTIONS[name].severities))

@@ -39,7 +39,7 @@ ANSWERS = st.lists(
 ).map(table)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number: int) -> None:
     chosen = choose_right(answers, number)
@@ -56,7 +56,7 @@ def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number
         assert count >= max(counts.values()) - 1 or count == len(of_class)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_mistakes_are_the_most_confident(answers: pd.DataFrame, number: int) -> None:
     chosen = choose_wrong(answers, number)
@@ -66,7 +66,7 @@ def test_mistakes_are_the_most_confident(answers: pd.DataFrame, number: int) -> 
     assert list(chosen["probability"]) == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(answers=ANSWERS, most=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_a_mean_is_over_so_many_right_answers(answers: pd.DataFrame, most: int, seed: int) -> None:
     chosen = choose_averaged(answers, most, seed)

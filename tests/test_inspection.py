@@ -177,7 +177,7 @@ def test_a_box_beyond_the_edge_is_cut_and_one_outside_is_named(tmp_path: Path) -
     assert "outside" in outside.detail
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["JPEG", "PNG", "BMP", "GIF"]),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),

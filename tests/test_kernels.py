@@ -235,7 +235,7 @@ def outputs_and_gradients(model: Any, inputs: Array) -> list[Any]:
     return [y, *tape.gradient(squares, [x, *model.trainable_variables])]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
     strides=st.sampled_from([1, 2, 3, (2, 1)]),
@@ -355,7 +355,7 @@ def test_adam_follows_a_learning_rate_that_changes() -> None:
     assert_same_steps(found, expected, 0.1)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1, max_size=3))
 def test_adam_updates_variables_of_any_shape(shapes: list[tuple[int, ...]]) -> None:
     found, expected = (

@@ -315,7 +315,7 @@ def run(strategy, loss):
     objective = Objective(np.array([1, 2, 0.5], np.float32), 0.1, loss, 0.7)
     step = loop.build_train_step(strategy, model, optimizer, totals, objective)
     steps = loop.build_train_steps(step, optimizer)
-    device = SimpleNamespace(strategy=strategy, kind="cpu")
+    device = SimpleNamespace(strategy=strategy, kind="cpu", workers=1)
     batches = iter(loop.distributed(device, data.with_options(options)))
     steps(batches, np.array([0.01], np.float32), 0)
     steps(batches, np.array([0.02, 0.01], np.float32), 1)

@@ -194,7 +194,7 @@ def weigh(expression: Expression, weights: Any) -> WeightedExpression:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_values_are_those_of_scikit_learn(seed: int, classes: int, ties: bool) -> None:
     expression = random_expression(seed, n=40, classes=classes, ties=ties)
     values = metrics.values(alone(expression))
@@ -202,7 +202,7 @@ def test_values_are_those_of_scikit_learn(seed: int, classes: int, ties: bool) -
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_by_class_values_are_those_of_scikit_learn(seed: int) -> None:
     expression = random_expression(seed, ties=True, absent=1)
     expected = np.array(
@@ -259,7 +259,7 @@ def test_a_certain_mistake_costs_a_finite_likelihood() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_micro_values_at_half_are_those_of_keras(seed: int) -> None:
     import keras
 
@@ -280,7 +280,7 @@ def test_nothing_above_half_has_precision_0() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_order_of_samples_changes_nothing(seed: int, ties: bool) -> None:
     expression = random_expression(seed, ties=ties)
     order = np.random.default_rng(seed).permutation(len(expression.labels))
@@ -305,7 +305,7 @@ def test_calibration_is_perfect_where_confidence_is_the_share_of_hits() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_each_axis_is_measured_by_itself_where_it_is_known(seed: int, unknown: float) -> None:
     predictions = random_axes(seed, unknown=unknown)
     pairs = predictions.valence_arousal
@@ -383,7 +383,7 @@ def test_a_small_spread_far_from_0_loses_no_digits() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_weighted_axes_are_those_of_repeated_rows(seed: int) -> None:
     predictions = random_axes(seed)
     pairs = predictions.valence_arousal
@@ -576,7 +576,7 @@ def test_printed_tables_are_reproduced(name: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool) -> None:
     expression = random_expression(seed, ties=ties)
     weights = stratified_weights(expression.labels, 3, seed)
@@ -609,7 +609,7 @@ def test_runs_on_different_samples_are_not_resampled_together() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
     first = random_expression(seed, classes=4, absent=1)
     turned = [2, 0, 3, 1]  # the same classes under other numbers
@@ -670,7 +670,7 @@ def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_intervals_of_a_class_hold_its_values(seed: int) -> None:
     expression = random_expression(seed, classes=5, absent=1)
     for entry in metrics.compute(alone(expression), seed=seed, resamples=60)["per_class"]:

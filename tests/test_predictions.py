@@ -71,7 +71,7 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
 
 
 @given(st.permutations(range(12)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_fingerprint_is_about_ids_and_labels_only(order: list[int]) -> None:
     first = random_predictions(n=12)
     turned = Predictions(

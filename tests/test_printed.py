@@ -381,7 +381,6 @@ def truth(confusion: np.ndarray[Any, Any]) -> list[tuple[int, int, int]]:
     return [(int(a), int(b), int(c)) for a, b, c in zip(*columns, strict=True)]
 
 
-@settings(deadline=None)
 @given(confusions(), st.sampled_from([2, 3, 4]))
 def test_true_counts_are_never_lost(confusion: np.ndarray[Any, Any], digits: int) -> None:
     table = report(confusion, digits)
@@ -390,7 +389,7 @@ def test_true_counts_are_never_lost(confusion: np.ndarray[Any, Any], digits: int
         assert found.holds(*expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(confusions(), st.data())
 def test_a_changed_cell_is_flagged_or_other_counts_explain_it(
     confusion: np.ndarray[Any, Any], data: st.DataObject

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_bench import pipeline, robustness
+from fer_bench import decoding, pipeline, robustness
 from fer_bench.corruptions import Pixels, column, conditions, corrupt, select
 from fer_bench.datasets import drawn
 from fer_bench.errors import DataError, RunError
@@ -131,7 +131,7 @@ def test_no_drop_at_all_has_an_interval_of_no_width(clean: Predictions) -> None:
     assert document["relative_drop"] == {"value": 0, "low": 0, "high": 0}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40))
 def test_the_order_of_rows_and_columns_does_not_matter(seed: int, n: int) -> None:
     generator = np.random.default_rng(seed)
@@ -192,7 +192,7 @@ def known(manifest: Manifest) -> Predictions:
     return Predictions(tuple(rows["sample_id"]), names, expression)
 
 
-def by_brightness(split: pipeline.Split) -> NDArray[np.float64]:
+def by_brightness(split: decoding.Split) -> NDArray[np.float64]:
     """A model that takes dark images for the first class and bright ones for the last."""
     batches = [batch.numpy() for batch in pipeline.evaluation_batches(split, 16)]
     bright = np.concatenate(batches).mean(axis=(1, 2, 3)) / 256
@@ -213,11 +213,11 @@ def expected_classes(manifest: Manifest, name: str, severity: int | None) -> lis
     return [manifest.classes[int(mean * 8)] for mean in means]
 
 
-@pytest.mark.parametrize("memory", [pipeline.MEMORY_BYTES, 0], ids=["kept", "streamed"])
+@pytest.mark.parametrize("memory", [decoding.MEMORY_BYTES, 0], ids=["kept", "streamed"])
 def test_the_model_gets_every_image_corrupted(
     memory: int, manifest: Manifest, known: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MEMORY_BYTES", memory)
+    monkeypatch.setattr(decoding, "MEMORY_BYTES", memory)
     chosen = select("brightness:5,gaussian_noise:3,eyes")
     frame, document = robustness.measure(manifest, "test", 24, by_brightness, chosen, known)
     assert list(frame) == ["sample_id", "gaussian_noise_3", "brightness_5", "eyes"]
@@ -269,16 +269,16 @@ def first_pixel_is(index: int, image: Pixels) -> Pixels:
     return changed
 
 
-def evaluated(split: pipeline.Split) -> NDArray[np.float32]:
+def evaluated(split: decoding.Split) -> NDArray[np.float32]:
     return np.concatenate([batch.numpy() for batch in pipeline.evaluation_batches(split, 16)])
 
 
-@pytest.mark.parametrize("memory", [pipeline.MEMORY_BYTES, 0], ids=["kept", "streamed"])
+@pytest.mark.parametrize("memory", [decoding.MEMORY_BYTES, 0], ids=["kept", "streamed"])
 def test_each_image_is_changed_with_its_own_index(
     memory: int, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MEMORY_BYTES", memory)
-    split = pipeline.open_split(
+    monkeypatch.setattr(decoding, "MEMORY_BYTES", memory)
+    split = decoding.open_split(
         manifest, "test", 24, change=lambda image, index: first_pixel_is(index, image)
     )
     images = evaluated(split)
@@ -294,7 +294,7 @@ def test_the_change_comes_after_the_crop_and_before_the_resize(manifest: Manifes
         shapes.add(image.shape)
         return np.zeros_like(image)
 
-    split = pipeline.open_split(replace(manifest, samples=samples), "test", 20, change=change)
+    split = decoding.open_split(replace(manifest, samples=samples), "test", 20, change=change)
     assert shapes == {(10, 14, 3)}
     images = evaluated(split)
     assert images.shape == (48, 20, 20, 3)
@@ -306,7 +306,7 @@ def test_a_broken_image_is_named_though_it_would_be_changed(copied_root: Path) -
     broken = copied_root / str(manifest.split("test")["path"].iloc[7])
     broken.write_bytes(b"no image")
     with pytest.raises(DataError, match=f"{broken}.*cannot be decoded"):
-        pipeline.open_split(manifest, "test", 24, change=lambda image, _: image)
+        decoding.open_split(manifest, "test", 24, change=lambda image, _: image)
 
 
 def test_a_change_that_fails_is_no_broken_image(manifest: Manifest) -> None:
@@ -314,4 +314,4 @@ def test_a_change_that_fails_is_no_broken_image(manifest: Manifest) -> None:
         raise ZeroDivisionError("a bug in the change")
 
     with pytest.raises(tf.errors.OpError, match="a bug in the change"):
-        pipeline.open_split(manifest, "test", 24, change=fail)
+        decoding.open_split(manifest, "test", 24, change=fail)

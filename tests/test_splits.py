@@ -31,7 +31,7 @@ fractions = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes, fractions, seeds, st.randoms(use_true_random=False))
 def test_carving_laws(sizes: dict[str, int], fraction: float, seed: int, random: object) -> None:
     samples = pd.concat([table(sizes), table({"fear": 4}, "test")], ignore_index=True)
@@ -94,7 +94,7 @@ def grouped(people: list[list[int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["sample_id", "split", "label", "group"])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=12, max_size=60),
     st.floats(0.1, 0.5),
@@ -144,7 +144,7 @@ def test_samples_of_unknown_group_stand_alone() -> None:
     assert [count(carved, "validation", label) for label in LABELS] == [1, 1, 1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes, seeds, st.randoms(use_true_random=False))
 def test_undersampling_laws(sizes: dict[str, int], seed: int, random: object) -> None:
     samples = pd.concat([table(sizes), table({"fear": 70}, "test")], ignore_index=True)

@@ -22,7 +22,6 @@ from fer_bench.statistics import (
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
-@settings(deadline=None)
 def test_wilson_is_that_of_statsmodels(n: int, share: float) -> None:
     correct = round(share * n)
     expected = proportion_confint(correct, n, alpha=0.05, method="wilson")
@@ -37,7 +36,6 @@ def test_wilson_stays_inside_at_the_ends(correct: int) -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_a_stratified_resample_keeps_the_class_sizes(labels: list[int], seed: int) -> None:
     strata = np.array(labels)
     weights = stratified_weights(strata, 5, seed)
@@ -71,7 +69,6 @@ def test_percentile_interval_ignores_undefined_values() -> None:
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60),
 )
-@settings(deadline=None)
 def test_mcnemar_is_that_of_statsmodels(outcomes: list[tuple[bool, bool]]) -> None:
     first, second = np.array(outcomes).T
     table = [
@@ -104,7 +101,7 @@ def test_paired_bootstrap_p_inverts_its_interval() -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=12))
-@settings(deadline=None, max_examples=10)  # statsmodels collects garbage in every call
+@settings(max_examples=10)  # statsmodels collects garbage in every call
 def test_holm_is_that_of_statsmodels(hundredths: list[int]) -> None:
     p_values = [value / 100 for value in hundredths]
     expected = multipletests(p_values, method="holm")[1] if p_values else []
@@ -119,7 +116,6 @@ def test_paired_bootstrap_leaves_out_undefined_resamples() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=8))
-@settings(deadline=None)
 def test_mcnemar_of_many_pairs_is_that_of_each(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs).T
     expected = [

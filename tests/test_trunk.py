@@ -196,7 +196,7 @@ blocks = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(blocks, st.sampled_from([0.0, 0.3]))
 def test_the_cut_is_the_deepest_and_the_parts_are_the_whole(
     grown: list[Block], dropout: float

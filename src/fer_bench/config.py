@@ -544,6 +544,9 @@ class Published(Section):
     caveat: str | None = Field(None, description="what keeps it from being comparable")
 
 
+Watcher = Literal["tensorboard", "mlflow"]
+
+
 class Experiment(Section):
     """The whole experiment. Equal experiments have equal run ids."""
 
@@ -572,6 +575,14 @@ class Experiment(Section):
         description="what is computed once and kept on the disk",
     )
     published: tuple[Published, ...] = Field((), description="results that others report")
+    # Where a run is watched says nothing about what it is.
+    tracking: tuple[Watcher, ...] = Field(
+        (),
+        exclude=True,
+        description="where the run is mirrored to while it trains, beside its own folder: "
+        "tensorboard writes event files into it, mlflow sends to the server that the environment "
+        "variable MLFLOW_TRACKING_URI names. Not part of the run id",
+    )
 
     @field_validator("stages")
     @classmethod
@@ -580,6 +591,13 @@ class Experiment(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"two stages have the same name: {', '.join(names)}")
         return stages
+
+    @field_validator("tracking")
+    @classmethod
+    def _distinct_watchers(cls, names: tuple[Watcher, ...]) -> tuple[Watcher, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"names a tracker twice: {', '.join(names)}")
+        return names
 
     @field_validator("model")
     @classmethod
@@ -656,38 +674,40 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file is missing or not YAML, or lists every error of its content.
     """
-    document = {"name": path.stem, **_read_yaml(path)}
+    document = {"name": path.stem, **read_yaml(path)}
     for override in overrides:
-        document = _with_override(document, override)
+        document = with_override(document, override)
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        lines = explain(error)
-        count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-        listed = "\n".join(f"  {line}" for line in lines)
-        raise ConfigError(
-            f"{path}: {count}\n{listed}\n`fer schema` prints every key with its meaning."
-        ) from error
+        advice = "`fer schema` prints every key with its meaning."
+        raise ConfigError(listed_errors(path, explain(error), advice)) from error
 
 
-def explain(error: ValidationError) -> list[str]:
+def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:
+    """The message about a file with one or more errors, each told in a line of `lines`."""
+    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
+    return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines), advice])
+
+
+def explain(error: ValidationError, schema: type[BaseModel] = Experiment) -> list[str]:
     """One line per error: `stages.1.learning_rate: what is expected, got what was found`."""
     items = error.errors(include_url=False)
     wrong = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
     # A list with a wrong element also counts as too short.
     return [
-        _explain_one(item)
+        _explain_one(item, schema)
         for item in items
         if item["type"] != "too_short" or item["loc"] not in wrong
     ]
 
 
-def _explain_one(item: Mapping[str, Any]) -> str:
+def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in item["loc"])
     message, found = str(item["msg"]).removeprefix("Value error, "), item["input"]
     match item["type"]:
         case "extra_forbidden" | "invalid_key":
-            return _explain_unknown_key(item["loc"], location)
+            return _explain_unknown_key(item["loc"], location, schema)
         case "missing":
             return f"{location}: missing"
         case "value_error":  # our own; it says itself what it got
@@ -724,17 +744,17 @@ def _about(key: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("names_its_key", "{message}", {"message": f"{key}: {message}"})
 
 
-def _explain_unknown_key(location: Sequence[str | int], dotted: str) -> str:
-    known = [
-        str(field.alias or name) for name, field in _section_at(location[:-1]).model_fields.items()
-    ]
+def _explain_unknown_key(
+    location: Sequence[str | int], dotted: str, schema: type[BaseModel]
+) -> str:
+    fields = _section_at(location[:-1], schema).model_fields
+    known = [str(field.alias or name) for name, field in fields.items()]
     hint = did_you_mean(str(location[-1]), known) or f"Known keys: {', '.join(known)}."
     return f"{dotted}: unknown key. {hint}"
 
 
-def _section_at(location: Iterable[str | int]) -> type[BaseModel]:
-    """The schema class that holds the key at `location`."""
-    section: type[BaseModel] = Experiment
+def _section_at(location: Iterable[str | int], section: type[BaseModel]) -> type[BaseModel]:
+    """The schema class, inside `section`, that holds the key at `location`."""
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = next(_sections_in(section.model_fields[part].annotation), section)
@@ -789,7 +809,8 @@ def _parse(text: str) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises: ConfigError, also where a key stands twice."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -812,8 +833,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of `document` in which `a.b=value` or `stages.0.epochs=3` holds."""
+def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of `document` in which `a.b=value` or `stages.0.epochs=3` holds. Raises: ConfigError.
+
+    The value is YAML.
+    """
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise ConfigError(
@@ -823,32 +847,47 @@ def _with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
         value = _parse(text)
     except ValueError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML.\n{error}") from error
+    return with_value(document, dotted, value, f"--set {override}")
+
+
+def with_value(document: dict[str, Any], key: str, value: Any, said: str) -> dict[str, Any]:
+    """A copy of `document` in which the dotted `key` has this value.
+
+    Args:
+        document: the experiment as read from its file.
+        key: for example `training.batch_size`, or `stages.0.epochs` in a list.
+        value: anything that YAML can hold.
+        said: where the user wrote that, for the message.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
     document = copy.deepcopy(document)
-    *parents, last = dotted.split(".")
+    *parents, last = key.split(".")
     place: Any = document
     for part in parents:
-        place = _child(place, part, override)
+        place = _child(place, part, said)
     if isinstance(place, list):
-        place[_index(place, last, override)] = value
+        place[_index(place, last, said)] = value
     else:
         place[last] = value
     return document
 
 
-def _child(place: Any, part: str, override: str) -> Any:
+def _child(place: Any, part: str, said: str) -> Any:
     """The mapping or list below `place`; an empty mapping is put where there is nothing."""
-    key = _index(place, part, override) if isinstance(place, list) else part
+    key = _index(place, part, said) if isinstance(place, list) else part
     if isinstance(place, dict) and place.get(part) is None:
         place[part] = {}
     if not isinstance(place[key], dict | list):
-        raise ConfigError(f"--set {override}: '{part}' holds {place[key]!r}, which has no keys.")
+        raise ConfigError(f"{said}: '{part}' holds {place[key]!r}, which has no keys.")
     return place[key]
 
 
-def _index(place: list[Any], part: str, override: str) -> int:
+def _index(place: list[Any], part: str, said: str) -> int:
     if not part.isdecimal() or int(part) >= len(place):
         positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
         raise ConfigError(
-            f"--set {override}: '{part}' is no position in a list of {len(place)}; {positions}."
+            f"{said}: '{part}' is no position in a list of {len(place)}; {positions}."
         )
     return int(part)

@@ -8,13 +8,14 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from fer_bench.errors import DeviceError
+from fer_bench.workers import Workers
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -25,6 +26,9 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 
 # Where nobody tells how much memory a device has: what even a small GPU of today has.
 ASSUMED_MEMORY = 8 * 2**30
+
+# An operation that adds up over several workers holds a thread until all have come to it.
+WAITING_THREADS = 16
 
 # Flags of Linux for the instructions that multiply bfloat16, and what their makers call them.
 BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "bf16": "ARM BF16"}
@@ -44,6 +48,8 @@ class Device:
         threads: threads that TensorFlow computes with on the CPU.
         memory_bytes: memory that one replica may use.
         memory_is_assumed: whether nobody told that memory, so that `ASSUMED_MEMORY` stands there.
+        workers: processes that train together, each with devices like these.
+        worker: which of them this one is; number 0 writes.
     """
 
     strategy: Any
@@ -55,6 +61,18 @@ class Device:
     threads: int
     memory_bytes: int
     memory_is_assumed: bool = False
+    workers: int = 1
+    worker: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run directory."""
+        return self.worker == 0
+
+    @property
+    def local_strategy(self) -> Any:
+        """What computes without the other workers: what one of them sees, the others need not."""
+        return self.strategy if self.workers == 1 else tf.distribute.get_strategy()
 
     def precision(self, wanted: str) -> str:
         """`float32`, `bfloat16` or `float16`, with `auto` resolved."""
@@ -65,17 +83,20 @@ class Device:
         return self.best_xla if wanted == "auto" else wanted == "on"
 
 
-def open_device(wanted: str = "auto", threads: int | None = None) -> Device:
+def open_device(
+    wanted: str = "auto", threads: int | None = None, workers: Workers | None = None
+) -> Device:
     """Choose among what TensorFlow sees: `auto`, `cpu`, `gpu` or `gpu:<index>`.
 
     Args:
         wanted: the name of the device.
         threads: threads to compute with on the CPU; None: as many as `usable_cores`. Where
             TensorFlow has computed already, it keeps the threads it has.
+        workers: the processes that train together; waits for all of them.
 
     Raises:
-        DeviceError: the name is none of these, the GPU asked for is not visible, or the number of
-            threads is below 1.
+        DeviceError: the name is none of these, the GPU asked for is not visible, the number of
+            threads is below 1, or the workers do not find each other.
     """
     kind, _, index = wanted.partition(":")
     if kind not in ("auto", "cpu", "gpu") or (index and (kind != "gpu" or not index.isdigit())):
@@ -92,8 +113,35 @@ def open_device(wanted: str = "auto", threads: int | None = None) -> Device:
         gpus = []
     tf.config.set_visible_devices(gpus, "GPU")
     _let_memory_grow(gpus)
-    used = _use_threads(threads or usable_cores().number)
-    return _gpu_device(gpus, used) if gpus else _cpu_device(used)
+    waiting = WAITING_THREADS if workers else 0
+    used = _use_threads(threads or usable_cores().number, waiting)
+    strategy = _strategy(gpus, workers)
+    device = _gpu_device(gpus, used, strategy) if gpus else _cpu_device(used, strategy)
+    if workers is None:
+        return device
+    name = f"{len(workers)} workers, each {device.name}"
+    return replace(device, name=name, workers=len(workers), worker=workers.index)
+
+
+def _strategy(gpus: list[Any], workers: Workers | None) -> Any:
+    """How the devices of this process, and of the other workers, share a batch."""
+    if workers is None:
+        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(workers.addresses)}),
+        task_type="worker",
+        task_id=workers.index,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": len(gpus)},
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise DeviceError(
+            f"worker {workers.index} at {workers.addresses[workers.index]}: "
+            f"{str(error).splitlines()[0]}.\n"
+            "Check that its port is free, and that all workers were given the same addresses."
+        ) from error
 
 
 def _chosen_gpus(gpus: list[Any], wanted: str, index: str) -> list[Any]:
@@ -163,7 +211,7 @@ def _let_memory_grow(gpus: Sequence[Any]) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _gpu_device(gpus: list[Any], threads: int) -> Device:
+def _gpu_device(gpus: list[Any], threads: int, strategy: Any) -> Device:
     details = tf.config.experimental.get_device_details(gpus[0])
     capability = details.get("compute_capability", (0, 0))
     precision = "float32"
@@ -174,9 +222,7 @@ def _gpu_device(gpus: list[Any], threads: int) -> Device:
     memories = [_gpu_memory(gpu) for gpu in gpus]
     known = [memory for memory in memories if memory]
     return Device(
-        strategy=tf.distribute.MirroredStrategy()
-        if len(gpus) > 1
-        else tf.distribute.get_strategy(),
+        strategy=strategy,
         name=f"{len(gpus)} x {details.get('device_name', 'GPU')}",
         kind="gpu",
         best_precision=precision,
@@ -207,11 +253,11 @@ def _gpu_memory(gpu: Any) -> int | None:
 # The CPU ---------------------------------------------------------------------------------------
 
 
-def _cpu_device(threads: int) -> Device:
+def _cpu_device(threads: int, strategy: Any) -> Device:
     has = [name for flag, name in BFLOAT16_FLAGS.items() if flag in cpu_flags()]
     available = memory().available
     return Device(
-        strategy=tf.distribute.get_strategy(),
+        strategy=strategy,
         name=f"cpu: {cpu_model()}, {usable_cores().number} cores",
         kind="cpu",
         best_precision="bfloat16" if has else "float32",
@@ -223,12 +269,15 @@ def _cpu_device(threads: int) -> Device:
     )
 
 
-def _use_threads(threads: int) -> int:
-    """Compute with so many threads; returns how many it is, which a running TensorFlow keeps."""
+def _use_threads(threads: int, waiting: int) -> int:
+    """Compute with so many threads; returns how many it is, which a running TensorFlow keeps.
+
+    Besides, `waiting` threads may wait for other workers.
+    """
     settings = tf.config.threading
     with contextlib.suppress(RuntimeError):  # it is running already
         settings.set_intra_op_parallelism_threads(threads)
-        settings.set_inter_op_parallelism_threads(threads)
+        settings.set_inter_op_parallelism_threads(threads + waiting)
     return settings.get_intra_op_parallelism_threads() or usable_cores().number
 
 

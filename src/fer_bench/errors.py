@@ -29,5 +29,9 @@ class TrainingError(FerError):
     """Training cannot go on, for example because the loss is not a number any more."""
 
 
+class WorkerLost(TrainingError):  # noqa: N818 - what happened, not what is wrong
+    """Another process of the run is gone, so that this one cannot go on."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
     """The user stopped the command; everything needed to go on has been saved."""

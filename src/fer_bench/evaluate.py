@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fer_bench import crossing, loop, pipeline, robustness, twins
+from fer_bench import crossing, decoding, loop, pipeline, robustness, twins
 from fer_bench.cache import Store
 from fer_bench.calibration import temperature_report
 from fer_bench.config import Experiment, load_experiment
@@ -171,7 +171,7 @@ def _measured_on(subject: Subject, protocol: Protocol) -> tuple[Manifest, _Answe
 def _save_predictions(
     subject: Subject, protocol: Protocol, manifest: Manifest, answered: _Answer
 ) -> None:
-    images = pipeline.open_split(
+    images = decoding.open_split(
         manifest,
         protocol.split,
         native_size(protocol.views, subject.config.image.size),
@@ -189,7 +189,7 @@ def _save_predictions(
     write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
 
 
-def predict(subject: Subject, images: pipeline.Split, views: Views = "none") -> dict[str, Array]:
+def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> dict[str, Array]:
     """By target, what a model says of each image, as the mean over its views.
 
     `expression`: probabilities, float64, shape (n, classes); `valence_arousal`: shape (n, 2).
@@ -348,7 +348,7 @@ def _save_robustness(
 ) -> None:
     run, name = subject.run, protocol.name
 
-    def probabilities(images: pipeline.Split) -> Array:
+    def probabilities(images: decoding.Split) -> Array:
         return answered(predict(subject, images, protocol.views)["expression"])[1]
 
     frame, document = robustness.measure(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench import pipeline
+from fer_bench import decoding, pipeline
 from fer_bench.device import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
@@ -212,7 +212,7 @@ def _read_images(subject: Subject, split: str, sample_ids: pd.Series) -> dict[in
     """The images of some samples as the network gets them, RGB, by the index of `sample_ids`."""
     manifest, display = subject.manifest, subject.display
     rows = manifest.split(split).set_index("sample_id", drop=False).loc[sample_ids]
-    opened = pipeline.open_split(
+    opened = decoding.open_split(
         replace(manifest, samples=rows),
         split,
         subject.config.image.size,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fer_bench import loop, trunk
 from fer_bench.arrayfile import StoredArray
 from fer_bench.cache import Store, Wanted
-from fer_bench.pipeline import Rows, evaluation_rows
+from fer_bench.decoding import Rows
+from fer_bench.pipeline import evaluation_rows
 from fer_bench.schedule import ResolvedStage
 
 # Part of the key of all that is kept. It changes when what a trunk computes does.

@@ -107,6 +107,8 @@ def _fused_batch_norm(
     if not layer.trainable:
         # The gradient of the fused kernel would be computed for the frozen scale and shift too.
         return type(layer).call(layer, inputs, training=training, mask=mask)
+    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+        return _synchronized_batch_norm(layer, inputs, mask)
     unknown = tf.zeros(0)
     outputs, mean, variance, *_ = _fused_kernel(layer, inputs, unknown, unknown, is_training=True)
     # The kernel returns the unbiased variance, n/(n-1) times what Keras keeps.
@@ -117,6 +119,18 @@ def _fused_batch_norm(
     ):
         average.assign(average * layer.momentum + value * (1 - layer.momentum))
     return outputs
+
+
+def _synchronized_batch_norm(layer: Any, inputs: Any, mask: Any) -> Any:
+    """By the mean and variance of the whole batch, of which each device has a part.
+
+    So a run does not depend on how many devices it has. The saved layer stays an ordinary one.
+    """
+    layer.synchronized = True  # looked at while the step is traced
+    try:
+        return type(layer).call(layer, inputs, training=True, mask=mask)
+    finally:
+        layer.synchronized = False
 
 
 def _fused_kernel(layer: Any, inputs: Any, mean: Any, variance: Any, *, is_training: bool) -> Any:

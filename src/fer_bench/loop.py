@@ -138,7 +138,12 @@ def build_predict_step(strategy: Any, model: Any, targets: tuple[str, ...]) -> A
 
 
 def distributed(device: Device, batches: Any) -> Any:
-    """`batches`, each divided among the replicas of a device and copied there ahead of its use."""
+    """`batches`, each divided among the replicas of a device and copied there ahead of its use.
+
+    Of several workers each has read its own parts, one for each replica, and no other.
+    """
+    if device.workers > 1:
+        return device.strategy.distribute_datasets_from_function(lambda _: batches)
     if device.strategy.num_replicas_in_sync > 1:
         return device.strategy.experimental_distribute_dataset(batches)
     if device.kind == "cpu":

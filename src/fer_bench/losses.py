@@ -38,7 +38,7 @@ class Objective:
             codes = targets["expression"]
             losses = cross_entropy(outputs["expression"], codes, self.label_smoothing)
             weighted = losses * tf.gather(tf.constant(self.class_weights), codes)
-            count = tf.cast(tf.size(codes) * _replicas(), tf.float32)
+            count = _all_sum(tf.cast(tf.size(codes), tf.float32))
             loss += tf.reduce_sum(weighted) / count
         if "valence_arousal" in outputs:
             compute = {"mse": mean_squared_error, "ccc": discordance}[self.valence_arousal_loss]

@@ -25,7 +25,7 @@ from fer_bench.predictions import Expression, Predictions
 from fer_bench.statistics import LEVEL, wilson
 
 if TYPE_CHECKING:
-    from fer_bench.pipeline import Change, Split
+    from fer_bench.decoding import Change, Split
 
 
 # Spoiled images for which it pays to start a process, and how many are sent to one at a time.
@@ -62,7 +62,7 @@ def measure(
         RunError: `clean` has no expressions, or those of other samples.
         DataError: an image cannot be decoded; the message names it.
     """
-    from fer_bench.pipeline import open_split  # TensorFlow, which a summary doesn't need
+    from fer_bench.decoding import open_split  # TensorFlow, which a summary doesn't need
 
     classes = np.array(_expression(clean).classes)
     keys = [str(key) for key in manifest.split(split)["sample_id"]]
@@ -80,7 +80,7 @@ def measure(
 
 def _native_images(manifest: Manifest, split: str, size: int) -> list[Pixels]:
     """Every image of a split as it comes from its file, after the crop: uint8, (h, w, channels)."""
-    from fer_bench.pipeline import open_split
+    from fer_bench.decoding import open_split
 
     images: dict[int, Pixels] = {}
 

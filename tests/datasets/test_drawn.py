@@ -58,7 +58,7 @@ def test_seed_and_index_change_the_face() -> None:
     assert len(set(faces)) == 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), index=st.integers(0, 10**6), size=st.sampled_from((16, 33, 64)))
 def test_properties_of_any_face(seed: int, index: int, size: int) -> None:
     face = drawn.draw_face(seed, index, size)
@@ -73,7 +73,7 @@ def test_properties_of_any_face(seed: int, index: int, size: int) -> None:
 
 
 @given(index=st.integers(0, 400))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_valence_and_arousal_grow_with_intensity(index: int) -> None:
     face = drawn.draw_face(0, index, 16)
     prototype = drawn.PROTOTYPES[face.label]

@@ -13,7 +13,7 @@ import pytest
 from layouts import Face, Layout, Writer, by_id
 from PIL import Image
 
-from fer_bench import pipeline
+from fer_bench import decoding
 from fer_bench.audit import audit
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec, load_manifest
@@ -92,7 +92,7 @@ def test_an_experiment_gets_three_disjoint_splits_of_known_classes(manifest: Man
 
 def test_every_image_is_there_and_decodes(manifest: Manifest) -> None:
     for split, size in manifest.split_sizes().items():
-        opened = pipeline.open_split(manifest, split, 24)
+        opened = decoding.open_split(manifest, split, 24)
         assert opened.pixels is not None
         assert opened.pixels.shape == (size, 24, 24, manifest.channels)
 
@@ -152,5 +152,5 @@ def test_a_file_that_is_no_image_is_named_before_training(
     path = manifest.root / manifest.split("train")["path"].iloc[5]
     damage(path)
     with pytest.raises(DataError, match="cannot be decoded") as caught:
-        pipeline.open_split(manifest, "train", 24)
+        decoding.open_split(manifest, "train", 24)
     assert str(path) in str(caught.value)

@@ -102,7 +102,7 @@ def test_an_overlay_lets_the_image_through() -> None:
     assert brightness[:, -1].min() > brightness[:, 0].max() + 50
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), side=st.integers(1, 14))
 def test_an_overlay_takes_maps_of_any_size(seed: int, side: int) -> None:
     map_ = np.random.default_rng(seed).uniform(0, 1, (side, side)).astype(np.float32)

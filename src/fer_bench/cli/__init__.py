@@ -23,6 +23,8 @@ from fer_bench.cli import (
     outside,
     report,
     runs,
+    sweep,
+    sync,
 )
 from fer_bench.cli.shell import Commands, messages
 
@@ -37,6 +39,7 @@ app = typer.Typer(
 commands: tuple[Callable[..., None], ...] = (
     *(runs.train, runs.evaluate, explain.explain, report.report, compare.compare),
     *(outside.adopt, outside.check_table, configs.validate, configs.schema, doctor.doctor),
+    *(sweep.sweep, sync.sync),
 )
 for command in commands:
     app.command()(command)

@@ -17,3 +17,16 @@ Threads = Annotated[
     typer.Option(help="Threads to compute with on the CPU; default one per usable core."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+WorkerAddresses = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="HOST:PORT,...",
+        help="Train on several hosts: the address of every worker, or `slurm`; default: those of "
+        "the variable TF_CONFIG.",
+    ),
+]
+WorkerIndex = Annotated[
+    int | None,
+    typer.Option("--index", help="With --workers: which of them this is; 0 writes the run."),
+]

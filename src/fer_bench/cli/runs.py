@@ -1,13 +1,23 @@
 """`fer train` and `fer evaluate`: from an experiment to its numbers."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from fer_bench.cli.options import ConfigFile, DeviceName, Json, Outputs, Overrides, Threads
+from fer_bench.cli.options import (
+    ConfigFile,
+    DeviceName,
+    Json,
+    Outputs,
+    Overrides,
+    Threads,
+    WorkerAddresses,
+    WorkerIndex,
+)
 from fer_bench.cli.shell import mention, messages, one_of, open_device, open_display
 
 
@@ -20,12 +30,15 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away what this run has reached.")
     ] = False,
+    workers: WorkerAddresses = None,
+    index: WorkerIndex = None,
 ) -> None:
     """Train an experiment, or go on where it was interrupted. Prints the run id."""
     from fer_bench.config import load_experiment
+    from fer_bench.workers import find_workers
 
     experiment = load_experiment(config, overrides or [])
-    chosen = open_device(device, threads)
+    chosen = open_device(device, threads, find_workers(workers, index, os.environ))
 
     from fer_bench.train import train as train_run
 
@@ -82,11 +95,13 @@ def evaluate(
     from fer_bench.evaluate import evaluate as evaluate_run
     from fer_bench.report.page import write_run_report
     from fer_bench.report.tables import metrics_tables
+    from fer_bench.tracking import Mirror, tracked_by
 
     protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
     with open_display() as display:
         metrics = evaluate_run(run, protocol, chosen, display, conditions)
-    page = write_run_report(run)
+        page = write_run_report(run)
+        Mirror(run, tracked_by(run), display.message).close()
     for warning in metrics["warnings"]:
         messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     if as_json:

@@ -6,6 +6,7 @@ user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the stat
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from fer_bench.errors import ConfigError, FerError, Interrupted
+from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.registry import did_you_mean
+from fer_bench.workers import Workers
 
 messages = Console(stderr=True)
 
@@ -35,6 +37,9 @@ class Commands(TyperGroup):
         """Run the command. Raises: typer.Exit for what is expected; a bug passes through."""
         try:
             return super().invoke(ctx)
+        except WorkerLost as lost:
+            _say("stopped", str(lost), "red")
+            os._exit(2)  # TensorFlow's own end would wait minutes for the lost worker
         except FerError as error:
             _say("error", str(error), "red")
             raise typer.Exit(2) from error
@@ -65,14 +70,22 @@ def _say(kind: str, text: str, colour: str) -> None:
     messages.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def open_device(name: str, threads: int | None = None) -> Any:
+def open_device(name: str, threads: int | None = None, workers: Workers | None = None) -> Any:
     """Import TensorFlow, without what it prints at import, and choose a device."""
+    if workers:
+        where = workers.addresses[workers.index]
+        messages.print(
+            f"worker {workers.index} of {len(workers)} at {where}: waiting for the others",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
     from fer_bench.display import native_messages_hidden
 
     with native_messages_hidden():
         from fer_bench import device
 
-        return device.open_device(name, threads)
+        return device.open_device(name, threads, workers)
 
 
 @contextlib.contextmanager

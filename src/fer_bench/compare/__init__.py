@@ -5,6 +5,7 @@ over the same classes and by the same protocol: views at test time, rule for mis
 the split that chose the model. Inside a group of such runs, pairs are tested on shared samples.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fer_bench.compare.groups import (
@@ -58,6 +59,7 @@ def collect(
     where: str | None = None,
     sort: str = "accuracy",
     pairs: Pairs = "auto",
+    only: Collection[str] | None = None,
 ) -> Comparison:
     """Read every run below `outputs` and compare those that are comparable.
 
@@ -72,17 +74,19 @@ def collect(
         sort: the column or metric that the runs of a group are sorted by.
         pairs: which pairs are tested; `auto`: all in a group of up to 15 runs, else those with
             the best.
+        only: the ids of the runs that take part, as far as they are there; None: all.
 
     Raises:
-        RunError: the folder is missing or holds no runs, or none that `where` chooses.
+        RunError: the folder is missing or holds no such runs, or none that `where` chooses.
         ConfigError: `where` or `sort` cannot be understood.
     """
     check_sort(sort, COLUMNS)
     chosen = parse_where(where, COLUMNS) if where else None
-    directories = list_runs(outputs)
+    directories = [run for run in list_runs(outputs) if only is None or run.run_id in only]
     if not directories:
+        these = "runs" if only is None else "such runs"
         raise RunError(
-            f"{outputs}: holds no runs (no */run.json was found).\n"
+            f"{outputs}: holds no {these} (no */run.json was found).\n"
             "Give the folder that holds your runs, or train one first."
         )
     found = [_read(directory, split, chosen) for directory in directories]

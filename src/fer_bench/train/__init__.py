@@ -1,11 +1,11 @@
 """`fer train`: from an experiment to a finished run directory, however often it is interrupted."""
 
+import contextlib
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench import loop, pipeline, schedule, state
+from fer_bench import loop, pipeline, schedule, state, together
 from fer_bench.config import Experiment
 from fer_bench.device import Device, out_of_memory
 from fer_bench.display import Display
-from fer_bench.errors import Interrupted, TrainingError
+from fer_bench.errors import Interrupted, TrainingError, WorkerLost
 from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.state import Progress
+from fer_bench.tracking import Mirror, check_packages
 from fer_bench.train.record import write_record
 from fer_bench.train.session import Session, open_session
 from fer_bench.train.stage import StageRun, enter_stage
@@ -41,18 +42,25 @@ def train(
         FerError: the data, the device or the run directory do not allow it.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
+    check_packages(config.tracking)
     run = RunDirectory(outputs / config.run_id)
-    with run.lock(), _signals_as_event() as stop:
-        if fresh:
+    lock = run.lock() if device.writes else contextlib.nullcontext()
+    with lock, _signals_as_event() as stop:
+        if fresh and device.writes:
             run.clear()
-        elif run.status() == "finished":
+        reached = f"{config.to_yaml()} {run.status()} {state.read_progress(run)}"
+        together.agree(device, f"the experiment, or what is in {run.path},", reached)
+        if run.status() == "finished":
             display.message(f"{run.run_id} is finished; --fresh trains it again")
             return run
-        _run(open_session(config, run, device, display, stop))
+        session = open_session(config, run, device, display, stop)
+        watchers = config.tracking if device.writes else ()
+        with Mirror(run, watchers, display.message) as mirror:
+            _run(session, mirror)
     return run
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals_as_event() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event, and training stops at its next step. A second one kills."""
     stop = threading.Event()
@@ -73,28 +81,47 @@ def _signals_as_event() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _run(session: Session) -> None:
+def _run(session: Session, mirror: Mirror) -> None:
     """Train every stage that is left, with the outcome in `run.json`."""
-    write_atomically(session.run.config, session.config.to_yaml())
+    if session.device.writes:
+        write_atomically(session.run.config, session.config.to_yaml())
     write_record(session, "running")
-    try:
+    mirror.send()
+    with _end_recorded(session):
         while not session.progress.done:
-            _train_stage(session)
-    except Interrupted:
-        write_record(session, "interrupted")
-        raise
-    except tf.errors.ResourceExhaustedError as error:
-        write_record(session, "failed")
-        raise out_of_memory(error, session.config.training.batch_size) from error
-    except BaseException:
-        write_record(session, "failed")
-        raise
+            _train_stage(session, mirror)
     _write_model(session)
     write_record(session, "finished")
-    shutil.rmtree(session.run.state, ignore_errors=True)
+    if session.device.writes:
+        shutil.rmtree(session.run.state, ignore_errors=True)
 
 
-def _train_stage(session: Session) -> None:
+@contextlib.contextmanager
+def _end_recorded(session: Session) -> Iterator[None]:
+    """Write into `run.json` how training came to an early end."""
+    try:
+        yield
+    except BaseException as error:
+        end = _explained(session, error)
+        stopped = isinstance(end, Interrupted | WorkerLost)
+        write_record(session, "interrupted" if stopped else "failed")
+        if end is error:
+            raise
+        raise end from error
+
+
+def _explained(session: Session, error: BaseException) -> BaseException:
+    """`error`, or where TensorFlow does not say what it means for the user, what does."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return out_of_memory(error, session.config.training.batch_size)
+    if session.device.workers > 1 and isinstance(error, together.LOST):
+        # Asked to stop, workers do so at steps of their own.
+        lost = together.worker_lost(session.device, error)
+        return _stopped(session) if session.stop.is_set() else lost
+    return error
+
+
+def _train_stage(session: Session, mirror: Mirror) -> None:
     """Train the stage that owns the current epoch, to its end."""
     progress = session.progress
     stage_run = enter_stage(session)
@@ -104,11 +131,14 @@ def _train_stage(session: Session) -> None:
             return
         _train_epoch(session, stage_run)
         _end_epoch(session, stage_run)
+        mirror.send()
 
 
 def _write_model(session: Session) -> None:
     """Write the selected model. Until training is over the save points hold it."""
     run, model = session.run, session.model
+    if not session.device.writes:
+        return
     state.restore(run, session.progress, "best", model.variables)
     run.replace_file(run.model, model.save)
 
@@ -172,17 +202,21 @@ def _save_if_due(session: Session, stage_run: StageRun, steps: int) -> None:
         return
     if session.stop.is_set() or (every and progress.step % every == 0):
         _look(session, stage_run)
-        state.save(session.run, progress, session.model, stage_run.optimizer, stage_run.still)
+        _save(session, stage_run)
     _stop_if_asked(session)
 
 
 def _stop_if_asked(session: Session) -> None:
     if session.stop.is_set():
-        progress = session.progress
-        raise Interrupted(
-            f"{session.run.run_id} stopped at epoch {progress.epoch + 1}, step {progress.step}; "
-            "the same `fer train` goes on from here"
-        )
+        raise _stopped(session)
+
+
+def _stopped(session: Session) -> Interrupted:
+    progress = session.progress
+    return Interrupted(
+        f"{session.run.run_id} stopped at epoch {progress.epoch + 1}, step {progress.step}; "
+        "the same `fer train` goes on from here"
+    )
 
 
 def _end_epoch(session: Session, stage_run: StageRun) -> None:
@@ -199,9 +233,16 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.totals, progress.epoch_seconds = [0.0, 0.0, 0.0], 0.0
     _apply_stage_rules(progress, stage_run, row["val_loss"])
-    write_atomically(run.history, pd.DataFrame(progress.history).to_csv(index=False))
-    state.save(run, progress, session.model, stage_run.optimizer, stage_run.still, is_best=is_best)
+    if session.device.writes:
+        write_atomically(run.history, pd.DataFrame(progress.history).to_csv(index=False))
+    _save(session, stage_run, is_best=is_best)
     session.display.end_epoch(row, is_best=is_best)
+
+
+def _save(session: Session, stage_run: StageRun, *, is_best: bool = False) -> None:
+    if session.device.writes:
+        run, progress, optimizer = session.run, session.progress, stage_run.optimizer
+        state.save(run, progress, session.model, optimizer, stage_run.still, is_best=is_best)
 
 
 def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
@@ -223,7 +264,13 @@ def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
 def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
     config = session.config
     validation, training = session.splits[config.selection_split], config.training
-    outputs = loop.predict(session.device.strategy, stage_run.predict_step, stage_run.validation)
+    device = session.device
+    own = loop.predict(device.local_strategy, stage_run.predict_step, stage_run.validation)
+    first = together.own_rows(device, len(validation)).start
+    outputs = {
+        name: together.merged(device, values, first, len(validation))
+        for name, values in own.items()
+    }
     if not all(np.isfinite(values).all() for values in outputs.values()):
         raise TrainingError(
             f"the model's outputs are no longer finite numbers: epoch "

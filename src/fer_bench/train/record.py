@@ -11,7 +11,9 @@ from fer_bench.train.session import Session, now
 
 
 def write_record(session: Session, status: str) -> None:
-    """Write `run.json`: what the run is, how far it is, and what it ran on."""
+    """Write `run.json`: what the run is, how far it is, and what it ran on. One worker does."""
+    if not session.device.writes:
+        return
     progress, manifest, model = session.progress, session.manifest, session.model
     seconds = sum(row["seconds"] for row in progress.history)
     speeds = [row["images_per_second"] for row in progress.history]
@@ -26,6 +28,7 @@ def write_record(session: Session, status: str) -> None:
         "precision": session.precision,
         "xla": session.compiled,
         "threads": session.device.threads,
+        "workers": session.device.workers,
         "versions": _versions(),
         "dataset": {
             "name": manifest.name,
@@ -52,6 +55,7 @@ def write_record(session: Session, status: str) -> None:
         ],
         "trunk_views": session.config.cache.views,
         "selection": session.config.selection,
+        "tracking": list(session.config.tracking),
         "best": progress.best,
         "images_per_second": round(float(np.mean(speeds)), 1) if speeds else None,
         "seconds": round(seconds, 1),

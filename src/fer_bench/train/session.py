@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_bench import loop, pipeline, schedule, state
+from fer_bench import decoding, loop, pipeline, schedule, state, together
 from fer_bench.cache import Store
 from fer_bench.config import Experiment
 from fer_bench.datasets import load_manifest
 from fer_bench.device import POLICIES, Device
 from fer_bench.display import Display
-from fer_bench.errors import DataError, Interrupted
+from fer_bench.errors import DataError, DeviceError, Interrupted
 from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import Manifest
 from fer_bench.model import attach_head, build_backbone
@@ -34,15 +34,16 @@ CHOSEN_ON_TEST = (
 
 @dataclass
 class Pace:
-    """How many steps are made in one call: as many as take about `seconds`."""
+    """How many steps are made in one call: as many as take about `seconds`, at most `most`."""
 
     seconds: float
+    most: int = loop.MOST_STEPS
     steps: int = 1
 
     def count(self, steps: int, seconds: float) -> None:
         """A call of `steps` took `seconds`. The number of steps grows fourfold at most."""
         fitting = int(steps * self.seconds / max(seconds, 1e-9))
-        self.steps = max(1, min(fitting, 4 * self.steps, loop.MOST_STEPS))
+        self.steps = max(1, min(fitting, 4 * self.steps, self.most))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Session:
     display: Display
     store: Store
     manifest: Manifest
-    splits: dict[str, pipeline.Split]
+    splits: dict[str, decoding.Split]
     model: Any
     stages: list[schedule.ResolvedStage]
     progress: Progress
@@ -69,6 +70,16 @@ class Session:
     def precision(self) -> str:
         """The arithmetic inside the network."""
         return self.device.precision(self.config.training.precision)
+
+    @property
+    def share(self) -> pipeline.Share:
+        """What this process reads of every training batch."""
+        device = self.device
+        if device.workers == 1:
+            return pipeline.WHOLE
+        parts = device.strategy.num_replicas_in_sync
+        local = parts // device.workers
+        return pipeline.Share(parts, range(device.worker * local, (device.worker + 1) * local))
 
     @property
     def compiled(self) -> bool:
@@ -100,6 +111,7 @@ def open_session(
             run.weights_digest() if progress else load_weights(backbone, config.model, run.outputs)
         )
     manifest = _open_manifest(config, display)
+    together.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
     if progress:
         run.check_dataset(manifest.root, manifest.fingerprint)
     with device.strategy.scope():
@@ -109,11 +121,12 @@ def open_session(
 
     store = Store(config.cache.max_bytes, display.message)
     splits = {
-        split: pipeline.open_split(
+        split: decoding.open_split(
             manifest, split, config.image.size, _show_decoding(display, split, stop), store=store
         )
         for split in ("train", config.selection_split)
     }
+    _check_shares(config, device, splits)
     if progress is None:
         progress = Progress([stage.epochs for stage in config.stages])
         display.message(f"{run.run_id}: training on {device.name}, {precision}")
@@ -136,7 +149,9 @@ def open_session(
         stages,
         progress,
         loop.Totals(),
-        Pace(SECONDS_PER_CALL),
+        # Within a call, TensorFlow may begin a step before the one before is over. What two workers
+        # add up would then meet in another order in each, and both would wait for ever.
+        Pace(SECONDS_PER_CALL, most=loop.MOST_STEPS if device.workers == 1 else 1),
         stop,
         run.started() or now(),
         weights_digest,
@@ -160,6 +175,21 @@ def _check_valence_arousal(manifest: Manifest, config: Experiment) -> None:
             raise DataError(
                 f"{manifest.root}: no {split} sample has valence and arousal.\n"
                 "Remove valence_arousal from model.targets, or take another dataset."
+            )
+
+
+def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding.Split]) -> None:
+    """Make sure that there is something to do for every worker and each of its devices."""
+    parts = device.strategy.num_replicas_in_sync
+    smallest = {
+        "training.batch_size": min(config.training.batch_size, len(splits["train"])),
+        f"the {config.selection_split} split": len(splits[config.selection_split]),
+    }
+    for what, images in smallest.items():
+        if images < parts:
+            raise DeviceError(
+                f"{what}: {images} images cannot be divided among {parts} devices.\n"
+                "Use fewer devices, or more images."
             )
 
 

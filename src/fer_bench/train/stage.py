@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench import features, loop, pipeline, schedule, state, trunk
+from fer_bench import features, loop, pipeline, schedule, state, together, trunk
 from fer_bench.config import Stage
+from fer_bench.decoding import Rows
 from fer_bench.errors import Interrupted
 from fer_bench.losses import Objective
-from fer_bench.pipeline import Rows
 from fer_bench.state import StageProgress
 from fer_bench.train.session import Session
 
@@ -32,7 +32,7 @@ class StageRun:
         optimizer: its own.
         batches: iterator of all training batches that are left of the stage.
         train_steps: makes several steps in one call, see `loop.build_train_steps`.
-        validation: `tf.data.Dataset` of the validation split.
+        validation: `tf.data.Dataset` of what this worker answers of the validation split.
         predict_step: answers one batch of it.
         still: the numbers of those of `model.variables` that nothing in this stage moves.
     """
@@ -88,7 +88,7 @@ def enter_stage(session: Session) -> StageRun:
         _training(session, rows, first_epoch + progress.stage_epochs[index]),
         loop.build_train_steps(train_step, optimizer),
         validation,
-        loop.build_predict_step(strategy, answering, config.model.targets),
+        loop.build_predict_step(session.device.local_strategy, answering, config.model.targets),
         _still(model, end),
     )
 
@@ -108,7 +108,7 @@ def kept_rows(session: Session, index: int) -> dict[str, Rows]:
         ends,
         [images for images in splits if images],
         session.store,
-        session.device.strategy,
+        session.device.local_strategy,
         loop.prediction_batch(model, session.device.memory_bytes),
         _show_features(session),
     )
@@ -159,23 +159,25 @@ def _forward(model: Any, end: str | None, *, from_rows: bool) -> Callable[[Any],
 
 def _training(session: Session, rows: dict[str, Rows], end_epoch: int) -> Any:
     """An iterator over the batches that are left of the stage that ends before `end_epoch`."""
-    config, progress, split = session.config, session.progress, session.splits["train"]
-    where = {"first_step": progress.step, "epochs": end_epoch - progress.epoch}
+    config, progress = session.config, session.progress
+    split, first = session.splits["train"], (progress.epoch, progress.step)
+    which: Any = {"epochs": end_epoch - progress.epoch, "share": session.share}
     if "train" in rows:
-        batches = pipeline.training_rows(rows["train"], split, config, progress.epoch, **where)
+        batches = pipeline.training_rows(rows["train"], split, config, *first, **which)
     else:
-        batches = pipeline.training_batches(split, config, progress.epoch, **where)
+        batches = pipeline.training_batches(split, config, *first, **which)
     return iter(loop.distributed(session.device, batches))
 
 
 def _validation(session: Session, rows: dict[str, Rows]) -> tuple[Any, Any]:
-    """The validation split in batches, and the part of the model that answers them."""
-    config, model, name = session.config, session.model, session.config.selection_split
+    """The own part of the validation split in batches, and the part of the model that answers."""
+    model, name = session.model, session.config.selection_split
     size = loop.prediction_batch(model, session.device.memory_bytes)
+    own = together.own_rows(session.device, len(session.splits[name]))
     if name in rows:
         end = session.stages[session.progress.stage].trunk
-        return pipeline.evaluation_rows(rows[name], size), trunk.part(model, end, None)
-    return pipeline.evaluation_batches(session.splits[config.selection_split], size), model
+        return pipeline.evaluation_rows(rows[name], size, own), trunk.part(model, end, None)
+    return pipeline.evaluation_batches(session.splits[name], size, own), model
 
 
 def _still(model: Any, end: str | None) -> frozenset[int]:

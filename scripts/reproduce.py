@@ -1,0 +1,160 @@
+"""What can be said of the prior work, from the runs in `outputs/`: writes docs/reproduction.md.
+
+The first part has a row for each experiment of the prior work: what it printed, what is missing
+here to repeat it, what was measured over its seeds, and the verdict. Each suite named after
+`--suites` adds a part with the comparison of exactly its runs. Nothing is trained here:
+
+    fer sweep configs/suites/pisa.yaml
+    python scripts/reproduce.py --suites configs/suites/pisa.yaml
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fer_bench.compare import Comparison, Group, collect
+from fer_bench.compare.rows import Row
+from fer_bench.config import Experiment
+from fer_bench.errors import RunError
+from fer_bench.report import papers
+from fer_bench.rundir import write_atomically
+from fer_bench.suite import Suite, load_suite
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PRIOR_WORK = CONFIGS / "suites" / "prior_work.yaml"
+PAGE = Path("docs/reproduction.md")
+KERAS_WEIGHTS = Path("~/.keras/models").expanduser()
+NONE = "—"
+
+INTRODUCTION = """# The prior work, reproduced
+
+Written by `python scripts/reproduce.py{arguments}` from the runs in `{outputs}/`. The experiments
+are those of `configs/suites/prior_work.yaml`, each in a corrected protocol: the test images choose
+nothing, and what is augmented is augmented after the split. *Printed* is what their authors report,
+mostly without an interval; *measured* is the mean over the seeds with their standard deviation, and
+the half width of one run's 95% interval on its test images. An experiment whose data or first
+weights are not at hand was not run here, and its row says what is missing.
+"""
+
+
+def missing(experiment: Experiment) -> list[str]:
+    """What is not at hand of what `experiment` needs."""
+    found = []
+    if not experiment.dataset.root.is_dir():
+        found.append(f"{experiment.dataset.name} ({experiment.dataset.root})")
+    stored = KERAS_WEIGHTS.glob(f"*{experiment.model.backbone}*")
+    if experiment.model.weights == "imagenet" and not any(stored):
+        found.append("ImageNet weights")
+    return found
+
+
+def compared(suite: Suite, outputs: Path) -> Comparison | None:
+    """The comparison of the runs of `suite`; None where there are none yet."""
+    try:
+        return collect(outputs, only={run.run_id for run in suite.runs})
+    except RunError:
+        return None
+
+
+def rows_of(comparison: Comparison | None) -> dict[str, tuple[Group, list[Row]]]:
+    """By the name of an experiment, its runs and the group that they are in."""
+    found: dict[str, tuple[Group, list[Row]]] = {}
+    for group in comparison.groups if comparison else ():
+        for row in group.runs:
+            found.setdefault(row.name, (group, []))[1].append(row)
+    return found
+
+
+def experiment_table(suite: Suite, comparison: Comparison | None) -> list[str]:
+    """A Markdown table with a line for each experiment of `suite`."""
+    measured = rows_of(comparison)
+    experiments = {run.experiment.name: run.experiment for run in suite.runs}
+    lines = [
+        "| experiment | printed | missing here | measured | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for name, experiment in experiments.items():
+        group, rows = measured.get(name, (None, []))
+        cells = [
+            f"`{name}`",
+            "; ".join(printed(experiment)) or NONE,
+            ", ".join(missing(experiment)) or "nothing",
+            shown(rows) if rows else "not run",
+            "; ".join(verdicts(group, name)) if group else NONE,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def printed(experiment: Experiment) -> Iterator[str]:
+    """What is reported of this experiment elsewhere."""
+    for entry in experiment.published:
+        yield f"{entry.metric} {entry.value:g}" + (f" (n = {entry.n:,})" if entry.n else "")
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """The accuracy, or where no expression is predicted the concordance, of runs of all seeds."""
+    metric = next(name for name in ("accuracy", "valence_ccc") if name in rows[0].metrics)
+    values = [100 * row.value(metric) for row in rows]
+    mean = sum(values) / len(values)
+    cell = rows[0].metrics[metric]
+    text = f"{metric} {mean:.1f} %"
+    if len(values) > 1:
+        deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+        text += f" ± {deviation:.1f}"
+    facts = [f"{len(values)} seed{'s' if len(values) > 1 else ''}", f"n = {rows[0].n:,}"]
+    low, high = cell["low"], cell["high"]
+    if low is not None and high is not None:
+        facts.append(f"one run ± {50 * (high - low):.1f}")
+    return f"{text} ({', '.join(facts)})"
+
+
+def verdicts(group: Group, name: str) -> Iterator[str]:
+    """What a comparison with the printed numbers gives."""
+    for entry in group.published:
+        if entry["name"] == name:
+            yield f"{entry['metric']}: {papers.explain_published(_without_caveat(entry))}"
+
+
+def _without_caveat(entry: Mapping[str, object]) -> dict[str, object]:
+    return {**entry, "caveat": None, "n": None}
+
+
+def suite_part(path: Path, outputs: Path) -> str:
+    """The comparison of all runs of a suite."""
+    suite = load_suite(path)
+    comparison = compared(suite, outputs)
+    done = sum(len(group.runs) for group in comparison.groups) if comparison else 0
+    head = f"## {suite.name}\n\n{suite.description} `fer sweep {path}`: {done} of "
+    head += f"{len(suite.runs)} runs are finished and evaluated here.\n"
+    return f"{head}\n{papers.markdown(comparison)}" if comparison else head
+
+
+def page(suites: Sequence[Path], outputs: Path) -> str:
+    """The whole page."""
+    prior_work = load_suite(PRIOR_WORK)
+    arguments = f" --suites {' '.join(map(str, suites))}" if suites else ""
+    parts = [
+        INTRODUCTION.format(arguments=arguments, outputs=outputs),
+        f"## The {len({run.experiment.name for run in prior_work.runs})} experiments\n",
+        "\n".join(experiment_table(prior_work, compared(prior_work, outputs))) + "\n",
+        *(suite_part(path, outputs) for path in suites),
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suites", type=Path, nargs="*", default=[], help="further suite files")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--write", type=Path, default=PAGE, help="the page")
+    arguments = parser.parse_args()
+    write_atomically(arguments.write, page(arguments.suites, arguments.outputs))
+    print(arguments.write)
+
+
+if __name__ == "__main__":
+    main()

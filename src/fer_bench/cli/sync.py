@@ -1,0 +1,71 @@
+"""`fer sync`: what trackers have not got yet."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fer_bench.cli.options import Outputs
+from fer_bench.rundir import RunDirectory
+
+
+def sync(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(help="The runs; left out: all that are tracked.")
+    ] = None,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Send to MLflow or TensorBoard what runs with `tracking` could not send before."""
+    from fer_bench.tracking import check_packages, tracked_by
+
+    tracked = [(run, name) for run in _chosen(run_ids, outputs) for name in tracked_by(run)]
+    check_packages(sorted({name for _, name in tracked}))
+    failures = _send(tracked)
+    if failures:
+        from fer_bench.tracking import TrackingError
+
+        advice = "Nothing is lost: call `fer sync` again when that is mended."
+        raise TrackingError("\n".join([*failures, advice]))
+
+
+def _chosen(run_ids: list[str] | None, outputs: Path) -> list[RunDirectory]:
+    """The runs asked for. Raises: RunError where one is missing or has no tracker."""
+    from fer_bench.errors import RunError
+    from fer_bench.rundir import find_run, list_runs
+    from fer_bench.tracking import tracked_by
+
+    if not run_ids:
+        return list_runs(outputs)
+    runs = [find_run(outputs, run_id) for run_id in run_ids]
+    for run in runs:
+        if not tracked_by(run):
+            raise RunError(
+                f"{run.run_id}: nothing says where to send it; its experiment had no tracking.\n"
+                "Train with --set tracking=[mlflow], or --set tracking=[tensorboard]."
+            )
+    return runs
+
+
+def _send(tracked: list[tuple[RunDirectory, str]]) -> list[str]:
+    """Send each run to its tracker; returns what went wrong.
+
+    Where a tracker does not answer at all, it is not asked for the other runs.
+    """
+    from fer_bench.tracking import TrackingError, UnreachableError, open_tracker
+
+    failures, silent, sent = [], set(), 0
+    for run, name in tracked:
+        if name in silent:
+            continue
+        try:
+            parcel = open_tracker(name, run).send()
+        except TrackingError as error:
+            failures.append(f"{name}: {error}.")
+            silent |= {name} if isinstance(error, UnreachableError) else set()
+            continue
+        if parcel:
+            sent += 1
+            typer.echo(f"{run.run_id}: {name}: {parcel}")
+    if not sent and not failures:
+        typer.echo("nothing to send")
+    return failures

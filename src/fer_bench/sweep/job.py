@@ -1,0 +1,273 @@
+"""One run in processes of its own: trained, evaluated, or stopped with its state saved."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fer_bench.config import Experiment, Section, with_value
+from fer_bench.errors import RunError
+from fer_bench.rundir import LOCK, RunDirectory, write_atomically
+from fer_bench.sweep.parent import PARENT
+
+# How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.
+PAUSE = 0.2
+LAST_LINES = 3
+# `fer` of this environment; -P: no file of the folder it runs in takes the place of a module.
+FER = (sys.executable, "-P", "-m", "fer_bench")
+_USER_CAN_FIX = 2  # how `fer` ends on an expected error
+INTERRUPTED = (130, -signal.SIGTERM, -signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be brought to its end; plain text, so that it can be sent to another machine.
+
+    Attributes:
+        run_id: the identity of the run that `config` is.
+        config: the experiment as YAML, from `config_text`.
+        outputs: the folder that holds the runs.
+        evaluation: the split to evaluate afterwards: `train`, `validation` or `test`; None: none.
+        device: as in `fer train --device`.
+        threads: as in `fer train --threads`; None: one per usable core.
+        log: the file to which the run's output is added; the experiment is written beside it.
+        folder: where relative paths begin; None: where this process is.
+    """
+
+    run_id: str
+    config: str
+    outputs: str
+    evaluation: str | None
+    device: str
+    threads: int | None
+    log: str
+    folder: str | None = None
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where the run is."""
+        return RunDirectory(Path(self.folder or ".", self.outputs, self.run_id))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do. Raises: RunError when `run.json` cannot be read."""
+        return is_done(self.run, self.evaluation)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: `interrupted`: it was asked to stop, and the next job goes on from there.
+        message: the last lines of what it said; empty when it is finished.
+        seconds: the time it took, with all waiting.
+    """
+
+    status: Literal["finished", "failed", "interrupted"]
+    message: str
+    seconds: float
+
+
+def is_done(run: RunDirectory, evaluation: str | None) -> bool:
+    """Whether a run is trained, and evaluated where that is wanted. Raises: RunError."""
+    return run.status() == "finished" and (evaluation is None or run.metrics(evaluation).exists())
+
+
+def config_text(experiment: Experiment) -> str:
+    """An experiment as YAML, also with what is no part of its run id, such as `cache.max_gb`."""
+    document = yaml.safe_load(experiment.to_yaml())
+    for key, value in _outside_the_id(experiment):
+        document = with_value(document, key, value, key)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _outside_the_id(section: Section) -> Iterator[tuple[str, Any]]:
+    """The dotted keys that `to_yaml` leaves out, where they say more than their default."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from ((f"{name}.{key}", inner) for key, inner in _outside_the_id(value))
+        elif field.exclude and value != field.get_default(call_default_factory=True):
+            yield name, list(value) if isinstance(value, tuple) else value
+
+
+def never() -> bool:
+    """What a job asks that nobody stops."""
+    return False
+
+
+def run_job(job: Job, stopped: Callable[[], bool] = never) -> Outcome:
+    """Train a run from where it is, then evaluate it; what is done already is not done again.
+
+    While another process works at the same run, this one waits and then does what is left. Call it
+    from a thread that lives as long as the job: Linux stops the job's processes, with their state
+    saved, when the thread that started them ends, however it ends.
+
+    Args:
+        job: the run.
+        stopped: asked several times a second; once it says yes, the run is stopped, with its state
+            saved.
+    """
+    began = time.monotonic()
+    status, message = _run(job, stopped)
+    return Outcome(status, message, round(time.monotonic() - began, 3))
+
+
+_Ending = tuple[Literal["finished", "failed", "interrupted"], str]
+_FINISHED: _Ending = ("finished", "")
+_STOPPED: _Ending = ("interrupted", "")
+
+
+def _run(job: Job, stopped: Callable[[], bool]) -> _Ending:
+    log, claim_path = Path(job.log), _claim_path(job.run)
+    for path in (log, claim_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with claim_path.open("a") as claim, log.open("ab") as output:
+        if not _wait_for(lambda: _take(claim.fileno(), job.run), stopped):
+            return _STOPPED
+        write_atomically(log.with_suffix(".yaml"), job.config)
+        try:
+            for arguments in _commands(job):
+                start = log.stat().st_size
+                code = _call(job, arguments, (output.fileno(), claim.fileno()), stopped)
+                if code:
+                    return _ending(code, _text_from(log, start))
+        except RunError as error:
+            return "failed", str(error)
+    return _FINISHED
+
+
+def _wait_for(condition: Callable[[], bool], stopped: Callable[[], bool]) -> bool:
+    """Wait until the condition holds; False where the job shall stop before."""
+    while not stopped():
+        if condition():
+            return True
+        time.sleep(PAUSE)
+    return False
+
+
+def _commands(job: Job) -> Iterator[list[str]]:
+    """The arguments of what is left to do, each decided when the one before is over."""
+    common = ["--outputs", job.outputs, "--device", job.device]
+    if job.threads is not None:
+        common += ["--threads", str(job.threads)]
+    if job.run.status() != "finished":
+        yield ["train", str(Path(job.log).with_suffix(".yaml").absolute()), *common]
+    if job.evaluation is not None and not job.run.metrics(job.evaluation).exists():
+        yield ["evaluate", job.run_id, "--split", job.evaluation, *common]
+
+
+def _call(
+    job: Job, arguments: Sequence[str], files: tuple[int, int], stopped: Callable[[], bool]
+) -> int:
+    """The exit status of `fer`, run in its turn: somebody may train the same run by hand."""
+    while True:
+        code = _exit_status(job, arguments, files, stopped)
+        if code != _USER_CAN_FIX or not is_locked(job.run.path / LOCK):
+            return code
+        if not _wait_for(lambda: not is_locked(job.run.path / LOCK), stopped):
+            return -signal.SIGTERM
+
+
+def _exit_status(
+    job: Job, arguments: Sequence[str], files: tuple[int, int], stopped: Callable[[], bool]
+) -> int:
+    """Run `fer` in a process that is told to stop once, and is always waited for.
+
+    Args:
+        job: where, and in which folder.
+        arguments: of `fer`.
+        files: descriptors of the log, and of the claim that the process inherits.
+        stopped: whether to stop.
+    """
+    output, claim = files
+    os.write(output, f"$ fer {' '.join(arguments)}\n".encode())
+    process = subprocess.Popen(
+        [*FER, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=job.folder,
+        env=_environment(),
+        start_new_session=True,  # a Ctrl-C of the terminal reaches the sweep, which tells it once
+        pass_fds=[claim],
+    )
+    try:
+        if not _wait_for(lambda: process.poll() is not None, stopped):
+            process.terminate()
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _environment() -> dict[str, str]:
+    # A job trains alone, also where this process is one of several workers of something else.
+    alone = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    return alone | {PARENT: str(os.getpid())}
+
+
+def _ending(code: int, said: str) -> _Ending:
+    lines = [line.rstrip() for line in said.splitlines()[1:] if line.strip()]  # after the command
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    last = lines[errors[-1] :] if errors else lines[-LAST_LINES:]
+    if code < 0 and code not in INTERRUPTED:
+        last.append(f"ended by {signal.Signals(-code).name}")
+    status: Literal["failed", "interrupted"] = "interrupted" if code in INTERRUPTED else "failed"
+    return status, "\n".join(last).removeprefix("error: ")
+
+
+def _text_from(path: Path, start: int) -> str:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")
+
+
+# Whose turn it is ------------------------------------------------------------------------------
+
+
+def _claim_path(run: RunDirectory) -> Path:
+    """The file that a job locks. It lies beside the runs, so that it is one for all sweeps."""
+    return run.outputs / "sweeps" / ".claims" / run.run_id
+
+
+def _take(claim: int, run: RunDirectory) -> bool:
+    """Take the claim on a run if no other job has it and nobody trains it.
+
+    The processes of a job inherit its claim: where only they are left, because the job was killed,
+    the next one waits until they have saved what they did.
+    """
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return not is_locked(run.path / LOCK)
+
+
+def is_claimed(run: RunDirectory) -> bool:
+    """Whether some job, of this sweep or another, works at a run."""
+    return is_locked(_claim_path(run))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on a file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,24 @@
+"""A process that stops, with its state saved, when the one that started it is gone."""
+
+import ctypes
+import os
+import signal
+import sys
+
+# The environment variable that holds the process id of the parent to stop with.
+PARENT = "FER_BENCH_PARENT"
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+
+
+def stop_with_parent() -> None:
+    """Have Linux send this process SIGTERM when its parent ends, if `PARENT` asks for it.
+
+    Raises:
+        SystemExit: the parent has ended already.
+    """
+    parent = os.environ.pop(PARENT, None)  # not for the children of this process
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,149 @@
+"""How far the runs of a sweep are, read from their folders alone."""
+
+import csv
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from fer_bench.errors import RunError
+from fer_bench.rundir import RunDirectory
+from fer_bench.suite import Planned
+from fer_bench.sweep.job import Outcome, is_claimed
+
+State = Literal[
+    "waiting", "starting", "training", "evaluating", "finished", "failed", "interrupted", "skipped"
+]
+UNDER_WAY: tuple[State, ...] = ("starting", "training", "evaluating")
+WELL: tuple[State, ...] = ("finished", "skipped")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one run is.
+
+    Attributes:
+        name: the run's name and seed, which no other run of the suite has.
+        state: `skipped`: it was finished before the sweep began.
+        stage: the name of the stage of the last epoch that is done.
+        epoch: how many epochs are done.
+        epochs: how many there are at most.
+        best: the best validation value so far, of the metric that chooses the model.
+        images_per_second: of the last epoch.
+        trained: seconds that the epochs done took.
+        elapsed: seconds since the run was first seen under way; when it has ended, those it took.
+        message: why it failed.
+    """
+
+    name: str
+    state: State
+    stage: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    best: float | None = None
+    images_per_second: float | None = None
+    trained: float = 0.0
+    elapsed: float | None = None
+    message: str = ""
+
+    @property
+    def epochs_left(self) -> int:
+        """Epochs that are still to be trained, at most."""
+        return 0 if self.state in ("evaluating", "failed", *WELL) else self.epochs - self.epoch
+
+
+class Follower:
+    """Reads again what may have changed, and remembers the rest."""
+
+    def __init__(self, runs: Sequence[Planned], outputs: Path, skipped: Collection[str]) -> None:
+        self.runs, self.outputs, self.skipped = runs, outputs, skipped
+        self.known: dict[str, Progress] = {}
+        self.seen: dict[str, float] = {}
+
+    def look(self, outcomes: Mapping[str, Outcome]) -> list[Progress]:
+        """The progress of every run, in the order of the suite."""
+        return [self._progress(run, outcomes.get(run.run_id)) for run in self.runs]
+
+    def _progress(self, planned: Planned, outcome: Outcome | None) -> Progress:
+        run = RunDirectory(self.outputs / planned.run_id)
+        state = outcome.status if outcome else self._state(run)
+        before = self.known.get(run.run_id)
+        if before and before.state == state and state not in UNDER_WAY:
+            return before
+        now = time.monotonic()
+        if state in UNDER_WAY:
+            elapsed: float | None = now - self.seen.setdefault(run.run_id, now)
+        else:
+            elapsed = outcome.seconds if outcome else None
+        found = replace(
+            read_history(run, planned),
+            state=state,
+            elapsed=elapsed,
+            message=outcome.message if outcome else "",
+        )
+        self.known[run.run_id] = found
+        return found
+
+    def _state(self, run: RunDirectory) -> State:
+        if run.run_id in self.skipped:
+            return "skipped"
+        if not is_claimed(run):
+            return "waiting"
+        try:
+            status = run.status()
+        except RunError:
+            return "starting"
+        if status == "finished":
+            return "evaluating"
+        return "training" if status == "running" else "starting"
+
+
+def read_history(run: RunDirectory, planned: Planned) -> Progress:
+    """What `history.csv` says of a run, as one that waits."""
+    experiment = planned.experiment
+    waiting = Progress(
+        name=f"{experiment.name}-s{experiment.seed}",
+        state="waiting",
+        epochs=sum(stage.epochs for stage in experiment.stages),
+    )
+    try:
+        with run.history.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        values = [float(row[experiment.select]) for row in rows if row[experiment.select]]
+        choose = min if experiment.select == "val_loss" else max
+        return replace(
+            waiting,
+            stage=rows[-1]["stage"],
+            epoch=len(rows),
+            best=choose(values) if values else None,
+            images_per_second=float(rows[-1]["images_per_second"]),
+            trained=sum(float(row["seconds"]) for row in rows),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return waiting  # nothing is trained, or somebody removed it
+
+
+def time_left(runs: Sequence[Progress]) -> float | None:
+    """Seconds until all runs are trained, from the epochs that are done; None where none is.
+
+    A run that has no epoch yet takes as long for one as those of the same name with other seeds,
+    or else as all on average.
+    """
+    timed = [run for run in runs if run.epoch]
+    if not timed:
+        return None
+    seconds = 0.0
+    for run in runs:
+        if run.epochs_left:
+            like = [other for other in timed if _experiment(other) == _experiment(run)]
+            seconds += run.epochs_left * _epoch_seconds([run] if run.epoch else like or timed)
+    return seconds / max(1, sum(run.state in UNDER_WAY for run in runs))
+
+
+def _experiment(run: Progress) -> str:
+    return run.name.rpartition("-s")[0]
+
+
+def _epoch_seconds(runs: Sequence[Progress]) -> float:
+    return sum(run.trained for run in runs) / sum(run.epoch for run in runs)

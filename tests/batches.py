@@ -1,0 +1,31 @@
+"""What tests of the data look at: all batches of a split, or all pixels."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_bench import decoding, pipeline
+from fer_bench.config import Experiment
+
+
+def batches(split: decoding.Split, experiment: Experiment, *where: int) -> list[Any]:
+    dataset = pipeline.training_batches(split, experiment, *where)
+    return [(images.numpy(), targets["expression"].numpy()) for images, targets in dataset]
+
+
+def assert_same(first: list[Any], second: list[Any]) -> None:
+    assert len(first) == len(second) > 0
+    for (images, codes), (other_images, other_codes) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(codes, other_codes)
+
+
+def decoded(split: decoding.Split) -> NDArray[np.uint8]:
+    """The pixels of a split that holds them."""
+    assert split.pixels is not None
+    return split.pixels
+
+
+def pixels(split: decoding.Split) -> Any:
+    return np.concatenate([batch.numpy() for batch in pipeline.evaluation_batches(split, 16)])
