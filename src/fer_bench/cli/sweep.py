@@ -202,7 +202,8 @@ def _carry_out(
 ) -> dict[str, "Outcome"]:
     """Do what is left. Raises: Interrupted when it was stopped before it was all done."""
     from fer_bench.report.sweeps import open_sweep_display
-    from fer_bench.sweep import run_jobs, signals_as_event, sweep_folder
+    from fer_bench.stopping import signals_as_event
+    from fer_bench.sweep import run_jobs, sweep_folder
     from fer_bench.sweep.progress import Follower
 
     ids = {job.run_id for job in left}

@@ -13,7 +13,7 @@ from fer_bench.errors import ConfigError
 from fer_bench.rundir import RunDirectory
 from fer_bench.search.space import varied
 from fer_bench.search.study import Study, Trial
-from fer_bench.sweep import signals_as_event
+from fer_bench.stopping import signals_as_event
 from fer_bench.sweep.job import Job, Outcome, config_text
 from fer_bench.sweep.local import share_of_cores
 

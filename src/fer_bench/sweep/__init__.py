@@ -1,11 +1,9 @@
 """Many runs: what is left of them, in which order it is done, and how each ends."""
 
-import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fer_bench.errors import RunError
 from fer_bench.suite import Planned, Suite
@@ -140,24 +138,3 @@ def _start(
         chosen = next((job for job in ready if not is_claimed(job.run)), ready[0])
         ready.remove(chosen)
         engine.start(left.pop(chosen.run_id))
-
-
-@contextmanager
-def signals_as_event() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event, and jobs save what they have; a second one ends it all."""
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the handler's signature
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, ask_to_stop) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

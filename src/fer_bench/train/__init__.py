@@ -2,8 +2,6 @@
 
 import contextlib
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from fer_bench.display import Display
 from fer_bench.errors import Interrupted, TrainingError, WorkerLost
 from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.state import Progress
+from fer_bench.stopping import signals_as_event
 from fer_bench.tracking import Mirror, check_packages
 from fer_bench.train.record import write_record
 from fer_bench.train.session import Session, open_session
@@ -45,7 +44,7 @@ def train(
     check_packages(config.tracking)
     run = RunDirectory(outputs / config.run_id)
     lock = run.lock() if device.writes else contextlib.nullcontext()
-    with lock, _signals_as_event() as stop:
+    with lock, signals_as_event() as stop:
         if fresh and device.writes:
             run.clear()
         reached = f"{config.to_yaml()} {run.status()} {state.read_progress(run)}"
@@ -58,27 +57,6 @@ def train(
         with Mirror(run, watchers, display.message) as mirror:
             _run(session, mirror)
     return run
-
-
-@contextlib.contextmanager
-def _signals_as_event() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event, and training stops at its next step. A second one kills."""
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the handler's signature
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ask_to_stop) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _run(session: Session, mirror: Mirror) -> None:
