@@ -335,7 +335,7 @@ def test_a_sweep_survives_the_loss_of_a_node(
         (training,) = wait_until(lambda: cluster.trainings(1))
         lost = next(run for run in load_suite(suite).runs if run.run_id in training)
         run = RunDirectory(outputs / lost.run_id)
-        wait_until(run.state.exists)
+        wait_until((run.state / "progress.json").exists)
         cluster.lose(1)
         printed, said = sweep.communicate(timeout=2 * SECONDS)
     finally:
@@ -346,8 +346,8 @@ def test_a_sweep_survives_the_loss_of_a_node(
     for entry in document["runs"]:
         assert_same_history(outputs / entry["run_id"], trained_run)
     log = (outputs / "sweeps" / "pair" / f"{lost.run_id}.log").read_text()
-    assert log.count("$ fer train") == 2
-    assert "going on at epoch" in log
+    assert log.count("$ fer train") == 2, log
+    assert "going on at epoch" in log, log
 
 
 APART = """

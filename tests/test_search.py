@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -298,25 +299,22 @@ def test_equal_parameters_are_one_run(planned: Callable[..., Plan], tmp_path: Pa
 
 
 def test_several_trials_at_a_time(planned: Callable[..., Plan], tmp_path: Path) -> None:
-    devices = Counter[tuple[str, int | None]]()
-    most = 0
+    devices: set[tuple[str, int | None]] = set()
+    busy: set[str] = set()
+    two_at_once = threading.Event()
 
     def run(job: Job, stopped: Callable[[], bool]) -> Outcome:
-        nonlocal most
+        devices.add((job.device, job.threads))
         busy.add(job.run_id)
-        most = max(most, len(busy))
-        devices[job.device, job.threads] += 1
-        deadline = time.monotonic() + 10
-        while len(busy) < 2 and len(devices) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)  # until the other one is there
+        if len(busy) == 2:
+            two_at_once.set()
+        assert two_at_once.wait(timeout=300)  # the first one, for the second
         busy.discard(job.run_id)
         return make_up(job, stopped)
 
-    busy: set[str] = set()
-    result = search(planned(trials=6), tmp_path, Slots(2, ("gpu:0", "gpu:1"), 3), run=run)
-    assert Counter(trial.state for trial in result.trials) == {"finished": 6}
-    assert most == 2
-    assert set(devices) == {("gpu:0", 3), ("gpu:1", 3)}
+    result = search(planned(trials=5), tmp_path, Slots(2, ("gpu:0", "gpu:1"), 3), run=run)
+    assert Counter(trial.state for trial in result.trials) == {"finished": 5}
+    assert devices == {("gpu:0", 3), ("gpu:1", 3)}
     with pytest.raises(ConfigError, match="--workers 0"):
         Slots(0)
 
@@ -382,7 +380,7 @@ def test_a_poor_trial_is_stopped_and_a_good_one_is_not(
 
     def run(job: Job, stopped: Callable[[], bool]) -> Outcome:
         value = next(values)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         for epoch in range(1, EPOCHS):
             write_history(job, [value] * epoch)
         while value == 0.4 and time.monotonic() < deadline:
@@ -507,7 +505,7 @@ def test_a_bug_in_one_run_stops_the_others(planned: Callable[..., Plan], tmp_pat
         numbers.append(len(numbers))
         if numbers[-1] == 0:
             raise ZeroDivisionError
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not stopped():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -728,7 +726,7 @@ def test_a_search_killed_in_a_training_ends_as_one_that_was_not(
     subprocess.run([*command, "--outputs", str(whole)], check=True, capture_output=True)
 
     process = subprocess.Popen([*command, "--outputs", str(cut)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(cut.glob("*/history.csv")):
         assert process.poll() is None
         assert time.monotonic() < deadline

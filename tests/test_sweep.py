@@ -525,7 +525,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
     run = RunDirectory(outputs / trained_run.name)
 
     stopped = Sweeping(suite, outputs)
-    wait_until(run.state.exists, 900)
+    wait_until((run.state / "progress.json").exists, 900)
     code, said = stopped.end(signal.SIGINT)
     assert code == 130, said
     assert "0 of 1 runs are finished; the same `fer sweep` goes on from here" in said
@@ -540,5 +540,5 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
     assert code == 0, said
     assert_same_history(run.path, trained_run)
     log = (outputs / "sweeps" / "study" / f"{run.run_id}.log").read_text()
-    assert log.count("going on at epoch") == 2
+    assert log.count("going on at epoch") == 2, log
     assert list(run_ids(fer, suite, outputs).values()) == ["finished"]
