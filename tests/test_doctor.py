@@ -34,7 +34,7 @@ def some_device(kind: Any = "cpu", precision: str = "bfloat16") -> Device:
 
 @pytest.fixture
 def bursts(monkeypatch: Patch) -> list[tuple[str, bool]]:
-    """What was timed, in turn. Nothing is trained: a step takes 2 ms, with XLA 20 ms.
+    """What was timed, in turn. Nothing is trained: a step takes 10 ms, with XLA 100 ms.
 
     A step of bfloat16 takes half as long; the first one with XLA takes 0.3 s more.
     """
@@ -45,7 +45,7 @@ def bursts(monkeypatch: Patch) -> list[tuple[str, bool]]:
             if xla and (precision, xla) not in seen:
                 time.sleep(0.3)
             seen.append((precision, xla))
-            time.sleep(count * (0.02 if xla else 0.002) / (2 if precision == "bfloat16" else 1))
+            time.sleep(count * (0.1 if xla else 0.01) / (2 if precision == "bfloat16" else 1))
 
         return steps
 

@@ -727,11 +727,13 @@ def test_a_search_killed_in_a_training_ends_as_one_that_was_not(
 
     process = subprocess.Popen([*command, "--outputs", str(cut)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
-    while not list(cut.glob("*/history.csv")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
+    try:
+        while not list(cut.glob("*/history.csv")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
     assert process.wait() == -signal.SIGKILL
     ended = subprocess.run(
         [*command, "--outputs", str(cut), "--json"], check=True, capture_output=True, text=True

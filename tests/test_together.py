@@ -144,12 +144,12 @@ def assert_same_curves(one: Path, several: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("workers", "frozen"),
     [
-        pytest.param(2, "true", id="two without BatchNorm", marks=pytest.mark.large),
-        pytest.param(2, "false", id="two with synchronised BatchNorm", marks=pytest.mark.large),
-        pytest.param(3, "true", id="three", marks=pytest.mark.large),
+        pytest.param(2, "true", id="two without BatchNorm"),
+        pytest.param(3, "false", id="three with synchronised BatchNorm"),
     ],
 )
 def test_several_workers_learn_what_one_learns(
