@@ -155,7 +155,8 @@ def assert_same_curves(one: Path, several: Path) -> None:
 def test_several_workers_learn_what_one_learns(
     drawn_root: Path, tmp_path: Path, workers: int, frozen: str
 ) -> None:
-    settings = [f"stages=[{ALL % frozen}, {HEAD}]"]
+    # Adam makes a step of full size of a gradient that is nothing but rounding, which differs.
+    settings = [f"stages=[{ALL % frozen}, {HEAD}]", "training.optimizer=sgd"]
     alone = start(arguments(drawn_root, tmp_path / "one", settings), tmp_path / "one.log")
     team = Team(arguments(drawn_root, tmp_path / "all", settings), workers, tmp_path / "logs")
     try:
