@@ -70,6 +70,11 @@ class Device:
         return self.worker == 0
 
     @property
+    def local_replicas(self) -> int:
+        """How many parts of a batch the devices of this process compute, of all workers' parts."""
+        return int(self.strategy.num_replicas_in_sync) // self.workers
+
+    @property
     def local_strategy(self) -> Any:
         """What computes without the other workers: what one of them sees, the others need not."""
         return self.strategy if self.workers == 1 else tf.distribute.get_strategy()

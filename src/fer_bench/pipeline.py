@@ -237,9 +237,7 @@ def trunk_views(split: Split, config: Experiment, views: int) -> tuple[str, Call
         drawn.append((compose(warps, random), draw_intensities(len(source), augment, generator)))
     all_warps, intensities = (np.concatenate(part) for part in zip(*drawn, strict=True))
     index = np.tile(source, views)
-    changes = augment.changes or config.dataset.expand is not None
-
-    show = _viewer(split, augment, moves=changes)
+    show = _viewer(split, augment, moves=augment.changes or config.dataset.expand is not None)
 
     def batches(size: int) -> Any:
         dataset = tf.data.Dataset.from_tensor_slices((index, all_warps, intensities))

@@ -59,18 +59,18 @@ def merged(device: Device, values: NDArray[Any], first: int, count: int) -> NDAr
     whole = np.zeros((count, *values.shape[1:]), values.dtype)
     whole[first : first + len(values)] = values
     try:
-        total: NDArray[Any] = _sum_over_workers(device.strategy, tf.constant(whole)).numpy()
+        summed = _sum_over_workers(device.strategy, device.local_replicas, tf.constant(whole))
+        total: NDArray[Any] = summed.numpy()
     except LOST as error:
         raise worker_lost(device, error) from error
     return total
 
 
 @tf.function(reduce_retracing=True)
-def _sum_over_workers(strategy: Any, value: Any) -> Any:
+def _sum_over_workers(strategy: Any, local: int, value: Any) -> Any:
     def replica_sum() -> Any:
         context = tf.distribute.get_replica_context()
         # Of the devices of one host only the first one speaks for it.
-        local = strategy.num_replicas_in_sync // strategy.extended._num_workers
         is_first = context.replica_id_in_sync_group % local == 0
         return context.all_reduce("SUM", value * tf.cast(is_first, value.dtype))
 

@@ -47,8 +47,9 @@ def train(
     with lock, signals_as_event() as stop:
         if fresh and device.writes:
             run.clear()
-        reached = f"{config.to_yaml()} {run.status()} {state.read_progress(run)}"
-        together.agree(device, f"the experiment, or what is in {run.path},", reached)
+        if device.workers > 1:
+            reached = f"{config.to_yaml()} {run.status()} {state.read_progress(run)}"
+            together.agree(device, f"the experiment, or what is in {run.path},", reached)
         if run.status() == "finished":
             display.message(f"{run.run_id} is finished; --fresh trains it again")
             return run

@@ -77,8 +77,7 @@ class Session:
         device = self.device
         if device.workers == 1:
             return pipeline.WHOLE
-        parts = device.strategy.num_replicas_in_sync
-        local = parts // device.workers
+        parts, local = device.strategy.num_replicas_in_sync, device.local_replicas
         return pipeline.Share(parts, range(device.worker * local, (device.worker + 1) * local))
 
     @property
