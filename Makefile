@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-large lint clean
+.PHONY: help quickstart test test-scale test-large lint clean
 
 help:  ## show this list
 	@awk -F ':.*## +' '/^[.a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,10 @@ quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, sh
 
 test: lint  ## check style and types, then run the tests
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --dist worksteal -m "not large"
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not large and not scale"
+
+test-scale: $(INSTALLED)  ## several processes at once: sweeps, Ray, search, workers, tracking
+	$(BIN)/pytest -q -n auto --dist worksteal -m scale
 
 test-large: $(INSTALLED)  ## what takes long: large networks, every experiment of the prior work for an epoch
 	$(BIN)/pytest -q -n auto --dist worksteal -m large

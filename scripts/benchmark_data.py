@@ -68,7 +68,7 @@ from fer_bench.errors import Interrupted
 from fer_bench.manifest import EXPRESSIONS
 from fer_bench.rundir import RunDirectory
 from fer_bench.train import train
-from fer_bench.train.session import open_session
+from fer_bench.train.session import chosen_precision, open_session
 from fer_bench.train.stage import StageRun, enter_stage
 
 STATUS = Path("/proc/self/status")
@@ -386,7 +386,7 @@ def child_stall(options: dict[str, Any]) -> dict[str, Any]:
 
 def facts(device: Any, config: Experiment) -> dict[str, str]:
     """What a child knows of where it computes."""
-    precision = device.precision(config.training.precision)
+    precision = chosen_precision(config, device)
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     return {"device": device.name, "precision": precision, **versions}
 

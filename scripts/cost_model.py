@@ -62,6 +62,7 @@ from fer_bench.display import PlainDisplay
 from fer_bench.manifest import EXPRESSIONS
 from fer_bench.model import build_model
 from fer_bench.train import train
+from fer_bench.train.session import chosen_precision
 
 MULTIPLES = (1, 2, 4, 8)
 CHANNELS = 3
@@ -191,11 +192,11 @@ def child_trunks(options: dict[str, Any]) -> dict[str, int | None]:
 
     None where no trunk is frozen.
     """
-    precision = open_device(options["device"]).precision("auto")
-    keras.mixed_precision.set_global_policy(POLICIES[precision])
+    device = open_device(options["device"])
     found: dict[str, int | None] = {}
     for free in options["free"]:
         config = configured(options, stages=[Stage(free, 1)])
+        keras.mixed_precision.set_global_policy(POLICIES[chosen_precision(config, device)])
         model = build_model(config.model, options["size"], len(EXPRESSIONS))
         end = schedule.set_trainable(model, config.stages[0], weights="none").trunk
         found[free] = features.row_bytes(model, end) if end else None

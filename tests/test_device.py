@@ -123,6 +123,19 @@ def test_the_arithmetic_that_a_gpu_is_best_at(
     assert opened.why == f"compute capability {capability[0]}.{capability[1]}"
 
 
+@pytest.mark.parametrize(("kind", "depthwise"), [("gpu", "bfloat16"), ("cpu", "float32")])
+def test_a_cpu_computes_depthwise_networks_in_float32(
+    monkeypatch: Patch, tmp_path: Path, visible: list[Any], kind: str, depthwise: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : avx512_bf16")
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
+    pretend(monkeypatch, ["a"], (8, 0))
+    opened = device.open_device(kind)
+    assert opened.precision("auto") == "bfloat16"
+    assert opened.precision("auto", depthwise=True) == depthwise
+    assert opened.precision("bfloat16", depthwise=True) == "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("line", "precision", "why"),
     [

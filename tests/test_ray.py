@@ -313,7 +313,7 @@ def assert_same_history(first: Path, second: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_sweep_survives_the_loss_of_a_node(
     cluster: Cluster, tiny: dict[str, Any], trained_run: Path, tmp_path: Path
 ) -> None:
@@ -373,7 +373,7 @@ for outcome in outcomes.values():
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_runs_come_back_from_nodes_without_the_folder(
     cluster: Cluster, tiny: dict[str, Any], trained_run: Path, tmp_path: Path
 ) -> None:

@@ -715,7 +715,7 @@ def test_a_pruned_run_says_that_it_was_interrupted(
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_search_killed_in_a_training_ends_as_one_that_was_not(
     files: Callable[..., tuple[Path, Path]], tmp_path: Path
 ) -> None:

@@ -291,3 +291,13 @@ def test_a_factor_differs_from_the_base_in_itself_alone() -> None:
         # Images that are not balanced are more, and are seen less often.
         allowed = {"dataset", "stages"} if experiment.dataset.per_class is None else None
         assert differing == allowed if allowed else len(differing) == (name != "factors_base")
+
+
+def test_the_identity_of_a_run_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep asks for it several times a second, for each of its runs."""
+    runs = shipped("prior_work")
+    first = [run.run_id for run in runs]
+    monkeypatch.setattr(Experiment, "to_yaml", lambda self: pytest.fail("computed again"))
+    assert [run.run_id for run in runs] == first

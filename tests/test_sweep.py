@@ -466,7 +466,7 @@ def outputs(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_sweep_from_the_beginning_to_the_second_start(
     fer: Fer, write_suite: Callable[..., Path], trained_run: Path, outputs: Path, tmp_path: Path
 ) -> None:
@@ -517,7 +517,7 @@ def processor_seconds() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
     fer: Fer, write_suite: Callable[..., Path], trained_run: Path, outputs: Path
 ) -> None:

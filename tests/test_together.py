@@ -144,7 +144,7 @@ def assert_same_curves(one: Path, several: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 @pytest.mark.parametrize(
     ("workers", "frozen"),
     [
@@ -186,7 +186,7 @@ def wait_for_epochs(run: RunDirectory, epochs: int, team: Team) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_worker_stops_the_others_and_the_run_resumes(
     drawn_root: Path, tmp_path: Path, victim: int
@@ -226,7 +226,7 @@ def test_a_lost_worker_stops_the_others_and_the_run_resumes(
 
 
 @pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.scale
 def test_workers_that_see_different_things_say_so(drawn_root: Path, tmp_path: Path) -> None:
     addresses = ",".join(free_addresses(2))
     logs = [tmp_path / "0.log", tmp_path / "1.log"]

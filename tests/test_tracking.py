@@ -703,7 +703,7 @@ def at_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_real_server_has_all_of_a_run(
     fer: Fer,
     write_config: WriteConfig,
@@ -729,7 +729,7 @@ def test_a_real_server_has_all_of_a_run(
     assert Path(copy).read_bytes() == picture.read_bytes()
 
 
-@pytest.mark.large
+@pytest.mark.scale
 def test_a_server_killed_while_a_run_trains_has_all_of_it_in_the_end(
     fer: Fer,
     write_config: WriteConfig,

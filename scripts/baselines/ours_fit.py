@@ -20,6 +20,7 @@ from fer_bench.display import PlainDisplay
 from fer_bench.errors import Interrupted
 from fer_bench.rundir import RunDirectory
 from fer_bench.train import train
+from fer_bench.train.session import chosen_precision
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -90,7 +91,7 @@ def main() -> None:
     turns.ready(
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
         device=device.name,
-        precision=device.precision(task.precision),
+        precision=chosen_precision(config, device),
     )
     with tempfile.TemporaryDirectory(prefix="fer-bench-") as folder:
         os.environ[VARIABLE] = f"{folder}/cache"

@@ -335,6 +335,8 @@ Select = Literal[
     "val_arousal_ccc",
     "val_mean_ccc",
 ]
+# Of these, what shall be small; any other shall be large.
+LESS_IS_BETTER: frozenset[Select] = frozenset({"val_loss"})
 
 
 def _switch_as_text(value: Any) -> Any:

@@ -42,7 +42,7 @@ class Device:
         strategy: the `tf.distribute.Strategy` under which the model is built and stepped.
         name: what `run.json` calls it, for example `cpu: Intel Xeon, 2 cores`.
         kind: whether it is the CPU, or one or more GPUs.
-        best_precision: the arithmetic that `precision: auto` stands for here.
+        best_precision: the arithmetic that `precision: auto` stands for here, in most networks.
         why: what speaks for that arithmetic, for example `AVX512-BF16 and AMX-BF16`.
         best_xla: whether `xla: auto` compiles here.
         threads: threads that TensorFlow computes with on the CPU.
@@ -79,9 +79,15 @@ class Device:
         """What computes without the other workers: what one of them sees, the others need not."""
         return self.strategy if self.workers == 1 else tf.distribute.get_strategy()
 
-    def precision(self, wanted: str) -> str:
-        """`float32`, `bfloat16` or `float16`, with `auto` resolved."""
-        return self.best_precision if wanted == "auto" else wanted
+    def precision(self, wanted: str, *, depthwise: bool = False) -> str:
+        """`float32`, `bfloat16` or `float16`, with `auto` resolved.
+
+        Depthwise convolutions read more than they compute, and a CPU trains a network of them in
+        float32 about twice as fast as in bfloat16 (docs/performance.md).
+        """
+        if wanted != "auto":
+            return wanted
+        return "float32" if depthwise and self.kind == "cpu" else self.best_precision
 
     def compiles(self, wanted: str) -> bool:
         """Whether XLA compiles the steps: `on`, `off`, or `auto` for what is best here."""

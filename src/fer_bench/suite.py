@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,9 +108,9 @@ class Planned:
     config: Path
     needs: str | None = None
 
-    @property
+    @cached_property
     def run_id(self) -> str:
-        """The identity of the run."""
+        """The identity of the run, which takes milliseconds to compute."""
         return self.experiment.run_id
 
 
@@ -215,7 +216,7 @@ def _shared_names(runs: Iterable[Planned]) -> Iterator[str]:
     """A line for every name that different experiments have."""
     by_name: dict[str, dict[str, Planned]] = {}
     for run in runs:
-        same = run.experiment.model_copy(update={"seed": 0}).run_id
+        same = run.experiment.model_copy(update={"seed": 0}).model_dump_json()
         by_name.setdefault(run.experiment.name, {}).setdefault(same, run)
     for name, different in by_name.items():
         if len(different) > 1:

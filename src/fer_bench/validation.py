@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
-from fer_bench.config import Training
+from fer_bench.config import LESS_IS_BETTER, Training
 from fer_bench.metrics import concordance
 
 Row = dict[str, float | None]
@@ -62,4 +62,4 @@ def is_better(value: float | None, best: float | None, metric: str) -> bool:
     """Whether `value` of a `val_` metric is better than `best`; None is worse than any number."""
     if value is None or best is None:
         return value is not None or best is None
-    return value < best if metric == "val_loss" else value > best
+    return value < best if metric in LESS_IS_BETTER else value > best

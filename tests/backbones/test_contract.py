@@ -141,6 +141,17 @@ def is_map(model: Any) -> bool:
     return bool(pools) and len(pools[0].input.shape) == 4
 
 
+def test_it_says_whether_its_convolutions_are_depthwise(subject: Subject) -> None:
+    spatial = [
+        layer
+        for layer in backbone_layers(subject.model)
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+        and layer.kernel_size != (1, 1)
+    ]
+    depthwise = [layer for layer in spatial if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    assert subject.spec.depthwise == (len(depthwise) >= 0.9 * len(spatial))
+
+
 def test_what_is_said_without_building(subject: Subject) -> None:
     spec = subject.spec
     assert subject.name == subject.name.lower()

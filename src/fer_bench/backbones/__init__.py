@@ -29,6 +29,7 @@ class BackboneSpec:
             are no such weights. Downloads them, through Keras's cache and its check of the file.
         imagenet_file: the name of that file in the cache; None where there are no such weights.
         neck: the neck that it has unless told otherwise.
+        depthwise: whether nearly all its convolutions but those of one pixel are depthwise.
     """
 
     build: Callable[[int], Any]
@@ -39,6 +40,7 @@ class BackboneSpec:
     imagenet: Callable[[], Any] | None = None
     imagenet_file: str | None = None
     neck: Neck | None = None
+    depthwise: bool = False
 
 
 def from_applications(
@@ -49,6 +51,7 @@ def from_applications(
     smallest_size: int = 32,
     *,
     imagenet_file: str,
+    depthwise: bool = False,
 ) -> BackboneSpec:
     """The spec of `keras.applications.<name>` without its top, as one flat graph.
 
@@ -82,6 +85,7 @@ def from_applications(
         preprocessing=preprocessing,
         imagenet=imagenet,
         imagenet_file=imagenet_file,
+        depthwise=depthwise,
     )
 
 

@@ -34,6 +34,7 @@ BACKBONES.register(
         "(RGB / 255 - ImageNet means) / ImageNet deviations",
         standardized,
         imagenet_file="efficientnetb3_notop.h5",
+        depthwise=True,
     ),
 )
 BACKBONES.register(

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from fer_bench.config import Experiment, load_experiment, read_yaml
+from fer_bench.config import LESS_IS_BETTER, Experiment, load_experiment, read_yaml
 from fer_bench.errors import ConfigError, Interrupted, RunError
 from fer_bench.rundir import LOCK, write_atomically
 from fer_bench.search.rounds import Rounds, Run, Slots, log_file, make_trials
@@ -55,7 +55,7 @@ class Plan:
     @property
     def direction(self) -> str:
         """Whether the metric shall go `up` or `down`."""
-        return "down" if self.metric == "val_loss" else "up"
+        return "down" if self.metric in LESS_IS_BETTER else "up"
 
     def folder(self, outputs: Path) -> Path:
         """Where the study is kept."""

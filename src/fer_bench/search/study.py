@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fer_bench.config import LESS_IS_BETTER
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.search.space import Parameter, Pruning, Space, as_text
 
@@ -178,7 +179,7 @@ def open_study(folder: Path, name: str, space: Space, metric: str) -> Iterator[S
         folder: where its database is.
         name: of the study.
         space: what is varied.
-        metric: the `val_` metric at which it aims; `val_loss` shall fall, any other shall rise.
+        metric: the `val_` metric at which it aims.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -192,7 +193,7 @@ def open_study(folder: Path, name: str, space: Space, metric: str) -> Iterator[S
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
-                direction="minimize" if metric == "val_loss" else "maximize",
+                direction="minimize" if metric in LESS_IS_BETTER else "maximize",
                 pruner=_pruner(space.pruning),
                 load_if_exists=True,
             )

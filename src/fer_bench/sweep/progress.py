@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from fer_bench.config import LESS_IS_BETTER
 from fer_bench.errors import RunError
 from fer_bench.rundir import RunDirectory
 from fer_bench.suite import Planned
@@ -111,7 +112,7 @@ def read_history(run: RunDirectory, planned: Planned) -> Progress:
         with run.history.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         values = [float(row[experiment.select]) for row in rows if row[experiment.select]]
-        choose = min if experiment.select == "val_loss" else max
+        choose = min if experiment.select in LESS_IS_BETTER else max
         return replace(
             waiting,
             stage=rows[-1]["stage"],

@@ -19,6 +19,7 @@ from fer_bench.errors import DataError, DeviceError, Interrupted
 from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import Manifest
 from fer_bench.model import attach_head, build_backbone
+from fer_bench.registry import BACKBONES
 from fer_bench.rundir import RunDirectory
 from fer_bench.state import Progress
 from fer_bench.weights import load_weights
@@ -69,7 +70,7 @@ class Session:
     @property
     def precision(self) -> str:
         """The arithmetic inside the network."""
-        return self.device.precision(self.config.training.precision)
+        return chosen_precision(self.config, self.device)
 
     @property
     def share(self) -> pipeline.Share:
@@ -95,7 +96,7 @@ def open_session(
         FerError: the stages, the weights, the data or the save point do not allow it.
         Interrupted: `stop` was set.
     """
-    precision = device.precision(config.training.precision)
+    precision = chosen_precision(config, device)
     keras.utils.clear_session()  # layer names count from the start in every run
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     keras.utils.set_random_seed(config.seed)
@@ -155,6 +156,12 @@ def open_session(
         run.started() or now(),
         weights_digest,
     )
+
+
+def chosen_precision(config: Experiment, device: Device) -> str:
+    """The arithmetic inside the network of `config` on `device`."""
+    depthwise = BACKBONES[config.model.backbone].depthwise
+    return device.precision(config.training.precision, depthwise=depthwise)
 
 
 def _open_manifest(config: Experiment, display: Display) -> Manifest:

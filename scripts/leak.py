@@ -1,0 +1,176 @@
+"""How much a test score is inflated by augmenting first and splitting after.
+
+`write` makes of the faces in data/opencv_emotion the files that `ippm` made of AffectNet's: each
+photograph rotated by +20 and by -20 degrees, happiness and neutral by +20 alone, the originals not
+kept. The suite trains on them twice: divided file by file, as there, and divided by photograph.
+`tell` says how far the two scores are apart, and what becomes of the first where no copy helps it.
+
+    python scripts/leak.py write
+    fer sweep configs/suites/leak.yaml
+    python scripts/leak.py tell
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_bench.config import Dataset
+from fer_bench.datasets import load_manifest
+from fer_bench.manifest import Manifest
+from fer_bench.predictions import read_predictions
+from fer_bench.rundir import RunDirectory
+from fer_bench.statistics import percentile_interval, seeds_difference
+from fer_bench.suite import Planned, load_suite
+
+SUITE = Path(__file__).resolve().parents[1] / "configs" / "suites" / "leak.yaml"
+ROTATED = Path("data/rotated")
+PHOTOGRAPHS = Path("data/rotated.photographs.csv")
+AUGMENT_FIRST, SPLIT_FIRST = "leak_augment_first", "leak_split_first"
+DEGREES = (20, -20)
+ROTATED_ONCE = ("happiness", "neutral")
+PER_CLASS = 1_000
+RESAMPLES = 9_999
+SEED = 0
+
+FloatArray = NDArray[np.float64]
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def write(manifest: Manifest, per_class: int) -> int:
+    """Write rotated copies of at most `per_class` photographs a class; returns how many files."""
+    training = manifest.split("train")
+    groups = []
+    for label, samples in training.groupby("label", sort=True):
+        chosen = samples.sample(min(per_class, len(samples)), random_state=SEED)
+        angles = DEGREES[:1] if label in ROTATED_ONCE else DEGREES
+        folder = ROTATED / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        for photograph, path in zip(chosen["sample_id"], chosen["path"], strict=True):
+            with Image.open(manifest.root / path) as image:
+                for degrees in angles:
+                    name = f"{Path(path).stem}_{degrees:+d}.png"
+                    image.rotate(degrees, Image.Resampling.BILINEAR).save(folder / name)
+                    groups.append((f"{label}/{name}", photograph))
+    table = pd.DataFrame(groups, columns=["sample_id", "group"])
+    table.to_csv(PHOTOGRAPHS, index=False)
+    return len(table)
+
+
+# Telling ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the runs of one division said of its test images.
+
+    Attributes:
+        correct: which were right, by seed, (S, n).
+        photographs: which photograph each image shows, as numbers, (n,).
+        copied: of which there is a copy among the training images, (n,).
+    """
+
+    correct: NDArray[np.bool_]
+    photographs: NDArray[np.intp]
+    copied: NDArray[np.bool_]
+
+    def accuracy(self, keep: NDArray[np.bool_] | None = None) -> FloatArray:
+        """In [0, 1], by seed."""
+        of = self.correct if keep is None else self.correct[:, keep]
+        means: FloatArray = of.mean(axis=1)
+        return means
+
+    def draws(self, generator: np.random.Generator) -> FloatArray:
+        """Accuracy by seed in resamples of the photographs, (S, R): copies are drawn together."""
+        number = int(self.photographs.max()) + 1
+        images = np.bincount(self.photographs, minlength=number)
+        right = np.stack([np.bincount(self.photographs, row, number) for row in self.correct])
+        weights = generator.multinomial(number, np.full(number, 1 / number), RESAMPLES)
+        draws: FloatArray = (right @ weights.T) / (weights @ images)
+        return draws
+
+
+def answers(runs: Sequence[Planned], outputs: Path, groups: Mapping[str, str]) -> Answers:
+    """Read the evaluated runs of one division, one a seed."""
+    manifest = load_manifest(runs[0].experiment.dataset)
+    trained = {groups[name] for name in manifest.split("train")["sample_id"]}
+    directories = [RunDirectory(outputs / run.run_id) for run in runs]
+    said = [read_predictions(directory.predictions("test")) for directory in directories]
+    shown = [groups[name] for name in said[0].sample_ids]
+    expressions = [one.expression for one in said]
+    return Answers(
+        np.stack([one.correct for one in expressions if one is not None]),
+        np.unique(shown, return_inverse=True)[1],
+        np.array([photograph in trained for photograph in shown]),
+    )
+
+
+def told(outputs: Path) -> Iterator[str]:
+    """What the suite shows, in Markdown: its runs must be evaluated."""
+    table = pd.read_csv(PHOTOGRAPHS, dtype=str)
+    groups = dict(zip(table["sample_id"], table["group"], strict=True))
+    runs = load_suite(SUITE).runs
+    by_file, by_photograph = (
+        answers([run for run in runs if run.experiment.name == name], outputs, groups)
+        for name in (AUGMENT_FIRST, SPLIT_FIRST)
+    )
+    return summary(by_file, by_photograph)
+
+
+def summary(by_file: Answers, by_photograph: Answers) -> Iterator[str]:
+    """A table of both divisions, and what is between them."""
+    generator = np.random.default_rng(SEED)
+    drawn = [arm.draws(generator) for arm in (by_file, by_photograph)]
+    yield "| divided | test images | of them with a copy in training | accuracy, mean over seeds |"
+    yield "|---|---|---|---|"
+    for name, arm, draws in zip(
+        ("file by file, after augmenting", "by photograph"),
+        (by_file, by_photograph),
+        drawn,
+        strict=True,
+    ):
+        low, high = percentile_interval(draws.mean(axis=0))
+        share = f"{arm.copied.sum():,} ({arm.copied.mean():.0%})"
+        accuracy = f"{arm.accuracy().mean():.1%} [{low:.1%}, {high:.1%}]"
+        yield f"| {name} | {len(arm.copied):,} | {share} | {accuracy} |"
+    low, high, p = seeds_difference(drawn[0], drawn[1], SEED)
+    inflated = by_file.accuracy().mean() - by_photograph.accuracy().mean()
+    copied, others = (by_file.accuracy(keep).mean() for keep in (by_file.copied, ~by_file.copied))
+    yield ""
+    yield (
+        f"The leak adds {100 * inflated:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
+        f"(p = {p:.4f}; hierarchical bootstrap over seeds and photographs, {RESAMPLES:,} "
+        f"resamples). The networks of the first division are right on {copied:.1%} of the test "
+        f"images of which training had a copy, and on {others:.1%} of the others."
+    )
+
+
+def main() -> None:
+    """Write the images, or tell what the runs say."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    writing = commands.add_parser("write", help="make the rotated copies")
+    writing.add_argument("--root", type=Path, default=Path("data/opencv_emotion"))
+    writing.add_argument("--per-class", type=int, default=PER_CLASS)
+    telling = commands.add_parser("tell", help="say what the evaluated runs show")
+    telling.add_argument("--outputs", type=Path, default=Path("outputs"))
+    arguments = parser.parse_args()
+    if arguments.command == "write":
+        dataset = Dataset(name="opencv_emotion", root=arguments.root)
+        count = write(load_manifest(dataset), arguments.per_class)
+        print(f"{ROTATED}: {count:,} images; {PHOTOGRAPHS}")
+    else:
+        print("\n".join(told(arguments.outputs)))
+
+
+if __name__ == "__main__":
+    main()
