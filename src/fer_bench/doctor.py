@@ -119,8 +119,10 @@ def _choices(device: Device) -> dict[str, dict[str, Any]]:
     why_threads = (
         cores.why if device.threads == cores.number else f"asked for; {cores.number} usable"
     )
+    precision, depthwise = (device.precision("auto", depthwise=each) for each in (False, True))
+    exception = "" if depthwise == precision else f"; {depthwise} for depthwise networks"
     return {
-        "precision": {"value": device.precision("auto"), "why": device.why},
+        "precision": {"value": precision, "why": f"{device.why}{exception}"},
         "xla": {"value": _on(device.compiles("auto")), "why": WHY_XLA[device.kind]},
         "threads": {"value": device.threads, "why": why_threads},
     }
