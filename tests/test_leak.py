@@ -40,8 +40,7 @@ def test_two_copies_of_each_photograph_but_one_of_the_large_classes(copies: pd.D
 
 
 def test_only_the_division_differs(copies: pd.DataFrame) -> None:
-    first, *_ = (run for run in load_suite(leak.SUITE).runs)
-    *_, last = (run for run in load_suite(leak.SUITE).runs)
+    first, *_, last = load_suite(leak.SUITE).runs
     photographs = copies.set_index("sample_id")["group"]
     divided = {}
     for run in (first, last):

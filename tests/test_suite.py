@@ -293,9 +293,7 @@ def test_a_factor_differs_from_the_base_in_itself_alone() -> None:
         assert differing == allowed if allowed else len(differing) == (name != "factors_base")
 
 
-def test_the_identity_of_a_run_is_computed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_identity_of_a_run_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep asks for it several times a second, for each of its runs."""
     runs = shipped("prior_work")
     first = [run.run_id for run in runs]
