@@ -35,6 +35,16 @@ def test_no_two_are_the_same_run() -> None:
     assert len({load_experiment(path).run_id for path in CONFIGS}) == len(CONFIGS)
 
 
+def test_the_run_to_start_from_is_that_of_a_shipped_experiment() -> None:
+    """Its id changes when the configuration gets another key, and has to change here too."""
+    experiments = [load_experiment(path) for path in CONFIGS]
+    run_ids = {experiment.run_id for experiment in experiments}
+    named = {experiment.model.weights for experiment in experiments}
+    wanted = {weights.removeprefix("run:") for weights in named if weights.startswith("run:")}
+    assert wanted
+    assert wanted <= run_ids
+
+
 def test_validate_takes_them_all_at_once(fer: Callable[..., Result]) -> None:
     result = fer("validate", *CONFIGS)
     assert result.exit_code == 0, result.stderr

@@ -293,6 +293,22 @@ def test_a_factor_differs_from_the_base_in_itself_alone() -> None:
         assert differing == allowed if allowed else len(differing) == (name != "factors_base")
 
 
+def test_the_arms_of_the_ladder_differ_in_what_trains_alone() -> None:
+    arms = [run.experiment for run in shipped("unfreeze_ladder") if run.needs]
+    trained = {str(experiment.stages[1].train) for experiment in arms}
+    assert len(trained) == 4
+    alike = {
+        experiment.model_copy(update={"name": "", "seed": 0, "stages": ()}).model_dump_json()
+        for experiment in arms
+    }
+    assert len(alike) == 1
+    schedules = {
+        tuple(stage.model_copy(update={"train": "head"}).model_dump_json() for stage in each.stages)
+        for each in arms
+    }
+    assert len(schedules) == 1
+
+
 def test_the_identity_of_a_run_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep asks for it several times a second, for each of its runs."""
     runs = shipped("prior_work")
