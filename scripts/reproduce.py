@@ -1,8 +1,9 @@
 """What can be said of the prior work, from the runs in `outputs/`: writes docs/reproduction.md.
 
 The first part has a row for each experiment of the prior work: what it printed, what is missing
-here to repeat it, what was measured over its seeds, and the verdict. Each suite named after
-`--suites` adds a part with the comparison of exactly its runs. Nothing is trained here:
+here to repeat it, what can be rebuilt, what was measured over its seeds, and the verdict. Each
+suite named after `--suites` adds a part with the comparison of exactly its runs. Nothing is trained
+here:
 
     fer sweep configs/suites/pisa.yaml
     python scripts/reproduce.py --suites configs/suites/pisa.yaml
@@ -27,6 +28,16 @@ PRIOR_WORK = CONFIGS / "suites" / "prior_work.yaml"
 PAGE = Path("docs/reproduction.md")
 KERAS_WEIGHTS = Path("~/.keras/models").expanduser()
 NONE = "—"
+# What asks the question of an experiment that cannot run here, with other weights or other faces.
+STAND_INS = {
+    "ippm_resnet50": "ippm",
+    "ippm_resnet50_ippm": "ippm",
+    "rafdb_effv2l_frozen": "unfreeze_ladder",
+    "rafdb_effv2l_unfreeze20": "unfreeze_ladder",
+    "rafdb_effv2l_unfreeze45": "unfreeze_ladder",
+    "pisa_vgg16_frozen": "pisa_vgg16",
+    "pisa_vgg16_finetuned": "pisa_vgg16",
+}
 
 INTRODUCTION = """# The prior work, reproduced
 
@@ -35,7 +46,9 @@ are those of `configs/suites/prior_work.yaml`, each in a corrected protocol: the
 nothing, and what is augmented is augmented after the split. *Printed* is what their authors report,
 mostly without an interval; *measured* is the mean over the seeds with their standard deviation, and
 the half width of one run's 95% interval on its test images. An experiment whose data or first
-weights are not at hand was not run here, and its row says what is missing.
+weights are not at hand was not run here, and its row says what is missing; where its question can
+be asked of what is at hand, *rebuilt here* names the part that does so. What follows from all this,
+and what does not, is in [results.md](results.md#the-prior-work).
 """
 
 
@@ -48,6 +61,16 @@ def missing(experiment: Experiment) -> list[str]:
     if experiment.model.weights == "imagenet" and not any(stored):
         found.append("ImageNet weights")
     return found
+
+
+def rebuilt(experiment: Experiment, suites: Sequence[Path]) -> str:
+    """How much of `experiment` can be run here, with a link where one of `suites` stands for it."""
+    if not missing(experiment):
+        return "in full"
+    stand_in = STAND_INS.get(experiment.name)
+    if stand_in in {path.stem for path in suites}:
+        return f"with other weights or faces: [{stand_in}](#{stand_in})"
+    return "no"
 
 
 def compared(suite: Suite, outputs: Path) -> Comparison | None:
@@ -67,13 +90,15 @@ def rows_of(comparison: Comparison | None) -> dict[str, tuple[Group, list[Row]]]
     return found
 
 
-def experiment_table(suite: Suite, comparison: Comparison | None) -> list[str]:
-    """A Markdown table with a line for each experiment of `suite`."""
+def experiment_table(
+    suite: Suite, comparison: Comparison | None, suites: Sequence[Path]
+) -> list[str]:
+    """A Markdown table with a line for each experiment; the parts of `suites` stand below it."""
     measured = rows_of(comparison)
     experiments = {run.experiment.name: run.experiment for run in suite.runs}
     lines = [
-        "| experiment | printed | missing here | measured | verdict |",
-        "|---|---|---|---|---|",
+        "| experiment | printed | missing here | rebuilt here | measured | verdict |",
+        "|---|---|---|---|---|---|",
     ]
     for name, experiment in experiments.items():
         group, rows = measured.get(name, (None, []))
@@ -81,6 +106,7 @@ def experiment_table(suite: Suite, comparison: Comparison | None) -> list[str]:
             f"`{name}`",
             "; ".join(printed(experiment)) or NONE,
             ", ".join(missing(experiment)) or "nothing",
+            rebuilt(experiment, suites),
             shown(rows) if rows else "not run",
             "; ".join(verdicts(group, name)) if group else NONE,
         ]
@@ -142,7 +168,7 @@ def page(suites: Sequence[Path], outputs: Path) -> str:
     parts = [
         INTRODUCTION.format(arguments=arguments, outputs=outputs),
         f"## The {len({run.experiment.name for run in prior_work.runs})} experiments\n",
-        "\n".join(experiment_table(prior_work, compared(prior_work, outputs))) + "\n",
+        "\n".join(experiment_table(prior_work, compared(prior_work, outputs), suites)) + "\n",
         *(suite_part(path, outputs) for path in suites),
     ]
     return "\n".join(parts)

@@ -32,13 +32,14 @@ def test_without_runs_all_23_say_what_is_printed_and_what_is_missing(
     page = reproduce.page([], tmp_path / "outputs")
     table = rows(page)
     assert len(table) == 23
-    assert table["rafdb_effv2l_unfreeze45"][:3] == [
+    assert table["rafdb_effv2l_unfreeze45"][:4] == [
         "val_accuracy 0.6622; val_loss 1.075; train_accuracy 0.899; train_loss 0.3212",
         "rafdb (data/rafdb), ImageNet weights",
+        "no",
         "not run",
     ]
     assert table["pisa_t1"][1] == "opencv_emotion (data/opencv_emotion)"
-    assert all(cells[2:] == ["not run", "—"] for cells in table.values())
+    assert all(cells[2:] == ["no", "not run", "—"] for cells in table.values())
 
 
 def test_what_is_at_hand_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +50,21 @@ def test_what_is_at_hand_is_not_missing(tmp_path: Path, monkeypatch: pytest.Monk
     assert reproduce.missing(experiment) == ["ImageNet weights"]
     (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
     assert reproduce.missing(experiment) == []
+
+
+def test_what_stands_for_an_experiment_is_named_where_it_is_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "KERAS_WEIGHTS", tmp_path)
+    experiment = load_experiment(SUITES.parent / "ippm_resnet50_ippm.yaml", [])
+    link = "with other weights or faces: [ippm](#ippm)"
+    assert reproduce.rebuilt(experiment, [SUITES / "ippm.yaml"]) == link
+    assert reproduce.rebuilt(experiment, [SUITES / "pisa.yaml"]) == "no"
+
+
+def test_stand_ins_are_of_experiments_and_suites_that_there_are() -> None:
+    assert set(reproduce.STAND_INS) <= {path.stem for path in reproduce.CONFIGS.glob("*.yaml")}
+    assert set(reproduce.STAND_INS.values()) <= {path.stem for path in SUITES.glob("*.yaml")}
 
 
 def test_a_suite_without_runs_says_so(tmp_path: Path) -> None:
@@ -73,8 +89,8 @@ def test_a_trained_run_of_a_suite_is_in_its_table(trained_run: Path) -> None:
     experiment = load_experiment(trained_run / "config.yaml", [])
     suite = Suite("tiny", "One run.", (Planned(experiment, trained_run / "config.yaml"),))
     comparison = reproduce.compared(suite, trained_run.parent)
-    (line,) = reproduce.experiment_table(suite, comparison)[2:]
+    (line,) = reproduce.experiment_table(suite, comparison, [])[2:]
     (cells,) = rows(line).values()
-    assert cells[2].startswith("accuracy ")
-    assert "1 seed, n = 48" in cells[2]
-    assert cells[1] == "nothing"
+    assert cells[1:3] == ["nothing", "in full"]
+    assert cells[3].startswith("accuracy ")
+    assert "1 seed, n = 48" in cells[3]
