@@ -439,6 +439,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.scale
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -692,6 +693,7 @@ def files(tiny: dict[str, Any], tmp_path: Path) -> Callable[..., tuple[Path, Pat
 
 
 @pytest.mark.slow
+@pytest.mark.scale
 def test_a_pruned_run_says_that_it_was_interrupted(
     files: Callable[..., tuple[Path, Path]], tmp_path: Path
 ) -> None:

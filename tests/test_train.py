@@ -192,6 +192,7 @@ def steps_done(outputs: Path, steps: int) -> int:
     return int(reached["epoch"] * steps + reached["step"])
 
 
+@pytest.mark.scale
 def test_a_run_killed_five_times_ends_bit_identical(
     write_config: WriteConfig, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -444,6 +445,12 @@ def ladder(tiny: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return tiny | {"image": {"size": 24}, "stages": stages} | changes
 
 
+def frozen_rungs(tiny: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The stages of the ladder that have something frozen."""
+    document = ladder(tiny, **changes)
+    return document | {"stages": document["stages"][:2]}
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FER_BENCH_CACHE", str(tmp_path / "cache"))
@@ -481,7 +488,7 @@ def assert_same_within(first: Path, second: Path, tolerance: float) -> None:
             {"expand": 80, "balance": "oversample"},
         ),
         # Dropout and BatchNorm are in its frozen part, and compute as at test time either way.
-        (46, {"backbone": "cnn_slides"}, {}),
+        pytest.param(46, {"backbone": "cnn_slides"}, {}, marks=pytest.mark.large),
     ],
     ids=["cnn_compact", "cnn_slides"],
 )
@@ -519,12 +526,12 @@ def test_what_is_kept_changes_nothing(
 def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
-    first, said = trained(fer, write_config(ladder(tiny), "first"), outputs)
+    first, said = trained(fer, write_config(frozen_rungs(tiny), "first"), outputs)
     for images in ("72 train", "24 validation"):
         for end in ("re_lu_8", "head_pool"):
             assert f"{COMPUTED}{end} for {images} images" in said
     assert said.count(COMPUTED) == 4
-    second, said = trained(fer, write_config(ladder(tiny), "second"), outputs)
+    second, said = trained(fer, write_config(frozen_rungs(tiny), "second"), outputs)
     assert "decoded" not in said
     assert COMPUTED not in said
     assert_same_run(first, second)
@@ -533,7 +540,7 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
         path = entry.path / "values.bin"
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    third, said = trained(fer, write_config(ladder(tiny), "third"), outputs)
+    third, said = trained(fer, write_config(frozen_rungs(tiny), "third"), outputs)
     assert said.count("warning: a cached array is damaged and is made again") == 4
     assert said.count(COMPUTED) == 4
     assert_same_run(first, third)
@@ -542,14 +549,14 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
 def test_without_room_it_is_computed_each_time_and_that_is_said(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
-    document = ladder(tiny, cache={"max_gb": 0})
+    document = frozen_rungs(tiny, cache={"max_gb": 0})
     run, said = trained(fer, write_config(document), outputs)
     assert said.count("the cache has no room") == 2  # once for each stage with a trunk
     assert "up to head_pool make of the train and validation images" in said
     assert "raise cache.max_gb, now 0, or" in said
     assert COMPUTED not in said
     assert cachedir.entries(["trunk", "images"]) == []
-    roomy, said = trained(fer, write_config(ladder(tiny)), outputs, "--fresh")
+    roomy, said = trained(fer, write_config(frozen_rungs(tiny)), outputs, "--fresh")
     assert roomy == run
     assert "no room" not in said
 

@@ -107,6 +107,7 @@ def test_one_pixel_less_does_not_build(name: str) -> None:
         spec.build(spec.smallest_size - 1)
 
 
+@pytest.mark.large
 def test_efficientnetb3_is_the_graph_that_keras_has_for_its_imagenet_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
