@@ -1,8 +1,10 @@
-"""How much faster the fast kernels are than those of Keras: BatchNorm, pixels, Adam.
+"""How much faster the fast kernels are than those of Keras: BatchNorm, pixels, dropout, Adam.
 
 Stock and fast have the same weights and see the same batch; their steps alternate, so that a
 machine whose speed drifts slows both. Prints the median time of each, the median ratio of the
 pairs, and the lowest and highest ratio. Adam updates float32 variables in either precision.
+
+    python scripts/benchmark_kernels.py --kernels dropout,dropout_of_large_maps
 """
 
 import argparse
@@ -39,6 +41,23 @@ def pixels() -> Calls:
     use_fast_kernels(slow, "gpu")
     use_fast_kernels(fast, "cpu")
     return training_step(slow, 64, 32), training_step(fast, 64, 32)
+
+
+def dropout() -> Calls:
+    """Training steps of cnn_slides at 48 px with batches of 64: dropout by bytes as well."""
+    return _with_and_without_dropout("cnn_slides", 48, 64)
+
+
+def dropout_of_large_maps() -> Calls:
+    """Training steps of cnn_pisa_l2 at 180 px with batches of 32: dropout by bytes."""
+    return _with_and_without_dropout("cnn_pisa_l2", 180, 32)
+
+
+def _with_and_without_dropout(backbone: str, size: int, batch: int) -> Calls:
+    slow, fast = built_twice(backbone, size)
+    use_fast_kernels(slow, "gpu")  # the networks have no convolution of one pixel
+    use_fast_kernels(fast, "cpu")
+    return training_step(slow, size, batch), training_step(fast, size, batch)
 
 
 def adam() -> Calls:
@@ -112,15 +131,21 @@ def seconds(call: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kernels", help="some of them, with commas")
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
+    every = (batch_norm, pixels, dropout, dropout_of_large_maps, adam)
+    known = {make.__name__: make for make in every}
+    chosen = arguments.kernels.split(",") if arguments.kernels else known
     for precision in PRECISIONS:
         keras.mixed_precision.set_global_policy(POLICIES[precision])
-        for make in (batch_norm, pixels, adam):
+        for name in chosen:
             keras.utils.clear_session()
-            line = compare(make(), arguments.pairs)
-            print(f"{make.__name__:10} {precision:8} {line}", flush=True)
+            line = compare(known[name](), arguments.pairs)
+            print(f"{name:21} {precision:8} {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -299,6 +299,112 @@ def test_other_convolutions_are_left_alone(kind: Any, options: dict[str, Any]) -
     assert stock["MatMul"] == 0
 
 
+# Dropout --------------------------------------------------------------------------------------
+
+
+def dropout(rate: float, shape: tuple[int | None, ...], **options: Any) -> tuple[Any, Any]:
+    """A model of one dropout layer of seed 3, on stock and on fast kernels."""
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, keras.layers.Dropout(rate, seed=3, **options)(inputs))
+    return model, on_fast_kernels(model)
+
+
+@settings(max_examples=20)
+@given(
+    rate=st.floats(0.001, 0.99),
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+)
+def test_dropout_keeps_a_value_enlarged_or_nothing_of_it(
+    rate: float, sizes: tuple[int, ...]
+) -> None:
+    _, fast = dropout(rate, sizes[1:])
+    inputs = np.random.default_rng(0).normal(size=sizes).astype(np.float32)
+    outputs = np.asarray(fast(inputs, training=True))
+    kept = outputs != 0
+    np.testing.assert_allclose(outputs[kept], inputs[kept] / (1 - rate), rtol=1e-5)
+    assert np.array_equal(fast(inputs, training=False), inputs)
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.2, 0.3, 0.5, 0.995])
+def test_dropout_drops_at_its_rate_and_each_value_for_itself(rate: float) -> None:
+    _, fast = dropout(rate, (400,))
+    ones = np.ones((500, 400), np.float32)
+    dropped = np.stack([np.asarray(fast(ones, training=True)) == 0 for _ in range(30)])
+    # 6 million draws; the threshold is rounded in each of the 30 calls.
+    sd = np.sqrt(rate * (1 - rate) / dropped.size + (0.5 / 256) ** 2 / 30)
+    assert abs(dropped.mean() - rate) < 5 * sd
+    # Neighbours fall together as often as chance has it, within a call and from one to the next.
+    for first, second in (
+        (dropped[:, :, :-1], dropped[:, :, 1:]),
+        (dropped[:, :-1], dropped[:, 1:]),
+        (dropped[:-1], dropped[1:]),
+    ):
+        together = (first & second).mean()
+        assert abs(together - rate**2) < 5 * np.sqrt(rate**2 / first.size) + 4 * rate * sd
+
+
+def test_dropout_lets_the_gradient_through_where_it_lets_the_value_through() -> None:
+    _, fast = dropout(0.3, (50,))
+    outputs, gradient = outputs_and_gradients(fast, np.full((4, 50), 2, np.float32))
+    np.testing.assert_allclose(gradient, 2 * outputs / 0.7, rtol=1e-5)
+    assert 0 < np.count_nonzero(outputs) < 200
+
+
+def test_dropout_draws_by_the_seed_of_the_layer_and_moves_it_as_keras_does() -> None:
+    stock, fast = dropout(0.5, (100,))
+    again = on_fast_kernels(stock)
+    ones = np.ones((2, 100), np.float32)
+    first, second = (np.asarray(fast(ones, training=True)) for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(again(ones, training=True), first)
+    stock(ones, training=True)
+    assert np.array_equal(
+        again.layers[1].seed_generator.state, stock.layers[1].seed_generator.state
+    )
+
+
+def test_dropout_in_bfloat16_rounds_as_keras_does() -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    stock, fast = dropout(0.3, (1000,))
+    inputs = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
+    found, expected = (model(inputs, training=True) for model in (fast, stock))
+    assert found.dtype == expected.dtype == "bfloat16"
+    found, expected = (np.asarray(tf.cast(outputs, "float32")) for outputs in (found, expected))
+    both = (found != 0) & (expected != 0)
+    np.testing.assert_allclose(found[both], expected[both], rtol=2**-7)
+
+
+def test_dropout_of_a_size_not_known_before() -> None:
+    _, fast = dropout(0.5, (None, 3))
+    traced = tf.function(
+        lambda x: fast(x, training=True), input_signature=[tf.TensorSpec((None, None, 3))]
+    )
+    for size in (1, 4):
+        assert traced(tf.ones((2, size, 3))).shape == (2, size, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (keras.layers.Dropout, {"rate": 0.0}),
+        (keras.layers.Dropout, {"rate": 0.999}),
+        (keras.layers.Dropout, {"rate": 0.5, "noise_shape": (None, 1, 1, 8)}),
+        (keras.layers.SpatialDropout2D, {"rate": 0.5}),
+    ],
+)
+def test_other_dropout_is_left_alone(kind: Any, options: dict[str, Any]) -> None:
+    inputs = keras.Input((8, 8, 8))
+    model = keras.Model(inputs, kind(**options)(inputs))
+    stock = operations(model)
+    use_fast_kernels(model, "cpu")
+    assert operations(model) == stock
+
+
+def test_dropout_on_a_gpu_is_left_alone() -> None:
+    stock, _ = dropout(0.5, (8,))
+    assert operations(on_fast_kernels(stock, "gpu")) == operations(stock)
+
+
 # Adam -----------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ The model stays one of stock layers, and so does every file it is saved to.
   which reads the whole activation. The fused kernel does it in one pass forward and one backward.
 - On a CPU a convolution of one pixel over a small map is slow, its gradient most of all. It is a
   product of matrices, and as such several times as fast.
+- Dropout draws a float for each value, which on a CPU takes longer than the convolution before it.
+  A byte is enough.
 - Keras 3 updates a weight by Adam in a dozen operations over it. The fused kernel makes one pass.
 
 `scripts/benchmark_kernels.py` measures what each brings.
@@ -23,13 +25,15 @@ def use_fast_kernels(model: Any, device: str) -> None:
     """Let the layers of `model` that can do so compute by the kernels fast on a `cpu` or `gpu`.
 
     BatchNorm over the last axis of a 4-D tensor (n, height, width, channels) does everywhere,
-    convolutions of one pixel do on a CPU.
+    convolutions of one pixel and dropout do on a CPU.
     """
     for layer in model.layers:
         if _can_be_fused(layer):
             layer.call = types.MethodType(_fused_batch_norm, layer)
         if device == "cpu" and _is_pointwise(layer):
             layer.convolution_op = types.MethodType(_matrix_product, layer)
+        if device == "cpu" and _drops_single_values(layer):
+            layer.call = types.MethodType(_dropout_by_bytes, layer)
 
 
 def _is_pointwise(layer: Any) -> bool:
@@ -58,6 +62,31 @@ def _sizes(inputs: Any) -> tuple[Any, ...]:
     return tuple(
         dynamic[axis] if size is None else size for axis, size in enumerate(inputs.shape[:3])
     )
+
+
+def _drops_single_values(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Dropout
+        and layer.noise_shape is None
+        and 0 < layer.rate <= 255 / 256  # what a threshold of one byte can be
+    )
+
+
+def _dropout_by_bytes(layer: Any, inputs: Any, training: bool = False) -> Any:
+    """What `keras.layers.Dropout.call` does, with other draws from the same seed.
+
+    A value is dropped where its byte is below the threshold, 256 times the rate. That is rounded up
+    or down by chance, anew in each call, so that the rate is exact for every value.
+    """
+    if not training:
+        return inputs
+    count, seed = tf.size(inputs), layer.seed_generator.next()
+    words = tf.random.stateless_uniform([count // 4 + 2], seed, None, None, tf.uint32)
+    chance = tf.cast(words[0], tf.float64) / 2**32
+    threshold = tf.cast(tf.floor(256 * layer.rate + chance), tf.uint8)
+    draws = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[4 : count + 4]
+    kept = tf.reshape(draws, tf.shape(inputs)) >= threshold
+    return tf.where(kept, inputs * (1 / (1 - layer.rate)), tf.zeros([], inputs.dtype))
 
 
 class FusedAdam(keras.optimizers.Adam):
