@@ -10,7 +10,7 @@ here:
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import leak
@@ -141,11 +141,7 @@ def verdicts(group: Group, name: str) -> Iterator[str]:
     """What a comparison with the printed numbers gives."""
     for entry in group.published:
         if entry["name"] == name:
-            yield f"{entry['metric']}: {papers.explain_published(_without_caveat(entry))}"
-
-
-def _without_caveat(entry: Mapping[str, object]) -> dict[str, object]:
-    return {**entry, "caveat": None, "n": None}
+            yield f"{entry['metric']}: {papers.write_verdict(entry)}"
 
 
 def suite_part(path: Path, outputs: Path) -> str:

@@ -282,12 +282,15 @@ def test_published_values_stand_beside_ours_with_a_verdict() -> None:
         "reason": "+1.7 [-4.0, +7.2] points",
     }
     loss = {**entry, "metric": "val_loss", "value": 1.1455, "caveat": None}
-    loss |= dict.fromkeys(("n", "low", "high", "ours")) | {"verdict": "cannot be compared"}
-    group = replace(comparison().groups[0], published=(entry, loss))
+    loss |= dict.fromkeys(("n", "low", "high", "ours", "reason")) | {"verdict": "cannot be compared"}
+    recall = {**entry, "metric": "macro_recall"}
+    group = replace(comparison().groups[0], published=(entry, recall, loss))
     text = " ".join(shown(comparison_tables(Comparison("test", (group,), ()), 160), 160).split())
-    assert "pisa: accuracy 37.91 [32.66, 43.46] 39.65 consistent: +1.7 [-4.0, +7.2]" in text
-    assert "points; 306 images of a set" in text
-    assert "pisa: val_loss 1.1455 - cannot be compared" in text
+    ours = "37.91 [32.66, 43.46] 39.65 consistent: +1.7 [-4.0, +7.2] points"
+    assert f"cnn accuracy {ours} 1 cnn macro recall {ours} 1" in text
+    assert "cnn val loss 1.1455 - cannot be compared 2" in text
+    assert text.count("1 pisa: 306 images of a set") == 1
+    assert text.count("2 pisa ") == 1
 
 
 def test_many_pairs_are_cut_with_a_word() -> None:

@@ -61,12 +61,16 @@ def write_published(entry: Mapping[str, Any]) -> tuple[str, str]:
     return theirs, shown(entry.get("ours"))
 
 
-def explain_published(entry: Mapping[str, Any]) -> str:
-    """The verdict on ours, why, and what keeps their number from being comparable."""
-    verdict = ": ".join(filter(None, (entry.get("verdict"), entry.get("reason"))))
+def write_verdict(entry: Mapping[str, Any]) -> str:
+    """What ours is beside a published value, and why."""
+    return ": ".join(filter(None, (entry.get("verdict"), entry.get("reason")))) or MISSING
+
+
+def write_caveat(entry: Mapping[str, Any]) -> str:
+    """Of how many images a published value is, and what keeps it from being comparable."""
     n, caveat = entry.get("n"), entry["caveat"] or ""
     size = f"n = {n:,}" if n and not caveat.startswith((f"{n} ", f"{n:,} ")) else None
-    return "; ".join(filter(None, (verdict, size, caveat))) or MISSING
+    return "; ".join(filter(None, (size, caveat)))
 
 
 # Markdown --------------------------------------------------------------------------------------
@@ -127,7 +131,7 @@ def _markdown_group(group: Group) -> list[str]:
                 _plain(entry["name"]),
                 _plain(f"{entry['source']}: {entry['metric']}"),
                 *write_published(entry),
-                _plain(explain_published(entry)),
+                _plain("; ".join(filter(None, (write_verdict(entry), write_caveat(entry))))),
             ]
             for entry in group.published
         ]

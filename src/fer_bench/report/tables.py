@@ -32,9 +32,10 @@ from fer_bench.report.papers import (
     LETTERS,
     MARKS,
     MEANINGS,
-    explain_published,
+    write_caveat,
     write_published,
     write_smallest,
+    write_verdict,
 )
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
@@ -240,7 +241,7 @@ def _group(group: Group, comparison: Comparison, number: str, width: int) -> lis
     if group.experiments:
         parts += [_heading("Differences between experiments, over seeds"), *_experiments(group)]
     if group.published:
-        parts += [_heading("Published elsewhere, not computed here"), _published(group)]
+        parts += [_heading("Published elsewhere, not computed here"), *_published(group)]
     if group.pairs:
         parts += _pairs(group)
     return parts
@@ -342,12 +343,16 @@ def _experiments(group: Group) -> list[RenderableType]:
     return [table, _note(note + _cut(len(group.experiments)))]
 
 
-def _published(group: Group) -> Table:
-    table = _table(["experiment", "published", ">theirs", ">ours", "ours is"])
+def _published(group: Group) -> list[RenderableType]:
+    """What is published, and by numbers below it where, once for all values from there."""
+    table = _table(["experiment", "metric", ">theirs", ">ours", "ours is", ">note"])
+    notes: dict[str, str] = {}
     for entry in group.published:
-        about = f"{entry['source']}: {entry['metric']}"
-        _row(table, entry["name"], about, *write_published(entry), explain_published(entry))
-    return table
+        where = ": ".join(filter(None, (entry["source"], write_caveat(entry))))
+        number = notes.setdefault(where, str(len(notes) + 1))
+        cells = (*write_published(entry), write_verdict(entry), number)
+        _row(table, entry["name"], entry["metric"].replace("_", " "), *cells)
+    return [table, _note("\n".join(f"{number}  {where}" for where, number in notes.items()))]
 
 
 _TESTS = {
