@@ -282,7 +282,8 @@ def test_published_values_stand_beside_ours_with_a_verdict() -> None:
         "reason": "+1.7 [-4.0, +7.2] points",
     }
     loss = {**entry, "metric": "val_loss", "value": 1.1455, "caveat": None}
-    loss |= dict.fromkeys(("n", "low", "high", "ours", "reason")) | {"verdict": "cannot be compared"}
+    loss |= dict.fromkeys(("n", "low", "high", "ours", "reason"))
+    loss["verdict"] = "cannot be compared"
     recall = {**entry, "metric": "macro_recall"}
     group = replace(comparison().groups[0], published=(entry, recall, loss))
     text = " ".join(shown(comparison_tables(Comparison("test", (group,), ()), 160), 160).split())
