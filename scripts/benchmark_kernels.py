@@ -4,7 +4,7 @@ Stock and fast have the same weights and see the same batch; their steps alterna
 machine whose speed drifts slows both. Prints the median time of each, the median ratio of the
 pairs, and the lowest and highest ratio. Adam updates float32 variables in either precision.
 
-    python scripts/benchmark_kernels.py --kernels dropout,dropout_of_large_maps
+    python scripts/benchmark_kernels.py --kernels dropout dropout_of_large_maps
 """
 
 import argparse
@@ -134,15 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kernels", help="some of them, with commas")
-    parser.add_argument("--pairs", type=int, default=7)
-    arguments = parser.parse_args()
     every = (batch_norm, pixels, dropout, dropout_of_large_maps, adam)
     known = {make.__name__: make for make in every}
-    chosen = arguments.kernels.split(",") if arguments.kernels else known
+    parser.add_argument("--kernels", nargs="+", choices=[*known], default=[*known])
+    parser.add_argument("--pairs", type=int, default=7)
+    arguments = parser.parse_args()
     for precision in PRECISIONS:
         keras.mixed_precision.set_global_policy(POLICIES[precision])
-        for name in chosen:
+        for name in arguments.kernels:
             keras.utils.clear_session()
             line = compare(known[name](), arguments.pairs)
             print(f"{name:21} {precision:8} {line}", flush=True)

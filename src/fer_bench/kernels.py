@@ -7,8 +7,7 @@ The model stays one of stock layers, and so does every file it is saved to.
   which reads the whole activation. The fused kernel does it in one pass forward and one backward.
 - On a CPU a convolution of one pixel over a small map is slow, its gradient most of all. It is a
   product of matrices, and as such several times as fast.
-- Dropout draws a float for each value, which on a CPU takes longer than the convolution before it.
-  A byte is enough.
+- Dropout draws a float for each value, which over a large map takes a CPU long. A byte is enough.
 - Keras 3 updates a weight by Adam in a dozen operations over it. The fused kernel makes one pass.
 
 `scripts/benchmark_kernels.py` measures what each brings.

@@ -77,6 +77,14 @@ def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
     assert cells == [8] * 4 + [5] * 3 + [6] * 3
 
 
+def test_without_a_verdict_there_is_the_caveat_alone() -> None:
+    entry = {"name": "cnn", "source": "x", "metric": "accuracy", "value": 0.5, "caveat": "of 306"}
+    silent = {**entry, "metric": "loss", "caveat": None}
+    lines = markdown(comparison(group(row("cnn"), published=(entry, silent)))).splitlines()
+    found = [line.split(" | ")[-1] for line in lines if line.startswith("| cnn | x")]
+    assert found == ["of 306 |", "- |"]
+
+
 @pytest.mark.parametrize("write", [markdown, latex])
 @pytest.mark.parametrize(
     ("selection", "words"), [("test_split", "chosen on test"), ("unknown", "choice unknown")]

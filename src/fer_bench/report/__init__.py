@@ -61,6 +61,11 @@ def write_interval(metric: str, cell: Cell) -> str:
     return f"{write_value(metric, cell['low'])} to {write_value(metric, cell['high'])}"
 
 
+def write_label(metric: str) -> str:
+    """A metric in words, also one that only others report."""
+    return LABELS.get(metric, metric.replace("_", " "))
+
+
 def write_heading(metric: str) -> str:
     """What stands above a column of the three below: `accuracy, %`, `valence CCC`."""
     return f"{LABELS[metric]}, %" if metric in SHARES else LABELS[metric]

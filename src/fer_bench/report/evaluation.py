@@ -67,11 +67,6 @@ def cells(metrics: Document) -> dict[str, Document]:
     return {name: found[name] for name in dict.fromkeys(order)}
 
 
-def label(metric: str) -> str:
-    """A metric in words."""
-    return report.LABELS.get(metric, metric.replace("_", " "))
-
-
 def tiles(metrics: Document) -> list[dict[str, str]]:
     """What stands first and large, each with its interval."""
     shown = {name: entry for name, entry in cells(metrics).items() if name in TILES}
@@ -83,7 +78,7 @@ def tiles(metrics: Document) -> list[dict[str, str]]:
     without = metrics.get("without_twins") or {}
     return [
         {
-            "label": label(name),
+            "label": report.write_label(name),
             "value": report.write_value(name, cell["value"]),
             "interval": _brackets(name, cell),
             "without": _without(name, without.get(name)),
@@ -108,7 +103,7 @@ def headline(metrics: Document) -> list[dict[str, str]]:
     without = metrics.get("without_twins") or {}
     return [
         {
-            "label": label(name),
+            "label": report.write_label(name),
             "value": report.write_value(name, cell["value"]),
             "interval": report.write_interval(name, cell),
             "without": report.write_cell(name, without.get(name)),
@@ -294,7 +289,7 @@ def temperature_rows(metrics: Document) -> list[dict[str, str]]:
     """How calibrated the probabilities are before and after scaling."""
     report_of = metrics.get("temperature") or {}
     return [
-        {"label": label(name)}
+        {"label": report.write_label(name)}
         | {
             side: report.write_cell(name, look_up(report_of, side, name))
             for side in ("before", "after")
@@ -386,7 +381,7 @@ def _attribute(entry: Document) -> dict[str, Any]:
 def _spread(entry: Document, metric: str) -> dict[str, str]:
     difference, ratio = (look_up(entry, part, metric) for part in ("difference", "ratio"))
     return {
-        "metric": label(metric),
+        "metric": report.write_label(metric),
         "worst": str(look_up(entry, "worst", metric) or MISSING),
         # In percentage points, as all shares are.
         "difference": report.write_cell(metric, difference),
@@ -403,7 +398,7 @@ def _group_chart(attribute: str, groups: Sequence[Document], said: str) -> Marku
         )
         for group in groups
     ]
-    keys = [Key(label(metric), colour) for metric, colour in _GROUP_METRICS.items()]
+    keys = [Key(report.write_label(metric), colour) for metric, colour in _GROUP_METRICS.items()]
     scale = _share_scale(rows, "with 95% interval")
     text = f"Accuracy and macro F1 by {attribute}. Accuracy: {said}."
     return charts.interval_chart(rows, scale, f"By {attribute}", text, keys)

@@ -62,8 +62,8 @@ def write_published(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def write_verdict(entry: Mapping[str, Any]) -> str:
-    """What ours is beside a published value, and why."""
-    return ": ".join(filter(None, (entry.get("verdict"), entry.get("reason")))) or MISSING
+    """What ours is beside a published value, and why; empty where nothing is said."""
+    return ": ".join(filter(None, (entry.get("verdict"), entry.get("reason"))))
 
 
 def write_caveat(entry: Mapping[str, Any]) -> str:
@@ -131,9 +131,10 @@ def _markdown_group(group: Group) -> list[str]:
                 _plain(entry["name"]),
                 _plain(f"{entry['source']}: {entry['metric']}"),
                 *write_published(entry),
-                _plain("; ".join(filter(None, (write_verdict(entry), write_caveat(entry))))),
+                _plain("; ".join(filter(None, said)) or MISSING),
             ]
             for entry in group.published
+            for said in [(write_verdict(entry), write_caveat(entry))]
         ]
         parts.append(_pipes(["experiment", "published", "theirs", "ours", "ours is"], rows))
     return parts

@@ -24,6 +24,7 @@ from fer_bench.report import (
     write_duration,
     write_heading,
     write_interval,
+    write_label,
     write_p,
     write_spread,
     write_value,
@@ -350,8 +351,8 @@ def _published(group: Group) -> list[RenderableType]:
     for entry in group.published:
         where = ": ".join(filter(None, (entry["source"], write_caveat(entry))))
         number = notes.setdefault(where, str(len(notes) + 1))
-        cells = (*write_published(entry), write_verdict(entry), number)
-        _row(table, entry["name"], entry["metric"].replace("_", " "), *cells)
+        cells = (*write_published(entry), write_verdict(entry) or MISSING, number)
+        _row(table, entry["name"], write_label(entry["metric"]), *cells)
     return [table, _note("\n".join(f"{number}  {where}" for where, number in notes.items()))]
 
 
