@@ -19,7 +19,7 @@ from fer_bench.compare import Comparison, Group, collect
 from fer_bench.compare.rows import Row
 from fer_bench.config import Experiment
 from fer_bench.errors import RunError
-from fer_bench.report import papers
+from fer_bench.report import papers, write_label
 from fer_bench.rundir import write_atomically
 from fer_bench.suite import Suite, load_suite
 
@@ -117,7 +117,8 @@ def experiment_table(
 def printed(experiment: Experiment) -> Iterator[str]:
     """What is reported of this experiment elsewhere."""
     for entry in experiment.published:
-        yield f"{entry.metric} {entry.value:g}" + (f" (n = {entry.n:,})" if entry.n else "")
+        size = f" (n = {entry.n:,})" if entry.n else ""
+        yield f"{write_label(entry.metric)} {entry.value:g}{size}"
 
 
 def shown(rows: Sequence[Row]) -> str:
@@ -126,7 +127,7 @@ def shown(rows: Sequence[Row]) -> str:
     values = [100 * row.value(metric) for row in rows]
     mean = sum(values) / len(values)
     cell = rows[0].metrics[metric]
-    text = f"{metric} {mean:.1f} %"
+    text = f"{write_label(metric)} {mean:.1f} %"
     if len(values) > 1:
         deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
         text += f" ± {deviation:.1f}"
@@ -141,7 +142,7 @@ def verdicts(group: Group, name: str) -> Iterator[str]:
     """What a comparison with the printed numbers gives."""
     for entry in group.published:
         if entry["name"] == name:
-            yield f"{entry['metric']}: {papers.write_verdict(entry)}"
+            yield f"{write_label(entry['metric'])}: {papers.write_verdict(entry)}"
 
 
 def suite_part(path: Path, outputs: Path) -> str:

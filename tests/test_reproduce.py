@@ -33,7 +33,7 @@ def test_without_runs_all_23_say_what_is_printed_and_what_is_missing(
     table = rows(page)
     assert len(table) == 23
     assert table["rafdb_effv2l_unfreeze45"][:4] == [
-        "val_accuracy 0.6622; val_loss 1.075; train_accuracy 0.899; train_loss 0.3212",
+        "val accuracy 0.6622; val loss 1.075; train accuracy 0.899; train loss 0.3212",
         "rafdb (data/rafdb), ImageNet weights",
         "no",
         "not run",

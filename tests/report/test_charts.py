@@ -113,6 +113,17 @@ def test_everything_drawn_lies_in_the_picture(draw: Callable[[], Markup]) -> Non
             assert 0 <= float(number) <= largest
 
 
+def test_the_name_of_an_axis_stands_beside_its_ticks() -> None:
+    scales = (Scale(0, 1, ""), Scale(0.42, 0.56, "accuracy", charts.percent))
+    point = Point(1, "run", 0.5, 0.5, 0.48, 0.52, leading=True)
+    chart = charts.scatter_chart([point], scales, "t", TEXT)
+    ticks = re.findall(r'x="([\d.]+)"[^>]*"end" font-size="11">([^<]+)<', chart)
+    assert "47.5%" in [tick for _, tick in ticks]
+    (name,) = re.findall(r'x="([\d.]+)"[^>]*>accuracy<', chart)
+    # A character of a tick is 6 to 7 px wide; a quarter of the turned name lies below its line.
+    assert all(float(end) - 6.5 * len(tick) > float(name) + 3 for end, tick in ticks)
+
+
 def test_marks_of_a_line_chart_carry_their_names() -> None:
     assert lines().count('class="mark"') == 2
 

@@ -366,8 +366,8 @@ def test_a_full_comparison_says_what_differs_and_what_cannot_be_compared() -> No
         "adopted-s42-0a1b2c3d* ",
         "65.00 ± 0.40",
         "compact transfer_last20 3 and 3 accuracy +1.30 [+0.20, +2.40] 0.010 0.020",
-        "compact slides val_accuracy 0.6622 - - cannot be compared",
-        "pisa accuracy 0.3431 [0.292, 0.398] 306 0.65 better",
+        "compact slides val accuracy 0.6622 - - cannot be compared",
+        "pisa accuracy 34.31 [29.20, 39.80] 306 65.00 better",
         "Caveat: dataset not named; split sizes not printed",
         "66.00 [64.50, 67.50]",
     ):

@@ -18,8 +18,9 @@ from fer_bench.report.palette import BLUE, GREY
 
 WIDTH = 380
 LINE = 16
-# Between the frame of a plot and the edge of its picture: for ticks on the left, labels below.
-LEFT, RIGHT, TOP, BOTTOM = 46, 18, 8, 20
+# Between the frame of a plot and the edge of its picture: on the left for ticks of up to six
+# characters and the name of the axis beside them, below for ticks.
+LEFT, RIGHT, TOP, BOTTOM = 54, 18, 8, 20
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 Interval = tuple[float, float, float]

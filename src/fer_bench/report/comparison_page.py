@@ -14,6 +14,7 @@ from fer_bench.report.charts import Dots, Interval, Key, Point
 from fer_bench.report.document import render
 from fer_bench.report.evaluation import CHOSEN_ON_TEST, interval
 from fer_bench.report.palette import BLUE, ORANGE
+from fer_bench.report.papers import write_published
 from fer_bench.rundir import write_atomically
 
 PAIRS_SHOWN = 200
@@ -242,18 +243,12 @@ def _crossing(
 
 def _published(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry with every key, written as it is shown."""
-    value, low, high, ours = (entry.get(key) for key in ("value", "low", "high", "ours"))
-    text = report.MISSING if value is None else f"{value:.4g}"
-    if low is not None and high is not None:
-        text += f" [{low:.3g}, {high:.3g}]"
+    theirs, ours = write_published(entry)
+    optional = ("source", "n", "verdict", "reason", "caveat")
     return {
         "name": entry["name"],
-        "source": entry.get("source"),
-        "metric": entry.get("metric"),
-        "value": text,
-        "n": entry.get("n"),
-        "ours": report.MISSING if ours is None else f"{ours:.4g}",
-        "verdict": entry.get("verdict"),
-        "reason": entry.get("reason"),
-        "caveat": entry.get("caveat"),
+        "metric": report.write_label(entry["metric"]),
+        "theirs": theirs,
+        "ours": ours,
+        **{key: entry.get(key) for key in optional},
     }

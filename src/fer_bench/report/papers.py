@@ -17,6 +17,7 @@ from fer_bench.report import (
     write_count,
     write_difference,
     write_heading,
+    write_label,
     write_p,
     write_spread,
 )
@@ -50,10 +51,13 @@ def write_smallest(difference: float) -> str:
 def write_published(entry: Mapping[str, Any]) -> tuple[str, str]:
     """A published value with its interval, and ours: percent for shares, plain otherwise."""
     share = entry.get("ours") is not None and entry["value"] is not None and entry["value"] <= 1
-    scale, digits = (100, 2) if share or entry.get("low") is not None else (1, 4)
+    in_percent = share or entry.get("low") is not None
 
     def shown(value: float | None) -> str:
-        return MISSING if value is None else f"{scale * value:.{digits}f}"
+        if value is None:
+            return MISSING
+        # What cannot be compared stays as it was printed, without digits that nobody reported.
+        return f"{100 * value:.2f}" if in_percent else f"{value:.5g}"
 
     theirs = shown(entry["value"])
     if entry.get("low") is not None:
@@ -129,7 +133,7 @@ def _markdown_group(group: Group) -> list[str]:
         rows = [
             [
                 _plain(entry["name"]),
-                _plain(f"{entry['source']}: {entry['metric']}"),
+                _plain(f"{entry['source']}: {write_label(entry['metric'])}"),
                 *write_published(entry),
                 _plain("; ".join(filter(None, said)) or MISSING),
             ]
