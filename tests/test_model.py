@@ -8,7 +8,8 @@ import pytest
 
 from fer_bench.config import Head, Model
 from fer_bench.errors import ConfigError
-from fer_bench.model import LOGITS, backbone_layers, build_model, head_layers
+from fer_bench.kernels import use_fast_kernels
+from fer_bench.model import LOGITS, backbone_layers, build_model, head_layers, is_batch_norm
 
 
 def build(backbone: str = "cnn_compact", size: int = 16, **head: Any) -> Any:
@@ -81,6 +82,24 @@ def test_dropout_acts_in_training_only() -> None:
     image = np.full((1, 16, 16, 3), 128, np.float32)
     assert np.array_equal(model(image, training=False), model(image, training=False))
     assert not np.array_equal(model(image, training=True), model(image, training=True))
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize("fast", [False, True])
+def test_batch_norm_keeps_the_said_share_of_its_statistics(
+    said: float | None, kept: float, fast: bool
+) -> None:
+    model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=said), 16, 7)
+    norm = next(filter(is_batch_norm, model.layers))
+    if fast:
+        use_fast_kernels(model, "cpu")
+    images = np.random.default_rng(0).uniform(0, 255, (8, 16, 16, 3)).astype(np.float32)
+    before = np.asarray(norm.moving_mean)
+    of_batch = np.asarray(keras.Model(model.input, norm.input)(images)).mean(axis=(0, 1, 2))
+    model(images, training=True)
+    moved = kept * before + (1 - kept) * of_batch
+    assert np.allclose(norm.moving_mean, moved, atol=1e-5)
+    assert model.get_config()["layers"][model.layers.index(norm)]["config"]["momentum"] == kept
 
 
 def test_the_model_bears_the_name_of_its_backbone() -> None:

@@ -23,6 +23,7 @@ from fer_bench.schedule import (
     learning_rate_at,
     scales,
     set_trainable,
+    slow_statistics,
     stage_at,
 )
 
@@ -142,6 +143,35 @@ def test_batch_norm_is_frozen_when_said_or_when_weights_were_learned(
     set_trainable(model, stage(freeze_batch_norm=said), weights=weights)
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert {layer.trainable for layer in norms} == {trains}
+
+
+@pytest.mark.parametrize(
+    ("momentum", "weights", "train", "steps", "warns"),
+    [
+        (0.999, "none", "all", 402, True),
+        (0.999, "none", "all", 1000, False),
+        (0.9, "none", "all", 402, False),
+        (0.999, "imagenet", "all", 402, False),
+        (0.999, "none", "head", 402, False),
+    ],
+)
+def test_statistics_that_lag_behind_an_epoch_are_warned_of(
+    momentum: float, weights: str, train: str, steps: int, warns: bool
+) -> None:
+    config = Model(backbone="cnn_compact", weights=weights, batch_norm_momentum=momentum)
+    model = build_model(config, 24, 7)
+    resolved = set_trainable(model, stage(train=train), weights=weights)
+    said = slow_statistics(model, [resolved], config, steps)
+    assert (said is not None) == warns
+    if said:
+        assert "about 1,000 steps, an epoch has only 402" in said
+
+
+def test_a_network_without_batch_norm_has_no_statistics_that_lag() -> None:
+    config = Model(backbone="cnn_pisa")
+    model = build_model(config, 78, 7)
+    resolved = set_trainable(model, stage(), weights="none")
+    assert slow_statistics(model, [resolved], config, 1) is None
 
 
 def test_more_layers_than_there_are_is_an_error(model: Any) -> None:

@@ -334,6 +334,17 @@ def test_training_says_what_reading_the_data_found(
     assert record(run_in(outputs))["dataset"]["classes"].count("fear") == 0
 
 
+def test_statistics_that_cannot_follow_are_warned_of(
+    fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
+) -> None:
+    document = tiny | {
+        "model": tiny["model"] | {"batch_norm_momentum": 0.99},
+        "stages": [tiny["stages"][0] | {"train": "all"}],
+    }
+    _, said = trained(fer, write_config(document), outputs)
+    assert "warning: BatchNorm of cnn_compact averages over about 100 steps" in said
+
+
 def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:

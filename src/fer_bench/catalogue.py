@@ -20,7 +20,7 @@ from fer_bench import schedule
 from fer_bench.backbones import BackboneSpec
 from fer_bench.config import Dataset, Experiment, Stage
 from fer_bench.datasets import DatasetSpec
-from fer_bench.model import attach_head, build_backbone
+from fer_bench.model import attach_head, build_backbone, is_batch_norm
 from fer_bench.registry import BACKBONES, DATASETS
 
 
@@ -155,7 +155,7 @@ def describe_model(experiment: Experiment) -> tuple[dict[str, Any], FreezePlan]:
     plan = FreezePlan(
         names,
         tuple(map(_numbered_block, names)),
-        np.array([schedule.is_batch_norm(layer) for layer in backbone.layers]),
+        np.array([is_batch_norm(layer) for layer in backbone.layers]),
         np.array(scales),
         tuple(stages),
         bool(config.neck or spec.neck),

@@ -284,6 +284,10 @@ class Neck(Section):
 Target = Literal["expression", "valence_arousal"]
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
 class Model(Section):
     """The network."""
 
@@ -294,6 +298,14 @@ class Model(Section):
         "a file (.weights.h5, .h5 or .keras), or run:<run_id>",
     )
     neck: Neck | None = Field(None, description="left out: the backbone's own, usually none")
+    batch_norm_momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        exclude_if=_is_none,
+        description="share of its running statistics that BatchNorm of the backbone keeps in "
+        "each step; null: the network's own",
+    )
     head: Head | None = Field(None, description="left out: the backbone's own default head")
     targets: tuple[Target, ...] = Field(
         ("expression",), min_length=1, max_length=2, description="what the model predicts"
@@ -524,10 +536,6 @@ class Stage(Section):
         description="keep the statistics and weights of BatchNorm layers as they are; null: true "
         "unless the backbone starts from random weights",
     )
-
-
-def _is_none(value: Any) -> bool:
-    return value is None
 
 
 def _is_validation(value: Any) -> bool:

@@ -30,7 +30,11 @@ def build_model(config: Model, size: int, classes: int) -> Any:
 def build_backbone(config: Model, size: int) -> Any:
     """The backbone alone, with random weights: float32 RGB in [0, 255] → features."""
     spec: BackboneSpec = BACKBONES[config.backbone]
-    return spec.build(size)
+    backbone = spec.build(size)
+    if config.batch_norm_momentum is not None:
+        for layer in filter(is_batch_norm, backbone.layers):
+            layer.momentum = config.batch_norm_momentum
+    return backbone
 
 
 def attach_head(backbone: Any, config: Model, classes: int) -> Any:
@@ -91,6 +95,11 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
     if head.pooling == "none":
         return features
     return _POOLING[head.pooling](name=HEAD_PREFIX + "pool")(features)
+
+
+def is_batch_norm(layer: Any) -> bool:
+    """Whether `layer` has running statistics, which move while it trains."""
+    return isinstance(layer, layers.BatchNormalization)
 
 
 def backbone_layers(model: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import keras
 from fer_bench.config import FromLayer, LastLayers, Model, Stage, Training
 from fer_bench.errors import ConfigError
 from fer_bench.kernels import FusedAdam
-from fer_bench.model import HEAD_PREFIX, backbone_layers
+from fer_bench.model import HEAD_PREFIX, backbone_layers, is_batch_norm
 from fer_bench.neck import NECK_PREFIX
 from fer_bench.registry import did_you_mean
 from fer_bench.trunk import find_cut
@@ -110,9 +110,28 @@ def freezes_batch_norm(stage: Stage, weights: str) -> bool:
     return weights != "none" if stage.freeze_batch_norm is None else stage.freeze_batch_norm
 
 
-def is_batch_norm(layer: Any) -> bool:
-    """Whether `layer` has running statistics, which would move if it trained."""
-    return isinstance(layer, keras.layers.BatchNormalization)
+def slow_statistics(
+    model: Any, stages: Sequence[ResolvedStage], config: Model, steps: int
+) -> str | None:
+    """A warning where the running statistics of random BatchNorm layers lag behind the network.
+
+    A layer of momentum m averages over about 1 / (1 - m) steps. Where that is more than the `steps`
+    of an epoch, validation uses statistics of weights that are long gone, and networks that learn
+    well seem to learn nothing. Those that start from learned statistics are near from the first.
+    """
+    if config.weights != "none":
+        return None
+    trained = frozenset().union(*(stage.trained for stage in stages))
+    norms = [layer for layer in backbone_layers(model) if is_batch_norm(layer)]
+    slowest = max((layer.momentum for layer in norms if layer.name in trained), default=0.0)
+    window = round(1 / (1 - slowest))
+    if window <= steps:
+        return None
+    return (
+        f"BatchNorm of {config.backbone} averages over about {window:,} steps, an epoch has only "
+        f"{steps:,}: validation measures what the network was long before. "
+        "Try model.batch_norm_momentum: 0.9."
+    )
 
 
 def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:

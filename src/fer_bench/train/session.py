@@ -132,6 +132,9 @@ def open_session(
         display.message(f"{run.run_id}: training on {device.name}, {precision}")
         for stage, resolved in zip(config.stages, stages, strict=True):
             display.message(f"  {schedule.describe(stage, resolved)}")
+        steps = pipeline.steps_per_epoch(splits["train"], config)
+        if warning := schedule.slow_statistics(model, stages, config.model, steps):
+            display.message(f"warning: {warning}")
     else:
         state.restore(run, progress, "model", model.variables)
         display.message(
