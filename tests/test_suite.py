@@ -60,7 +60,7 @@ def test_a_path_is_the_run_that_fer_train_makes_of_it(expand: Expand, tmp_path: 
     (run,) = suite.runs
     assert (suite.name, suite.description) == ("study", "A study.")
     assert run.run_id == load_experiment(tmp_path / "base.yaml").run_id
-    assert run.config.samefile(tmp_path / "base.yaml")
+    assert run.config == tmp_path / "base.yaml"
 
 
 def test_seeds_of_an_entry_come_before_those_of_the_suite(expand: Expand) -> None:

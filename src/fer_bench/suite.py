@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,7 +176,7 @@ def _expanded(
     entry: Entry, suite: SuiteFile, folder: Path, overrides: Sequence[str]
 ) -> Iterator[Planned | list[str]]:
     """The runs of one entry; for what is no valid experiment, the lines that say why."""
-    path = folder / entry.config
+    path = Path(normpath(folder / entry.config))  # said without its `..`
     try:
         document = {"name": path.stem, **read_yaml(path)}
         for key, value in (suite.set | entry.set).items():
