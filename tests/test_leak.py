@@ -1,5 +1,6 @@
 """`scripts/leak.py`: rotated copies as files, and what dividing them file by file adds."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -40,16 +41,21 @@ def test_two_copies_of_each_photograph_but_one_of_the_large_classes(copies: pd.D
 
 
 def test_only_the_division_differs(copies: pd.DataFrame) -> None:
-    first, *_, last = load_suite(leak.SUITE).runs
+    runs = {run.experiment.name: run for run in load_suite(leak.SUITE).runs}
     photographs = copies.set_index("sample_id")["group"]
     divided = {}
-    for run in (first, last):
-        samples = load_manifest(run.experiment.dataset).samples
+    for name in itertools.chain(*leak.NETWORKS.values()):
+        samples = load_manifest(runs[name].experiment.dataset).samples
         assert set(samples["sample_id"]) == set(photographs.index)
         splits = samples.groupby(samples["sample_id"].map(photographs))["split"].nunique()
-        divided[run.experiment.name] = int((splits > 1).sum())
-    assert divided[leak.AUGMENT_FIRST] > 0
-    assert divided[leak.SPLIT_FIRST] == 0
+        divided[name] = int((splits > 1).sum())
+    for by_file, by_photograph in leak.NETWORKS.values():
+        assert divided[by_file] > 0
+        assert divided[by_photograph] == 0
+        first, second = (runs[name].experiment.model_dump() for name in (by_file, by_photograph))
+        assert first["dataset"].pop("groups") != second["dataset"].pop("groups")
+        assert first.pop("name") != second.pop("name")
+        assert first == second
 
 
 def test_answers_know_which_images_have_a_copy_in_training(
@@ -68,6 +74,8 @@ def test_answers_know_which_images_have_a_copy_in_training(
         table.to_csv(path, index=False)
     answers = leak.answers(runs, tmp_path, groups)
     trained = {groups[name] for name in manifest.split("train")["sample_id"]}
+    twice = copies["group"].value_counts() > 1
+    assert answers.twofold.tolist() == [bool(twice[groups[name]]) for name in test["sample_id"]]
     assert answers.copied.tolist() == [groups[name] in trained for name in test["sample_id"]]
     assert answers.correct.tolist() == [(test["label"] == manifest.classes[0]).tolist()] * 2
 
@@ -77,7 +85,7 @@ def made_up(with_copies: float, memory: float, skill: float, seed: int) -> leak.
     generator = np.random.default_rng(seed)
     copied = generator.uniform(size=2_000) < with_copies
     correct = generator.uniform(size=(3, 2_000)) < np.where(copied, memory, skill)
-    return leak.Answers(correct, np.repeat(np.arange(1_000), 2), copied)
+    return leak.Answers(correct, np.repeat(np.arange(1_000), 2), np.ones(2_000, bool), copied)
 
 
 def test_it_tells_what_the_copies_add() -> None:
