@@ -72,6 +72,8 @@ with (run / "lock").open("a") as lock:
         print("error: this run is being trained by another process")
         sys.exit(2)
     write("running")
+    if "warned" in run_id:
+        print("warning: few images\\nwarning: few images\\nno warning: here")
     if "slow" in run_id and not (run / "go").exists():
         time.sleep(60)
     write("finished")
@@ -138,6 +140,12 @@ def test_a_job_trains_then_evaluates(stand_in: Path, new_job: MakeJob) -> None:
     assert calls(stand_in) == ["train a", "evaluate a"]
     assert job.is_done
     assert Path(job.log).read_text().startswith("$ fer train ")
+
+
+def test_a_job_knows_what_it_warned_of(stand_in: Path, new_job: MakeJob) -> None:
+    assert run_job(new_job("a")).warnings == ()
+    assert run_job(new_job("warned")).warnings == ("few images",)
+    assert run_job(new_job("warned")).warnings == ()  # it is not trained again
 
 
 def test_what_is_done_is_not_done_again(stand_in: Path, new_job: MakeJob) -> None:
@@ -392,6 +400,19 @@ def test_options_that_do_not_go_together(
     result = fer("sweep", write_suite("tiny.yaml"), *options)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_what_runs_warn_of_is_said_once(
+    fer: Fer, stand_in: Path, write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    suite = write_suite(
+        {"config": "tiny.yaml", "name": "warned", "seeds": [1, 2]},
+        {"config": "tiny.yaml", "name": "wrong"},
+    )
+    result = fer("sweep", suite, "--outputs", tmp_path / "outputs")
+    assert result.exit_code == 1
+    assert result.stderr.count("few images") == 1
+    assert "warning (2 of 3 runs): few images" in result.stderr.splitlines()
 
 
 def test_a_failure_is_named_at_the_end_with_its_log(

@@ -1,6 +1,7 @@
 """`fer sweep`: all the runs of a suite, or a search."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def sweep(
         _show(comparison)
     if comparison:
         _write_page(comparison, folder / "comparison.html", jobs)
+    _repeat_warnings(outcomes)
     _name_failed(left, outcomes)
 
 
@@ -273,6 +275,7 @@ def _print_json(
         outcome = outcomes.get(run["run_id"])
         run["outcome"] = outcome.status if outcome else "skipped"
         run["message"] = outcome.message if outcome else ""
+        run["warnings"] = list(outcome.warnings) if outcome else []
     document = {
         "suite": suite.name,
         "runs": runs,
@@ -299,6 +302,14 @@ def _write_page(comparison: "Comparison", path: Path, jobs: Sequence["Job"]) -> 
 
         write_comparison(comparison, path)
     mention("page", path)
+
+
+def _repeat_warnings(outcomes: Mapping[str, "Outcome"]) -> None:
+    """Say once what runs warned of: nobody reads the logs of runs that went well."""
+    counts = Counter(line for outcome in outcomes.values() for line in outcome.warnings)
+    for line, count in counts.items():
+        text = f"warning ({count} of {len(outcomes)} runs): {line}"
+        messages.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _name_failed(jobs: Sequence["Job"], outcomes: Mapping[str, "Outcome"]) -> None:

@@ -70,11 +70,13 @@ class Outcome:
         status: `interrupted`: it was asked to stop, and the next job goes on from there.
         message: the last lines of what it said; empty when it is finished.
         seconds: the time it took, with all waiting.
+        warnings: what it warned of, each once.
     """
 
     status: Literal["finished", "failed", "interrupted"]
     message: str
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def is_done(run: RunDirectory, evaluation: str | None) -> bool:
@@ -117,9 +119,11 @@ def run_job(job: Job, stopped: Callable[[], bool] = never) -> Outcome:
         stopped: asked several times a second; once it says yes, the run is stopped, with its state
             saved.
     """
-    began = time.monotonic()
+    began, log = time.monotonic(), Path(job.log)
+    start = log.stat().st_size if log.exists() else 0
     status, message = _run(job, stopped)
-    return Outcome(status, message, round(time.monotonic() - began, 3))
+    seconds = round(time.monotonic() - began, 3)
+    return Outcome(status, message, seconds, _warnings(_text_from(log, start)))
 
 
 _Ending = tuple[Literal["finished", "failed", "interrupted"], str]
@@ -225,6 +229,12 @@ def _ending(code: int, said: str) -> _Ending:
         last.append(f"ended by {signal.Signals(-code).name}")
     status: Literal["failed", "interrupted"] = "interrupted" if code in INTERRUPTED else "failed"
     return status, "\n".join(last).removeprefix("error: ")
+
+
+def _warnings(said: str) -> tuple[str, ...]:
+    start = "warning: "
+    lines = (line.strip() for line in said.splitlines() if line.startswith(start))
+    return tuple(dict.fromkeys(line.removeprefix(start) for line in lines))
 
 
 def _text_from(path: Path, start: int) -> str:
