@@ -11,6 +11,7 @@ photograph. `tell` says how far the two scores are apart, and whether a copy hel
 """
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from PIL import Image
 
 from fer_bench.config import Dataset
 from fer_bench.datasets import load_manifest
+from fer_bench.errors import FerError, RunError
 from fer_bench.manifest import Manifest
 from fer_bench.predictions import read_predictions
 from fer_bench.rundir import RunDirectory
@@ -122,10 +124,20 @@ def answers(runs: Sequence[Planned], outputs: Path, groups: Mapping[str, str]) -
 
 
 def told(outputs: Path) -> Iterator[str]:
-    """What the suite shows, in Markdown: its runs must be evaluated."""
+    """What the suite shows, in Markdown.
+
+    Raises:
+        RunError: a run of the suite is not evaluated.
+    """
+    runs = load_suite(SUITE).runs
+    said = (RunDirectory(outputs / run.run_id).predictions("test") for run in runs)
+    if left := sum(not path.exists() for path in said):
+        raise RunError(
+            f"{outputs}: {left} of {len(runs)} runs of the suite {SUITE.stem} are not evaluated.\n"
+            "`fer sweep configs/suites/leak.yaml` brings them to their end."
+        )
     table = pd.read_csv(PHOTOGRAPHS, dtype=str)
     groups = dict(zip(table["sample_id"], table["group"], strict=True))
-    runs = load_suite(SUITE).runs
     for network, names in NETWORKS.items():
         by_file, by_photograph = (
             answers([run for run in runs if run.experiment.name == name], outputs, groups)
@@ -177,12 +189,15 @@ def main() -> None:
     telling = commands.add_parser("tell", help="say what the evaluated runs show")
     telling.add_argument("--outputs", type=Path, default=Path("outputs"))
     arguments = parser.parse_args()
-    if arguments.command == "write":
-        dataset = Dataset(name="opencv_emotion", root=arguments.root)
-        count = write(load_manifest(dataset), arguments.per_class)
-        print(f"{ROTATED}: {count:,} images; {PHOTOGRAPHS}")
-    else:
-        print("\n".join(told(arguments.outputs)))
+    try:
+        if arguments.command == "write":
+            dataset = Dataset(name="opencv_emotion", root=arguments.root)
+            count = write(load_manifest(dataset), arguments.per_class)
+            print(f"{ROTATED}: {count:,} images; {PHOTOGRAPHS}")
+        else:
+            print("\n".join(told(arguments.outputs)))
+    except FerError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

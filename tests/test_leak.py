@@ -100,3 +100,11 @@ def test_without_a_leak_it_adds_nothing() -> None:
     *_, sentence = leak.summary(made_up(0.5, 0.6, 0.6, 1), made_up(0.0, 0.6, 0.6, 2))
     low, high = (float(number) for number in sentence.partition("[")[2].split("]")[0].split(", "))
     assert low < 0 < high
+
+
+def test_it_tells_nothing_before_all_runs_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["leak.py", "tell", "--outputs", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"(?s)error: .*: 13 of 13 runs.*fer sweep"):
+        leak.main()
