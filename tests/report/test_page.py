@@ -353,6 +353,14 @@ def test_comparison_page(tmp_path: Path) -> None:
     assert sum("accuracy, %, with intervals: <b>one 90.00" in text for text in texts) == 2
 
 
+def test_what_is_the_same_of_all_runs_is_no_axis() -> None:
+    full = filled.comparison()
+    runs = tuple(replace(run, parameters=942_000) for run in full.groups[0].runs)
+    page = comparison_page(replace(full, groups=(replace(full.groups[0], runs=runs),)))
+    assert "Accuracy against images per second" in page
+    assert "Accuracy against parameters" not in page
+
+
 def test_a_full_comparison_says_what_differs_and_what_cannot_be_compared() -> None:
     page = comparison_page(filled.comparison())
     texts = check_page(page)

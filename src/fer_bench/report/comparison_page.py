@@ -135,12 +135,12 @@ def _listed(runs: Sequence[Row], metric: str) -> str:
 
 
 def _trade_off(group: Group, name: str, label: str, less_is_better: bool) -> Iterator[Markup]:
-    """Accuracy against what a run costs, for at least two runs of which both are known."""
+    """Accuracy against what a run costs, where that is known and not the same of all runs."""
     costs = {
         run.run_id: float(getattr(run, name)) for run in group.runs if (getattr(run, name) or 0) > 0
     }
     runs = [run for run in group.runs if run.run_id in costs and _cell(run, "accuracy")]
-    if len(runs) < 2:
+    if len({costs[run.run_id] for run in runs}) < 2:
         return
     sign = 1 if less_is_better else -1
     leading = pareto_front([(sign * costs[run.run_id], run.value("accuracy")) for run in runs])
