@@ -2,8 +2,9 @@
 
 `write` makes of the faces in data/opencv_emotion the files that `ippm` made of AffectNet's: each
 photograph rotated by +20 and by -20 degrees, happiness and neutral by +20 alone, the originals not
-kept. The suite trains each network on them twice: divided file by file, as there, and divided by
-photograph. `tell` says how far the two scores are apart, and whether a copy helps the first.
+kept; and, to see whether a leak would be seen, the same by 2 degrees. The suite trains on them
+twice: divided file by file, as there, and divided by photograph. `tell` says how far the two scores
+are apart, and whether a copy helps the first.
 
     python scripts/leak.py write
     fer sweep configs/suites/leak.yaml
@@ -32,14 +33,6 @@ from fer_bench.statistics import percentile_interval, seeds_difference
 from fer_bench.suite import Planned, load_suite
 
 SUITE = Path(__file__).resolve().parents[1] / "configs" / "suites" / "leak.yaml"
-ROTATED = Path("data/rotated")
-PHOTOGRAPHS = Path("data/rotated.photographs.csv")
-# What is trained, with the names of its runs: divided file by file, and divided by photograph.
-NETWORKS = {
-    "a small network from scratch": ("leak_augment_first", "leak_split_first"),
-    "the iPPM on a frozen network": ("leak_ippm_augment_first", "leak_ippm_split_first"),
-}
-DEGREES = (20, -20)
 ROTATED_ONCE = ("happiness", "neutral")
 PER_CLASS = 1_000
 RESAMPLES = 9_999
@@ -48,17 +41,44 @@ SEED = 0
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Rotated copies of photographs, by so many degrees to either side, in a folder."""
+
+    folder: Path
+    degrees: int
+
+    @property
+    def photographs(self) -> Path:
+        """The table that says which photograph each file shows."""
+        return self.folder.with_name(f"{self.folder.name}.photographs.csv")
+
+
+FAR = Copies(Path("data/rotated"), 20)
+NEAR = Copies(Path("data/rotated_slightly"), 2)
+# What is trained on which copies, with the names of its runs: divided file by file, by photograph.
+TRAINED = {
+    "a small network from scratch": (FAR, "leak_augment_first", "leak_split_first"),
+    "the iPPM on a frozen network": (FAR, "leak_ippm_augment_first", "leak_ippm_split_first"),
+    "a small network from scratch, where copies are 4 degrees apart": (
+        NEAR,
+        "leak_slight_augment_first",
+        "leak_slight_split_first",
+    ),
+}
+
+
 # Writing ---------------------------------------------------------------------------------------
 
 
-def write(manifest: Manifest, per_class: int) -> int:
+def write(manifest: Manifest, per_class: int, copies: Copies) -> int:
     """Write rotated copies of at most `per_class` photographs a class; returns how many files."""
     training = manifest.split("train")
     groups = []
     for label, samples in training.groupby("label", sort=True):
         chosen = samples.sample(min(per_class, len(samples)), random_state=SEED)
-        angles = DEGREES[:1] if label in ROTATED_ONCE else DEGREES
-        folder = ROTATED / str(label)
+        angles = (copies.degrees, -copies.degrees)[: 1 if label in ROTATED_ONCE else 2]
+        folder = copies.folder / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         for photograph, path in zip(chosen["sample_id"], chosen["path"], strict=True):
             with Image.open(manifest.root / path) as image:
@@ -67,7 +87,7 @@ def write(manifest: Manifest, per_class: int) -> int:
                     image.rotate(degrees, Image.Resampling.BILINEAR).save(folder / name)
                     groups.append((f"{label}/{name}", photograph))
     table = pd.DataFrame(groups, columns=["sample_id", "group"])
-    table.to_csv(PHOTOGRAPHS, index=False)
+    table.to_csv(copies.photographs, index=False)
     return len(table)
 
 
@@ -136,9 +156,9 @@ def told(outputs: Path) -> Iterator[str]:
             f"{outputs}: {left} of {len(runs)} runs of the suite {SUITE.stem} are not evaluated.\n"
             "`fer sweep configs/suites/leak.yaml` brings them to their end."
         )
-    table = pd.read_csv(PHOTOGRAPHS, dtype=str)
-    groups = dict(zip(table["sample_id"], table["group"], strict=True))
-    for network, names in NETWORKS.items():
+    for network, (copies, *names) in TRAINED.items():
+        table = pd.read_csv(copies.photographs, dtype=str)
+        groups = dict(zip(table["sample_id"], table["group"], strict=True))
         by_file, by_photograph = (
             answers([run for run in runs if run.experiment.name == name], outputs, groups)
             for name in names
@@ -191,9 +211,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.command == "write":
-            dataset = Dataset(name="opencv_emotion", root=arguments.root)
-            count = write(load_manifest(dataset), arguments.per_class)
-            print(f"{ROTATED}: {count:,} images; {PHOTOGRAPHS}")
+            manifest = load_manifest(Dataset(name="opencv_emotion", root=arguments.root))
+            for copies in (FAR, NEAR):
+                count = write(manifest, arguments.per_class, copies)
+                print(f"{copies.folder}: {count:,} images; {copies.photographs}")
         else:
             print("\n".join(told(arguments.outputs)))
     except FerError as error:

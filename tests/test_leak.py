@@ -1,6 +1,5 @@
 """`scripts/leak.py`: rotated copies as files, and what dividing them file by file adds."""
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 from layouts import Face
 from layouts.opencv_emotion import opencv_emotion
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -25,10 +25,11 @@ def copies(tmp_path: Path, faces: list[Face], monkeypatch: pytest.MonkeyPatch) -
     """Which photograph each copy shows, in the current folder."""
     layout = opencv_emotion(tmp_path / "faces", faces)
     monkeypatch.chdir(tmp_path)
-    count = leak.write(load_manifest(Dataset(**layout.dataset)), per_class=1_000)
-    table = pd.read_csv(leak.PHOTOGRAPHS)
-    assert len(table) == count
-    return table
+    manifest = load_manifest(Dataset(**layout.dataset))
+    for copies in (leak.FAR, leak.NEAR):
+        count = leak.write(manifest, per_class=1_000, copies=copies)
+        assert len(pd.read_csv(copies.photographs)) == count
+    return pd.read_csv(leak.FAR.photographs)
 
 
 def test_two_copies_of_each_photograph_but_one_of_the_large_classes(copies: pd.DataFrame) -> None:
@@ -36,26 +37,46 @@ def test_two_copies_of_each_photograph_but_one_of_the_large_classes(copies: pd.D
     number = copies.groupby([labels, "group"]).size()
     assert (number[["happiness", "neutral"]] == 1).all()
     assert (number.drop(["happiness", "neutral"], level=0) == 2).all()
-    files = {path.relative_to(leak.ROTATED).as_posix() for path in leak.ROTATED.rglob("*.png")}
+    folder = leak.FAR.folder
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
     assert files == set(copies["sample_id"])
 
 
-def test_only_the_division_differs(copies: pd.DataFrame) -> None:
+def test_copies_are_as_far_apart_as_they_say(copies: pd.DataFrame) -> None:
+    name = next(name for name in copies["sample_id"] if name.endswith("_-20.png"))
+
+    def difference(copies: leak.Copies) -> float:
+        first, second = (name.replace("-20", f"{sign * copies.degrees:+d}") for sign in (1, -1))
+        images = [
+            np.asarray(Image.open(copies.folder / file), float)[16:32, 16:32]
+            for file in (first, second)
+        ]
+        return float(np.abs(images[0] - images[1]).mean())
+
+    assert 0 < 3 * difference(leak.NEAR) < difference(leak.FAR)
+
+
+@pytest.mark.usefixtures("copies")
+@pytest.mark.parametrize("trained", leak.TRAINED)
+def test_only_the_division_differs(trained: str) -> None:
+    copies, *names = leak.TRAINED[trained]
     runs = {run.experiment.name: run for run in load_suite(leak.SUITE).runs}
-    photographs = copies.set_index("sample_id")["group"]
-    divided = {}
-    for name in itertools.chain(*leak.NETWORKS.values()):
-        samples = load_manifest(runs[name].experiment.dataset).samples
+    photographs = pd.read_csv(copies.photographs).set_index("sample_id")["group"]
+    divided, experiments = [], []
+    for name in names:
+        manifest = load_manifest(runs[name].experiment.dataset)
+        assert manifest.root == copies.folder
+        samples = manifest.samples
         assert set(samples["sample_id"]) == set(photographs.index)
         splits = samples.groupby(samples["sample_id"].map(photographs))["split"].nunique()
-        divided[name] = int((splits > 1).sum())
-    for by_file, by_photograph in leak.NETWORKS.values():
-        assert divided[by_file] > 0
-        assert divided[by_photograph] == 0
-        first, second = (runs[name].experiment.model_dump() for name in (by_file, by_photograph))
-        assert first["dataset"].pop("groups") != second["dataset"].pop("groups")
-        assert first.pop("name") != second.pop("name")
-        assert first == second
+        divided.append(int((splits > 1).sum()))
+        experiments.append(runs[name].experiment.model_dump())
+    assert divided[0] > 0
+    assert divided[1] == 0
+    first, second = experiments
+    assert first["dataset"].pop("groups") != second["dataset"].pop("groups")
+    assert first.pop("name") != second.pop("name")
+    assert first == second
 
 
 def test_answers_know_which_images_have_a_copy_in_training(
@@ -106,5 +127,5 @@ def test_it_tells_nothing_before_all_runs_are_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["leak.py", "tell", "--outputs", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"(?s)error: .*: 13 of 13 runs.*fer sweep"):
+    with pytest.raises(SystemExit, match=r"(?s)error: .*: 19 of 19 runs.*fer sweep"):
         leak.main()
