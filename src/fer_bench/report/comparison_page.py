@@ -14,7 +14,7 @@ from fer_bench.report.charts import Dots, Interval, Key, Point
 from fer_bench.report.document import render
 from fer_bench.report.evaluation import CHOSEN_ON_TEST, interval
 from fer_bench.report.palette import BLUE, ORANGE
-from fer_bench.report.papers import write_published
+from fer_bench.report.papers import write_published, write_reasons
 from fer_bench.rundir import write_atomically
 
 PAIRS_SHOWN = 200
@@ -35,7 +35,7 @@ def comparison_page(comparison: Comparison) -> str:
         "comparison.html.j2",
         comparison=comparison,
         sections=[_section(group) for group in comparison.groups],
-        reasons=_reasons(comparison),
+        reasons=write_reasons(comparison),
         pairs_shown=PAIRS_SHOWN,
         chosen_on_test=CHOSEN_ON_TEST,
     )
@@ -66,15 +66,6 @@ def _title(group: Group) -> str:
     if group.selection == "test_split":
         parts.append("chosen on test")
     return ", ".join(parts)
-
-
-def _reasons(comparison: Comparison) -> list[str]:
-    """What keeps groups apart: each reason with the pairs of groups, counted from 1."""
-    found: dict[str, list[str]] = {}
-    for entry in comparison.not_comparable:
-        first, second = (place + 1 for place in entry.groups)
-        found.setdefault(entry.reason, []).append(f"{first} and {second}")
-    return [f"Groups {'; '.join(pairs)}: {reason}" for reason, pairs in found.items()]
 
 
 # Charts ----------------------------------------------------------------------------------------

@@ -77,6 +77,15 @@ def write_caveat(entry: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (size, caveat)))
 
 
+def write_reasons(comparison: Comparison) -> list[str]:
+    """What keeps groups apart: each reason once, with the pairs of groups, counted from 1."""
+    found: dict[str, list[str]] = {}
+    for entry in comparison.not_comparable:
+        first, second = (place + 1 for place in entry.groups)
+        found.setdefault(entry.reason, []).append(f"{first} and {second}")
+    return [f"Groups {'; '.join(pairs)}: {reason}" for reason, pairs in found.items()]
+
+
 # Markdown --------------------------------------------------------------------------------------
 
 
@@ -85,10 +94,7 @@ def markdown(comparison: Comparison) -> str:
     parts = []
     for number, group in enumerate(comparison.groups, start=1):
         parts += [f"### {number}. {_plain(_title(group, comparison))}", *_markdown_group(group)]
-    reasons = [
-        f"- Groups {entry.groups[0] + 1} and {entry.groups[1] + 1}: {entry.reason}."
-        for entry in comparison.not_comparable
-    ]
+    reasons = [f"- {_plain(line)}." for line in write_reasons(comparison)]
     left_out = [
         # Without what to do about it, which follows the first semicolon.
         f"- {_plain(run.run_id)}: {_plain(run.reason.partition(';')[0])}"
