@@ -77,12 +77,18 @@ def write_caveat(entry: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (size, caveat)))
 
 
-def write_reasons(comparison: Comparison) -> list[str]:
-    """What keeps groups apart: each reason once, with the pairs of groups, counted from 1."""
+def pairs_apart(comparison: Comparison) -> dict[str, list[str]]:
+    """By what keeps groups apart, the pairs of groups, counted from 1: `1 and 2`."""
     found: dict[str, list[str]] = {}
     for entry in comparison.not_comparable:
         first, second = (place + 1 for place in entry.groups)
         found.setdefault(entry.reason, []).append(f"{first} and {second}")
+    return found
+
+
+def write_reasons(comparison: Comparison) -> list[str]:
+    """What keeps groups apart: each reason once, with the pairs of groups."""
+    found = pairs_apart(comparison)
     return [f"Groups {'; '.join(pairs)}: {reason}" for reason, pairs in found.items()]
 
 

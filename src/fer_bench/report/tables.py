@@ -33,6 +33,7 @@ from fer_bench.report.papers import (
     LETTERS,
     MARKS,
     MEANINGS,
+    pairs_apart,
     write_caveat,
     write_published,
     write_smallest,
@@ -153,11 +154,7 @@ def _apart(comparison: Comparison) -> RenderableType:
     """Why there is more than one group: each reason with the groups that it keeps apart."""
     count = len(comparison.groups)
     lines = [f"{count} groups, ranked apart: rows of different groups are not comparable."]
-    pairs: dict[str, list[str]] = {}
-    for entry in comparison.not_comparable:
-        first, second = (position + 1 for position in entry.groups)
-        pairs.setdefault(entry.reason, []).append(f"{first} and {second}")
-    for reason, found in pairs.items():
+    for reason, found in pairs_apart(comparison).items():
         more = f" and {len(found) - REASONS_SHOWN} more" if len(found) > REASONS_SHOWN else ""
         lines.append(f"{reason} (groups {', '.join(found[:REASONS_SHOWN])}{more})")
     return _note("\n".join(lines))
