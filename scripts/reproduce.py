@@ -2,15 +2,18 @@
 
 The first part has a row for each experiment of the prior work: what it printed, what is missing
 here to repeat it, what can be rebuilt, what was measured over its seeds, and the verdict. Each
-suite named after `--suites` adds a part with the comparison of exactly its runs. Nothing is trained
-here:
+suite that is named has a part with the comparison of exactly its runs. Nothing is trained here:
 
     fer sweep configs/suites/pisa.yaml
-    python scripts/reproduce.py --suites configs/suites/pisa.yaml
+    python scripts/reproduce.py configs/suites/pisa.yaml
+
+The suites take days of one machine, so that hardly any has all their runs: what the page says of
+suites that are not named, and of experiments of which there is no run, stays as it is.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import leak
@@ -28,6 +31,7 @@ PRIOR_WORK = CONFIGS / "suites" / "prior_work.yaml"
 PAGE = Path("docs/reproduction.md")
 KERAS_WEIGHTS = Path("~/.keras/models").expanduser()
 NONE = "—"
+NOT_MEASURED = ("not run", NONE)
 # What asks the question of an experiment that cannot run here, with other weights or other faces.
 STAND_INS = {
     "ippm_resnet50": "ippm",
@@ -41,14 +45,14 @@ STAND_INS = {
 
 INTRODUCTION = """# The prior work, reproduced
 
-Written by `python scripts/reproduce.py{arguments}` from the runs in `{outputs}/`. The experiments
-are those of `configs/suites/prior_work.yaml`, each in a corrected protocol: the test images choose
-nothing, and what is augmented is augmented after the split. *Printed* is what their authors report,
-mostly without an interval; *measured* is the mean over the seeds with their standard deviation, and
-the half width of one run's 95% interval on its test images. An experiment whose data or first
-weights are not at hand was not run here, and its row says what is missing; where its question can
-be asked of what is at hand, *rebuilt here* names the part that does so. What follows from all this,
-and what does not, is in [results.md](results.md#the-prior-work).
+Written by `python scripts/reproduce.py SUITE…`, each part from the runs of its suite. The
+experiments are those of `configs/suites/prior_work.yaml`, each in a corrected protocol: the test
+images choose nothing, and what is augmented is augmented after the split. *Printed* is what their
+authors report, mostly without an interval; *measured* is the mean over the seeds with their
+standard deviation, and the half width of one run's 95% interval on its test images. An experiment
+whose data or first weights are not at hand was not run here, and its row says what is missing;
+where its question can be asked of what is at hand, *rebuilt here* names the part that does so. What
+follows from all this, and what does not, is in [results.md](results.md#the-prior-work).
 """
 
 
@@ -63,12 +67,12 @@ def missing(experiment: Experiment) -> list[str]:
     return found
 
 
-def rebuilt(experiment: Experiment, suites: Sequence[Path]) -> str:
-    """How much of `experiment` can be run here, with a link where one of `suites` stands for it."""
-    if not missing(experiment):
+def rebuilt(name: str, needed: Sequence[str], parts: Collection[str]) -> str:
+    """How much of an experiment can be run here, with a link where one of `parts` stands for it."""
+    if not needed:
         return "in full"
-    stand_in = STAND_INS.get(experiment.name)
-    if stand_in in {path.stem for path in suites}:
+    stand_in = STAND_INS.get(name)
+    if stand_in in parts:
         return f"with other weights or faces: [{stand_in}](#{stand_in})"
     return "no"
 
@@ -91,9 +95,19 @@ def rows_of(comparison: Comparison | None) -> dict[str, tuple[Group, list[Row]]]
 
 
 def experiment_table(
-    suite: Suite, comparison: Comparison | None, suites: Sequence[Path]
+    suite: Suite,
+    comparison: Comparison | None,
+    parts: Collection[str],
+    before: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """A Markdown table with a line for each experiment; the parts of `suites` stand below it."""
+    """A Markdown table with a line for each experiment.
+
+    Args:
+        suite: the experiments.
+        comparison: of their runs.
+        parts: the names of the suites that the page has a part of.
+        before: by experiment, the last two cells, which stay where `comparison` has no run of it.
+    """
     measured = rows_of(comparison)
     experiments = {run.experiment.name: run.experiment for run in suite.runs}
     lines = [
@@ -101,15 +115,18 @@ def experiment_table(
         "|---|---|---|---|---|---|",
     ]
     for name, experiment in experiments.items():
-        group, rows = measured.get(name, (None, []))
+        needed = missing(experiment)
         cells = [
             f"`{name}`",
             "; ".join(printed(experiment)) or NONE,
-            ", ".join(missing(experiment)) or "nothing",
-            rebuilt(experiment, suites),
-            shown(rows) if rows else "not run",
-            "; ".join(verdicts(group, name)) if group else NONE,
+            ", ".join(needed) or "nothing",
+            rebuilt(name, needed, parts),
         ]
+        if name in measured:
+            group, rows = measured[name]
+            cells += [shown(rows), "; ".join(verdicts(group, name))]
+        else:
+            cells += before.get(name, NOT_MEASURED)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -150,25 +167,36 @@ def suite_part(path: Path, outputs: Path) -> str:
     suite = load_suite(path)
     comparison = compared(suite, outputs)
     done = sum(len(group.runs) for group in comparison.groups) if comparison else 0
-    head = f"## {suite.name}\n\n{suite.description} `fer sweep {path}`: {done} of "
-    head += f"{len(suite.runs)} runs are finished and evaluated here.\n"
-    parts = [head, papers.markdown(comparison) if comparison else ""]
+    head = f"## {suite.name}\n\n{suite.description} `fer sweep {path}`, then "
+    head += f"`python scripts/reproduce.py {path}`: {done} of {len(suite.runs)} runs are finished "
+    parts = [head + "and evaluated.\n", papers.markdown(comparison) if comparison else ""]
     if path.resolve() == leak.SUITE and done == len(suite.runs):
         parts += [*leak.told(outputs), ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def page(suites: Sequence[Path], outputs: Path) -> str:
-    """The whole page."""
+def parts_of(page: str) -> dict[str, str]:
+    """The parts of a page by their headings, in its order, without what stands before them."""
+    _, *parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    return {part.partition("\n")[0].removeprefix("## "): part.rstrip("\n") + "\n" for part in parts}
+
+
+def measured_before(table: str) -> dict[str, list[str]]:
+    """By experiment, the last two cells of its row in a table of experiments."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip("`"): cells[-2:] for cells in lines}
+
+
+def page(suites: Sequence[Path], outputs: Path, before: str = "") -> str:
+    """The whole page; what `suites` and `outputs` do not say anew is that of the page `before`."""
     prior_work = load_suite(PRIOR_WORK)
-    arguments = f" --suites {' '.join(map(str, suites))}" if suites else ""
-    parts = [
-        INTRODUCTION.format(arguments=arguments, outputs=outputs),
-        f"## The {len({run.experiment.name for run in prior_work.runs})} experiments\n",
-        "\n".join(experiment_table(prior_work, compared(prior_work, outputs), suites)) + "\n",
-        *(suite_part(path, outputs) for path in suites),
-    ]
-    return "\n".join(parts)
+    heading = f"The {len({run.experiment.name for run in prior_work.runs})} experiments"
+    parts = parts_of(before)
+    stays = measured_before(parts.pop(heading, ""))
+    parts |= {path.stem: suite_part(path, outputs) for path in suites}
+    table = experiment_table(prior_work, compared(prior_work, outputs), parts, stays)
+    first = [f"## {heading}\n", *table]
+    return "\n".join([INTRODUCTION, *first, "", *parts.values()])
 
 
 def main() -> None:
@@ -176,11 +204,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--suites", type=Path, nargs="*", default=[], help="further suite files")
+    parser.add_argument("suites", type=Path, nargs="*", help="suite files, each a part of the page")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--write", type=Path, default=PAGE, help="the page")
     arguments = parser.parse_args()
-    write_atomically(arguments.write, page(arguments.suites, arguments.outputs))
+    before = arguments.write.read_text() if arguments.write.exists() else ""
+    write_atomically(arguments.write, page(arguments.suites, arguments.outputs, before))
     print(arguments.write)
 
 

@@ -56,10 +56,11 @@ def test_what_stands_for_an_experiment_is_named_where_it_is_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reproduce, "KERAS_WEIGHTS", tmp_path)
-    experiment = load_experiment(SUITES.parent / "ippm_resnet50_ippm.yaml", [])
+    monkeypatch.chdir(tmp_path)
     link = "with other weights or faces: [ippm](#ippm)"
-    assert reproduce.rebuilt(experiment, [SUITES / "ippm.yaml"]) == link
-    assert reproduce.rebuilt(experiment, [SUITES / "pisa.yaml"]) == "no"
+    for suite, said in (("ippm", link), ("pisa", "no")):
+        page = reproduce.page([SUITES / f"{suite}.yaml"], tmp_path / "outputs")
+        assert rows(page)["ippm_resnet50_ippm"][2] == said
 
 
 def test_stand_ins_are_of_experiments_and_suites_that_there_are() -> None:
@@ -89,8 +90,35 @@ def test_a_trained_run_of_a_suite_is_in_its_table(trained_run: Path) -> None:
     experiment = load_experiment(trained_run / "config.yaml", [])
     suite = Suite("tiny", "One run.", (Planned(experiment, trained_run / "config.yaml"),))
     comparison = reproduce.compared(suite, trained_run.parent)
-    (line,) = reproduce.experiment_table(suite, comparison, [])[2:]
+    before = {"tiny": ["accuracy of yesterday", "worse"]}
+    (line,) = reproduce.experiment_table(suite, comparison, [], before)[2:]
     (cells,) = rows(line).values()
     assert cells[1:3] == ["nothing", "in full"]
     assert cells[3].startswith("accuracy ")
     assert "1 seed, n = 48" in cells[3]
+
+
+def test_what_has_no_runs_here_stays_on_the_page(tmp_path: Path) -> None:
+    pisa, slides = SUITES / "pisa.yaml", SUITES / "slides.yaml"
+    first = reproduce.page([pisa], tmp_path)
+    measured = first.replace("0 of 15", "15 of 15").replace(
+        next(line for line in first.splitlines() if line.startswith("| `pisa_t1`")),
+        "| `pisa_t1` | accuracy 0 | nothing | no | accuracy 38.8 % | consistent |",
+    )
+    second = reproduce.page([slides], tmp_path, measured)
+    assert rows(second)["pisa_t1"][3:] == ["accuracy 38.8 %", "consistent"]
+    assert rows(second)["pisa_t1"][0] != "accuracy 0"
+    assert rows(second)["pisa_t2"][3:] == ["not run", "—"]
+    assert list(reproduce.parts_of(second)) == ["The 23 experiments", "pisa", "slides"]
+    assert "15 of 15 runs are finished" in second
+    assert reproduce.page([slides], tmp_path, second) == second
+    assert "0 of 15 runs are finished" in reproduce.page([pisa], tmp_path, second)
+
+
+def test_the_page_is_what_the_script_makes_of_it() -> None:
+    """So that no run is needed to bring its first lines and its order up to date."""
+    page = (SUITES.parents[1] / reproduce.PAGE).read_text()
+    assert page.startswith(reproduce.INTRODUCTION)
+    assert set(reproduce.parts_of(page)) - {"The 23 experiments"} <= {
+        path.stem for path in SUITES.glob("*.yaml")
+    }
