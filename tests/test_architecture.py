@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fer_bench"
 LAYERS = {
     "": 0,
     "errors": 0,
+    "machine": 0,
     "registry": 0,
     "archive": 1,
     "arrayfile": 1,

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from typer.testing import Result
 
-from fer_bench import device, doctor
+from fer_bench import doctor, machine
 from fer_bench.device import Device
 
 Fer = Callable[..., Result]
@@ -185,7 +185,7 @@ def test_the_document(fer: Fer, tmp_path: Path, monkeypatch: Patch) -> None:
     assert set(document) == keys
     assert document["measured"] is None
     assert document["versions"]["tensorflow"] == tf.__version__
-    assert document["system"]["cores"] == device.usable_cores().number
+    assert document["system"]["cores"] == machine.usable_cores().number
     assert document["device"]["kind"] == "cpu"
     assert bool(document["device"]["gpus"]) is (document["device"]["why_no_gpu"] is None)
     assert document["choices"]["xla"]["value"] == "off"
@@ -199,13 +199,13 @@ def test_the_document(fer: Fer, tmp_path: Path, monkeypatch: Patch) -> None:
 
 
 def test_instructions_have_the_names_that_people_use(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(device, "cpu_flags", lambda: {"avx2", "amx_bf16", "fpu"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2", "amx_bf16", "fpu"})
     document = doctor.examine(some_device(), Path("outputs"), 0, lambda text: None)
     assert document["system"]["cpu_features"] == ["AVX2", "AMX-BF16"]
 
 
 def test_threads_that_were_asked_for_say_so() -> None:
-    usable = device.usable_cores().number
+    usable = machine.usable_cores().number
     document = doctor.examine(
         Device(**vars(some_device()) | {"threads": usable + 1}), Path("o"), 0, lambda text: None
     )
@@ -226,13 +226,13 @@ def shown(fer: Fer, *arguments: object) -> str:
 def test_the_screen_without_measurement(fer: Fer) -> None:
     text = shown(fer, "--seconds", 0)
     assert f"tensorflow {tf.__version__}" in text
-    assert device.cpu_model() in text
+    assert machine.cpu_model() in text
     assert "XLA off (compiled convolutions" in text
     assert "images/s" not in text
 
 
 def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:
-    monkeypatch.setattr(device, "cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
     text = shown(fer, "--seconds", 0.3)
     assert "what auto chooses" in text
     assert "give more --seconds" in text
@@ -241,7 +241,7 @@ def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: P
 
 
 def test_the_screen_says_what_to_set(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:
-    monkeypatch.setattr(device, "cpu_flags", set)
+    monkeypatch.setattr(machine, "cpu_flags", set)
     text = shown(fer, "--seconds", 1)
     assert re.search(r"[12]\.\d times as fast", text)
     assert "--set training.precision=bfloat16" in text

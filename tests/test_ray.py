@@ -317,7 +317,7 @@ def assert_same_history(first: Path, second: Path) -> None:
 def test_a_sweep_survives_the_loss_of_a_node(
     cluster: Cluster, tiny: dict[str, Any], trained_run: Path, tmp_path: Path
 ) -> None:
-    from fer_bench.device import usable_cores
+    from fer_bench.machine import usable_cores
 
     outputs = tmp_path / "outputs"
     suite = write_suite(tmp_path, tiny)
@@ -377,7 +377,7 @@ for outcome in outcomes.values():
 def test_runs_come_back_from_nodes_without_the_folder(
     cluster: Cluster, tiny: dict[str, Any], trained_run: Path, tmp_path: Path
 ) -> None:
-    from fer_bench.device import usable_cores
+    from fer_bench.machine import usable_cores
 
     outputs = tmp_path / "outputs"
     suite = write_suite(tmp_path, tiny)

@@ -1,7 +1,6 @@
 """Sweeps: jobs side by side, what they leave when they are stopped, and what a user sees."""
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -21,6 +20,7 @@ from typer.testing import Result
 from fer_bench.compare import collect
 from fer_bench.config import load_experiment
 from fer_bench.errors import ConfigError, RunError
+from fer_bench.machine import usable_cores
 from fer_bench.rundir import RunDirectory
 from fer_bench.sweep import job as jobs
 from fer_bench.sweep import run_jobs, standing
@@ -332,9 +332,8 @@ def test_once_stopped_nothing_begins_and_all_is_saved(stand_in: Path, new_job: M
 
 
 def test_cores_are_shared_evenly() -> None:
-    cores = len(os.sched_getaffinity(0))
     assert share_of_cores(1) is None
-    assert share_of_cores(2 * cores) == 1
+    assert share_of_cores(2 * usable_cores().number) == 1
     with pytest.raises(ConfigError, match="--workers 0"):
         LocalEngine(0)
 

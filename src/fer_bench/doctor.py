@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_bench import device as devices
+from fer_bench import machine
 from fer_bench.cachedir import cache_root
 from fer_bench.config import Model
 from fer_bench.device import POLICIES, Device
@@ -81,10 +82,10 @@ def _versions() -> dict[str, str]:
 
 
 def _system() -> dict[str, Any]:
-    memory, cores, flags = devices.memory(), devices.usable_cores(), devices.cpu_flags()
+    memory, cores, flags = machine.memory(), machine.usable_cores(), machine.cpu_flags()
     return {
         "operating_system": _operating_system(),
-        "cpu": devices.cpu_model(),
+        "cpu": machine.cpu_model(),
         "cpu_features": [name for flag, name in CPU_FEATURES.items() if flag in flags],
         "cores_of_machine": os.cpu_count() or 1,
         "cores": cores.number,
@@ -115,7 +116,7 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 def _choices(device: Device) -> dict[str, dict[str, Any]]:
-    cores = devices.usable_cores()
+    cores = machine.usable_cores()
     why_threads = (
         cores.why if device.threads == cores.number else f"asked for; {cores.number} usable"
     )
@@ -345,7 +346,7 @@ def _matrix_product(precision: str, seconds: float) -> float:
 
 def _copy(seconds: float) -> float:
     """Bytes that are copied in the memory of the machine, in GB (10⁹) a second."""
-    available = devices.memory().available or devices.ASSUMED_MEMORY
+    available = machine.memory().available or devices.ASSUMED_MEMORY
     size = min(COPIED_BYTES, available // 8)
     source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
     rate = _repeats_per_second(lambda: np.copyto(target, source), seconds)

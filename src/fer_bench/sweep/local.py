@@ -1,13 +1,13 @@
 """Jobs on this machine, some at a time."""
 
 import itertools
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from fer_bench.errors import ConfigError
+from fer_bench.machine import usable_cores
 from fer_bench.sweep.job import PAUSE, Job, Outcome, run_job
 
 
@@ -79,6 +79,4 @@ def share_of_cores(jobs: int) -> int | None:
     """Threads of each of so many jobs at a time; None leaves the choice to a single one."""
     if jobs == 1:
         return None
-    allowed = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if allowed else os.cpu_count() or 1
-    return max(1, cores // jobs)
+    return max(1, usable_cores().number // jobs)
