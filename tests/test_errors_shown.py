@@ -75,6 +75,30 @@ def train(
 # The experiment --------------------------------------------------------------------------------
 
 
+EXPERIMENT, SUITE, SPACE = "pisa_t1.yaml", "suites/pisa.yaml", "spaces/compact.yaml"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "kind", "advice"),
+    [
+        (["train"], SUITE, "a suite, not an experiment", "`fer sweep {}` trains its runs"),
+        (["validate"], SPACE, "a search space, not an experiment", "--search {}` looks"),
+        (["sweep"], EXPERIMENT, "an experiment, not a suite", "`fer train {}` trains it"),
+        (["sweep"], SPACE, "a search space, not a suite", "--search {}` looks"),
+        (["sweep", EXPERIMENT, "--search"], SUITE, "a suite, not a search space", "`fer sweep {}`"),
+    ],
+)
+def test_a_file_of_another_kind(
+    refused: Refused, command: list[str], given: str, kind: str, advice: str
+) -> None:
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    path = configs / given
+    arguments = [configs / word if word == EXPERIMENT else word for word in command]
+    message = refused(*arguments, path)
+    assert f"error: {path}: is {kind}.\n" in message
+    assert advice.format(path) in message
+
+
 def test_unknown_key(train: Refused) -> None:
     message = train("training.batchsize=3")
     assert "training.batchsize: unknown key. Did you mean 'batch_size'?" in message

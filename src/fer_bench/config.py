@@ -684,7 +684,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file is missing or not YAML, or lists every error of its content.
     """
-    document = {"name": path.stem, **read_yaml(path)}
+    document = {"name": path.stem, **read_yaml(path, "an experiment")}
     for override in overrides:
         document = with_override(document, override)
     try:
@@ -819,8 +819,21 @@ def _parse(text: str) -> Any:
         raise ValueError(str(error)) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises: ConfigError, also where a key stands twice."""
+Kind = Literal["an experiment", "a suite", "a search space"]
+# The key that only such a file has, and what it is good for.
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "an experiment": ("stages", "`fer train {}` trains it."),
+    "a suite": ("runs", "`fer sweep {}` trains its runs; with --dry-run it checks them."),
+    "a search space": ("space", "`fer sweep EXPERIMENT --search {}` looks through it."),
+}
+
+
+def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, a key stands twice, or it is a file of another kind.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -840,6 +853,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: expected a mapping of keys, found {found}.\n"
             "See configs/ for complete examples."
         )
+    for other, (key, advice) in _KINDS.items():
+        if key in document and _KINDS[kind][0] not in document:
+            raise ConfigError(f"{path}: is {other}, not {kind}.\n{advice.format(path)}")
     return document
 
 

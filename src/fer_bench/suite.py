@@ -154,7 +154,7 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     for override in overrides:
         with_override({}, override)  # said once here, not again for every run
     try:
-        written = SuiteFile.model_validate(read_yaml(path))
+        written = SuiteFile.model_validate(read_yaml(path, "a suite"))
     except ValidationError as error:
         raise ConfigError(listed_errors(path, explain(error, SuiteFile), _ADVICE)) from error
     runs: dict[str, Planned] = {}
@@ -178,7 +178,7 @@ def _expanded(
     """The runs of one entry; for what is no valid experiment, the lines that say why."""
     path = Path(normpath(folder / entry.config))  # said without its `..`
     try:
-        document = {"name": path.stem, **read_yaml(path)}
+        document = {"name": path.stem, **read_yaml(path, "an experiment")}
         for key, value in (suite.set | entry.set).items():
             document = with_value(document, key, value, f"set {key}")
     except ConfigError as error:

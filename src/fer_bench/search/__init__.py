@@ -248,7 +248,7 @@ def _check_unchanged(folder: Path, plan: Plan) -> None:
     if not (folder / DATABASE).exists() or not base.exists() or not space.exists():
         return
     changed = list(_differences(load_experiment(base).to_yaml(), plan.base.to_yaml()))
-    varied_before = read_yaml(space).get("space")
+    varied_before = read_yaml(space, "a search space").get("space")
     if json.dumps(varied_before) != json.dumps(yaml.safe_load(_space_text(plan.space))["space"]):
         changed.append("the space")
     if changed:

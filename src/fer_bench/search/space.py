@@ -119,7 +119,7 @@ def load_space(path: Path, base: Experiment) -> Space:
     Raises:
         ConfigError: the file is missing or not YAML, or lists every error of its content.
     """
-    document = read_yaml(path)
+    document = read_yaml(path, "a search space")
     try:
         space = Space.model_validate(document)
     except ValidationError as error:
