@@ -18,6 +18,7 @@ from fer_bench import metrics
 from fer_bench.compare import collect, reading
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.predictions import read_predictions
+from fer_bench.rundir import RunDirectory
 
 CLASSES = ("neutral", "happiness", "anger")
 WriteRun = Callable[..., Path]
@@ -594,6 +595,17 @@ def test_a_run_that_cannot_be_compared_is_named_with_its_reason(
     assert left_out.run_id == damaged.name
     assert reason in left_out.reason
     assert "\n" not in left_out.reason
+
+
+def test_a_run_that_is_being_trained_is_no_run_that_was_left_behind(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("sound")
+    damaged = write_run("damaged")
+    _unfinished(damaged)
+    with RunDirectory(damaged).lock():
+        (left_out,) = collect(tmp_path).left_out
+    assert left_out.reason == "it is being trained; it is shown once it is evaluated"
 
 
 def test_a_run_record_may_lack_what_is_only_shown(write_run: WriteRun, tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ class RunDirectory:
             os.fsync(file.fileno())
         temporary.replace(path)
 
+    def is_locked(self) -> bool:
+        """Whether some process holds this run."""
+        return is_locked(self.path / LOCK)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this run for one process; the lock vanishes with the process, however it ends.
@@ -199,6 +203,20 @@ class RunDirectory:
             finally:
                 if [path.name for path in self.path.iterdir()] == [LOCK]:
                     shutil.rmtree(self.path)  # nothing was begun
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on a file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:

@@ -50,6 +50,8 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
     record = directory.read_json(directory.run_json)
     status = record.get("status")
     if status != "finished":
+        if directory.is_locked():
+            raise RunError("it is being trained; it is shown once it is evaluated")
         raise RunError(f"not finished (status: {status}); go on with `fer train`")
     if not directory.metrics(evaluation).exists():
         advice = f"`fer evaluate {directory.run_id}{_options(evaluation)}`"

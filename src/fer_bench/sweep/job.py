@@ -15,7 +15,7 @@ import yaml
 
 from fer_bench.config import Experiment, Section, with_value
 from fer_bench.errors import RunError
-from fer_bench.rundir import LOCK, RunDirectory, write_atomically
+from fer_bench.rundir import RunDirectory, is_locked, write_atomically
 from fer_bench.sweep.parent import PARENT
 
 # How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.
@@ -176,9 +176,9 @@ def _call(
     """The exit status of `fer`, run in its turn: somebody may train the same run by hand."""
     while True:
         code = _exit_status(job, arguments, files, stopped)
-        if code != _USER_CAN_FIX or not is_locked(job.run.path / LOCK):
+        if code != _USER_CAN_FIX or not job.run.is_locked():
             return code
-        if not _wait_for(lambda: not is_locked(job.run.path / LOCK), stopped):
+        if not _wait_for(lambda: not job.run.is_locked(), stopped):
             return -signal.SIGTERM
 
 
@@ -261,23 +261,9 @@ def _take(claim: int, run: RunDirectory) -> bool:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    return not is_locked(run.path / LOCK)
+    return not run.is_locked()
 
 
 def is_claimed(run: RunDirectory) -> bool:
     """Whether some job, of this sweep or another, works at a run."""
     return is_locked(_claim_path(run))
-
-
-def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock on a file."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
