@@ -326,21 +326,47 @@ def run(strategy, loss):
             "totals": totals.read(),
             "outputs": np.concatenate([outputs[name].ravel() for name in TARGETS]).tolist()}
 
+def noise(strategy, calls):
+    # What dropout keeps of the ones that each device is given, call by call.
+    with strategy.scope():
+        inputs = keras.Input((100,))
+        model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=3)(inputs))
+        use_fast_kernels(model, "cpu")
+    for _ in range(2):  # as for every stage
+        loop.build_train_step(strategy, model, None, loop.Totals(), None)
+    call = tf.function(lambda: strategy.run(lambda: model(tf.ones((1, 100)), training=True)))
+    parts = [strategy.experimental_local_results(call()) for _ in range(calls)]
+    return [[part.numpy().ravel().tolist() for part in each] for each in parts]
+
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+print(json.dumps([noise(tf.distribute.get_strategy(), 2), noise(mirrored, 2)]))
 strategies = (tf.distribute.get_strategy(), mirrored)
 for loss in ("ccc", "mse"):
     print(json.dumps([run(strategy, loss) for strategy in strategies]))
 """
 
 
-@pytest.mark.slow
-def test_two_devices_do_what_one_does() -> None:
+@pytest.fixture(scope="module")
+def two_devices() -> list[Any]:
     # In a process of its own: devices are divided before TensorFlow starts.
     done = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for line in done.stdout.splitlines()[-2:]:  # one for each loss of valence and arousal
-        one, two = json.loads(line)
+    return [json.loads(line) for line in done.stdout.splitlines()[-3:]]
+
+
+@pytest.mark.slow
+def test_each_device_draws_noise_of_its_own(two_devices: list[Any]) -> None:
+    one, two = two_devices[0]
+    drawn = [tuple(part) for call in two for part in call]
+    assert len(set(drawn)) == 4  # two calls on two devices
+    assert {value for part in drawn for value in part} == {0.0, 2.0}
+    assert [first for first, _ in two] == [only for (only,) in one]
+
+
+@pytest.mark.slow
+def test_two_devices_do_what_one_does(two_devices: list[Any]) -> None:
+    for one, two in two_devices[1:]:  # once for each loss of valence and arousal
         for part in ("weights", "totals", "outputs"):
             np.testing.assert_allclose(one[part], two[part], rtol=1e-4, atol=1e-6)

@@ -1,6 +1,7 @@
 """Training steps, many in one call, and passes over the data, under a `tf.distribute.Strategy`."""
 
 import math
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from fer_bench.model import named_outputs
 
 # The most steps of one call of what `build_train_steps` makes.
 MOST_STEPS = 1024
+# More than any layer draws in a run; that many devices and draws fit into 63 bits.
+_DRAWS_OF_A_DEVICE = 2**40
 
 
 class Totals:
@@ -63,6 +66,8 @@ def build_train_step(
         compiled: whether XLA compiles the step.
     """
     replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        _draw_apart(model)
     forward = forward or (lambda images: model(images, training=True))
 
     @tf.function(jit_compile=compiled)
@@ -87,6 +92,20 @@ def build_train_step(
         totals.bad_step.assign(tf.where(first_bad, step, totals.bad_step))
 
     return train_step
+
+
+def _draw_apart(model: Any) -> None:
+    """Let each device draw noise of its own; that of the first is what a single device draws."""
+    for layer in model.layers:
+        if generator := getattr(layer, "seed_generator", None):
+            generator.next = types.MethodType(_next_seed_of_device, generator)
+
+
+def _next_seed_of_device(generator: Any, ordered: bool = True) -> Any:
+    """What `keras.random.SeedGenerator.next` does; the state is the same on all devices."""
+    seed, draws = tf.unstack(type(generator).next(generator, ordered))
+    device = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, draws.dtype)
+    return tf.stack([seed, draws + device * _DRAWS_OF_A_DEVICE])
 
 
 def build_train_steps(train_step: Any, optimizer: Any) -> Any:
