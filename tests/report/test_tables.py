@@ -109,7 +109,23 @@ def test_comparison_fits_and_says_it_all(width: int) -> None:
     ):
         assert expected in text
     assert ("efficientnetv2l" in text) == (width >= 110)
-    assert ("2 h 05 min" in text) == (width >= 160)
+    assert ("2 h 05 min" in text) == (width >= 200)
+
+
+def test_a_wider_terminal_says_more_of_a_run_beside_its_whole_name() -> None:
+    name, end = "opencv_emotion_slides_cnn", "-s42-1acc6d2e"
+    group = replace(comparison().groups[0], runs=(row(f"{name}{end}"),), pairs=())
+    facts = ["backbone", "weights", "size", "parameters", "chosen by", "images/s", "time"]
+    counts = []
+    for width in range(76, 200):
+        text = shown(comparison_tables(Comparison("test", (group,), ()), width), width)
+        (head,) = re.findall("^.* run .*$", text, re.MULTILINE)
+        counts.append(sum(fact in head for fact in facts))
+        assert all(fact in head for fact in facts[: counts[-1]])
+        whole = f" {name}{end} " in text
+        assert whole or (counts[-1] == 0 and re.search(rf" {name} .*\n +{end} ", text))
+    assert counts == sorted(counts)
+    assert set(counts) == set(range(8))
 
 
 def concordance(*pairs: Pair) -> Comparison:
@@ -137,7 +153,7 @@ def test_valence_and_arousal_have_a_table_of_their_own(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     first, second, *_ = re.split(r"# +run", text)[1:]
-    assert [line.split()[0] for line in first.splitlines() if "s42" in line] == ["1", "2", "3"]
+    assert re.findall(r"^ (\d) ", first, re.MULTILINE) == ["1", "2", "3"]
     assert [line.split()[0] for line in second.splitlines() if "0.851" in line] == ["1", "3"]
     assert re.search(r"3 +valence_arousal-s42-\w+ +- +- ", first)
     assert re.search(r"0\.851 \[0\.831, 0\.870\] +- ", second)

@@ -1,6 +1,6 @@
 """Tables for the terminal: the metrics of one run, and the comparison of many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -42,8 +42,17 @@ from fer_bench.report.papers import (
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 PAIRS_SHOWN, REASONS_SHOWN = 20, 6
-# Columns that a terminal of at least this width has room for.
-MEDIUM, WIDE = 110, 160
+# What else there is to say of a run, in a terminal with room for it: the heading, and the cell.
+_FACTS: dict[str, Callable[[Row], str | None]] = {
+    "backbone": lambda row: row.backbone,
+    "weights": lambda row: row.weights,
+    ">size": lambda row: str(row.image_size or MISSING),
+    ">parameters": lambda row: write_count(row.parameters),
+    "chosen by": lambda row: row.selection_metric,
+    ">images/s": lambda row: f"{row.images_per_second:.0f}" if row.images_per_second else None,
+    ">time": lambda row: write_duration(row.seconds),
+}
+_EDGES, _GAP = 2, 2  # of a table: blanks around it, and between two columns
 
 
 def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
@@ -264,29 +273,38 @@ def _has_letters(group: Group) -> bool:
 
 
 def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
-    """All runs, with as much about each as there is room for."""
+    """All runs, with as much about each as there is room for beside its whole name."""
     lettered = kind == EXPRESSION_METRICS and _has_letters(group)
     first, *rest = (f">{write_heading(name)}" for name in kind)
     columns = ["#", "run", first, *([""] if lettered else []), *rest]
-    sorted_by = [] if sort in ("accuracy", *kind) else [f">{sort}"]
-    medium = ["backbone", "weights", ">size"] if width >= MEDIUM else []
-    wide = [">parameters", "chosen by", ">images/s", ">time"] if width >= WIDE else []
-    table = _table([*columns, *sorted_by, *medium, *wide])
+    columns += [] if sort in ("accuracy", *kind) else [f">{sort}"]
+    rows = []
     for number, row in enumerate(group.runs, start=1):
         first, *rest = _values(row, kind)
-        values = [first, *([row.letter] if lettered else []), *rest]
-        values += [_column(row, sort)] if sorted_by else []
-        about = [row.backbone, row.weights, row.image_size and str(row.image_size)]
-        speed = row.images_per_second
-        cost = [
-            write_count(row.parameters),
-            row.selection_metric,
-            None if speed is None else f"{speed:.0f}",
-            write_duration(row.seconds),
-        ]
-        more = [*about[: len(medium)], *cost[: len(wide)]]
-        _row(table, str(number), _marked(row), *values, *(text or MISSING for text in more))
+        cells = [str(number), _marked(row), first, *([row.letter] if lettered else []), *rest]
+        cells += [_column(row, sort)] * (len(columns) - len(cells))
+        rows.append([*cells, *(fact(row) or MISSING for fact in _FACTS.values())])
+    room, shown = width - _EDGES + _GAP, len(columns)
+    columns += _FACTS
+    wide = [
+        max(map(len, (heading.removeprefix(">"), *cells))) + _GAP
+        for heading, *cells in zip(columns, *rows, strict=True)
+    ]
+    least = sum(wide[:shown])
+    while shown < len(wide) and sum(wide[: shown + 1]) <= room:
+        shown += 1
+    table = _table(columns[:shown])
+    for row, cells in zip(group.runs, rows, strict=True):
+        over = len(cells[1]) + _GAP + least - wide[1] > room
+        cells[1] = _in_two_lines(row) if over else cells[1]
+        _row(table, *cells[:shown])
     return table
+
+
+def _in_two_lines(row: Row) -> str:
+    """A run's name, divided where the seed begins."""
+    end = _marked(row).removeprefix(row.name)
+    return f"{row.name}\n  {end}" if end.startswith("-s") else _marked(row)
 
 
 def _marked(row: Row) -> str:
