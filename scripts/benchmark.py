@@ -44,7 +44,8 @@ from baselines.images import ImagesError, copy_images, draw_images
 from baselines.outcomes import OURS, Outcome, append_json, markdown, outcomes_of
 from baselines.rows import ROWS, Opponent, Row
 
-CPU_INFO = Path("/proc/cpuinfo")
+from fer_bench.machine import cpu_model, usable_cores
+
 NOT_SAID = "unknown"  # before a child has said it
 
 
@@ -293,8 +294,8 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a reader needs to know to judge the numbers; children add their devices and versions."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-        "cpu": cpu_name(),
-        "cores": usable_cores(),
+        "cpu": cpu_model(),
+        "cores": usable_cores().number,
         "device": NOT_SAID,
         "precision": NOT_SAID,
         "system": platform.platform(),
@@ -305,18 +306,6 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
         "images": str(arguments.images or "drawn faces"),
         "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
     }
-
-
-def cpu_name() -> str:
-    """The processor as Linux calls it, or as Python does."""
-    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _learn(machine: dict[str, Any], facts: Mapping[str, Mapping[str, Any]]) -> None:

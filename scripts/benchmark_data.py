@@ -53,7 +53,7 @@ import numpy as np
 import tensorflow as tf
 from baselines.ours_fit import experiment
 from baselines.task import Augment, Stage, Task
-from benchmark import at_least_one, cpu_name, environment, usable_cores
+from benchmark import at_least_one, environment
 from PIL import Image
 from rich.console import Console
 
@@ -65,6 +65,7 @@ from fer_bench.datasets.drawn import draw_face
 from fer_bench.device import open_device
 from fer_bench.display import PlainDisplay
 from fer_bench.errors import Interrupted
+from fer_bench.machine import cpu_model, usable_cores
 from fer_bench.manifest import EXPRESSIONS
 from fer_bench.rundir import RunDirectory
 from fer_bench.train import train
@@ -379,7 +380,7 @@ def child_stall(options: dict[str, Any]) -> dict[str, Any]:
         "images": images,
         "seconds": {name: values[1:] for name, values in seconds.items()},
         "processor_seconds": augmenting_seconds(split, config, augmented_config, rounds),
-        "cores": usable_cores(),
+        "cores": usable_cores().number,
         "facts": facts(device, config),
     }
 
@@ -636,8 +637,8 @@ def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {key: str(value) for key, value in vars(arguments).items() if key != "list"}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-        "cpu": cpu_name(),
-        "cores": usable_cores(),
+        "cpu": cpu_model(),
+        "cores": usable_cores().number,
         "system": platform.platform(),
         "load": os.getloadavg()[0],
         "options": given,
