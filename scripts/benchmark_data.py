@@ -68,6 +68,7 @@ from fer_bench.errors import Interrupted
 from fer_bench.machine import cpu_model, usable_cores
 from fer_bench.manifest import EXPRESSIONS
 from fer_bench.rundir import RunDirectory
+from fer_bench.stopping import Stop
 from fer_bench.train import train
 from fer_bench.train.session import chosen_precision, open_session
 from fer_bench.train.stage import StageRun, enter_stage
@@ -356,7 +357,7 @@ def child_stall(options: dict[str, Any]) -> dict[str, Any]:
     device = open_device(options["device"])
     with tempfile.TemporaryDirectory() as outputs:
         run = RunDirectory(Path(outputs) / config.run_id)
-        session = open_session(config, run, device, display, threading.Event())
+        session = open_session(config, run, device, display, Stop())
         stage_run = enter_stage(session)
     split, rounds = session.splits["train"], options["pairs"] + 1
     if not isinstance(split.pixels, np.memmap):

@@ -351,8 +351,9 @@ def test_a_sweep_survives_the_loss_of_a_node(
 
 
 APART = """
-import sys, threading
+import sys
 from pathlib import Path
+from fer_bench.stopping import Stop
 from fer_bench.suite import load_suite
 from fer_bench.sweep import make_job, run_jobs, sweep_folder
 from fer_bench.sweep.ray_engine import RayEngine, Share
@@ -366,7 +367,7 @@ folder = sweep_folder(outputs, suite)
 todo = [make_job(run, outputs, folder) for run in suite.runs]
 with RayEngine(outputs, folder, Share(), address=address, threads=int(sys.argv[4])) as engine:
     engine.marker = folder / "not here"  # as on a node that doesn't see the folder
-    outcomes = run_jobs(todo, {}, engine, threading.Event(), Unseen())
+    outcomes = run_jobs(todo, {}, engine, Stop(), Unseen())
 for outcome in outcomes.values():
     print(outcome.status, outcome.message)
 """

@@ -22,6 +22,7 @@ from fer_bench.config import load_experiment
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.machine import usable_cores
 from fer_bench.rundir import RunDirectory
+from fer_bench.stopping import PARENT_ENDED, Stop
 from fer_bench.sweep import job as jobs
 from fer_bench.sweep import run_jobs, standing
 from fer_bench.sweep.job import Job, Outcome, config_text, is_claimed, run_job
@@ -116,7 +117,7 @@ class Background:
     """A job in a thread, that can be told to stop."""
 
     def __init__(self, job: Job) -> None:
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.outcome: Outcome | None = None
         self.thread = threading.Thread(target=self._run, args=(job,))
         self.thread.start()
@@ -225,12 +226,12 @@ def test_where_only_the_processes_of_a_job_are_left_the_next_one_waits(
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    """The child of a killed parent is sent SIGTERM, also where it was not yet listening."""
+    """The child of a killed parent is told, also where it was not yet listening."""
     child = (
         "import pathlib, signal, sys, time\n"
         "from fer_bench.sweep.parent import stop_with_parent\n"
         f"path = pathlib.Path({str(tmp_path / 'told')!r})\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (path.write_text('yes'), sys.exit()))\n"
+        f"signal.signal({int(PARENT_ENDED)}, lambda *_: (path.write_text('yes'), sys.exit()))\n"
         "stop_with_parent()\n"
         f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
         "time.sleep(60)\n"
@@ -275,7 +276,7 @@ def carry_out(
     todo: list[Job], needs: Mapping[str, str] | None = None, **engine: Any
 ) -> dict[str, str]:
     with LocalEngine(engine.pop("workers", 1), **engine) as local:
-        outcomes = run_jobs(todo, needs or {}, local, threading.Event(), Unseen())
+        outcomes = run_jobs(todo, needs or {}, local, Stop(), Unseen())
     return {run_id: outcome.status for run_id, outcome in outcomes.items()}
 
 
@@ -296,7 +297,7 @@ def test_what_needs_a_failed_run_fails_with_it(stand_in: Path, new_job: MakeJob)
     todo = [new_job(name) for name in ("wrong", "next", "last")]
     with LocalEngine(2) as engine:
         needs = {"next": "wrong", "last": "next"}
-        outcomes = run_jobs(todo, needs, engine, threading.Event(), Unseen())
+        outcomes = run_jobs(todo, needs, engine, Stop(), Unseen())
     assert {outcome.status for outcome in outcomes.values()} == {"failed"}
     assert "starts from wrong, which did not finish" in outcomes["next"].message
     assert calls(stand_in) == ["train wrong"]
@@ -315,7 +316,7 @@ def test_jobs_take_the_devices_in_turn(stand_in: Path, new_job: MakeJob) -> None
 
 def test_once_stopped_nothing_begins_and_all_is_saved(stand_in: Path, new_job: MakeJob) -> None:
     todo = [new_job(f"slow{number}") for number in range(3)]
-    stop = threading.Event()
+    stop = Stop()
 
     class Stopper(Unseen):
         def look(self, outcomes: Mapping[str, Outcome]) -> None:

@@ -204,7 +204,7 @@ def _carry_out(
 ) -> dict[str, "Outcome"]:
     """Do what is left. Raises: Interrupted when it was stopped before it was all done."""
     from fer_bench.report.sweeps import open_sweep_display
-    from fer_bench.stopping import signals_as_event
+    from fer_bench.stopping import stop_on_signals
     from fer_bench.sweep import run_jobs, sweep_folder
     from fer_bench.sweep.progress import Follower
 
@@ -213,7 +213,7 @@ def _carry_out(
     needs = {run.run_id: run.needs for run in suite.runs if run.needs}
     outcomes: dict[str, Outcome] = {}
     engines = place.open(outputs, sweep_folder(outputs, suite))
-    with signals_as_event() as stop, engines as engine:
+    with stop_on_signals() as stop, engines as engine:
         display = open_sweep_display(Follower(suite.runs, outputs, skipped), messages)
         try:
             outcomes = run_jobs(left, needs, engine, stop, display)

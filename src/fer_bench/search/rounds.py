@@ -2,7 +2,6 @@
 
 import csv
 import math
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from fer_bench.errors import ConfigError
 from fer_bench.rundir import RunDirectory
 from fer_bench.search.space import varied
 from fer_bench.search.study import Study, Trial
-from fer_bench.stopping import signals_as_event
+from fer_bench.stopping import Stop, stop_on_signals
 from fer_bench.sweep.job import Job, Outcome, config_text
 from fer_bench.sweep.local import share_of_cores
 
@@ -75,7 +74,7 @@ class _Attempt:
     experiment: Experiment
     run: RunDirectory
     reported: set[int] = field(default_factory=set)
-    given_up: threading.Event = field(default_factory=threading.Event)
+    given_up: Stop = field(default_factory=Stop)
 
     @property
     def epochs(self) -> int:
@@ -92,7 +91,7 @@ def make_trials(rounds: Rounds) -> bool:
     left = _trials_left(rounds)
     free = list(range(rounds.slots.number))
     under_way: dict[Future[Outcome], _Attempt] = {}
-    with signals_as_event() as stop, ThreadPoolExecutor(rounds.slots.number) as pool:
+    with stop_on_signals() as stop, ThreadPoolExecutor(rounds.slots.number) as pool:
         try:
             while True:
                 while free and not stop.is_set() and (trial := next(left, None)):
@@ -143,7 +142,7 @@ def _prepare(rounds: Rounds, trial: Trial, slot: int) -> _Attempt | None:
 
 
 def _start(
-    rounds: Rounds, attempt: _Attempt, pool: ThreadPoolExecutor, stop: threading.Event
+    rounds: Rounds, attempt: _Attempt, pool: ThreadPoolExecutor, stop: Stop
 ) -> Future[Outcome]:
     """Train a trial in its slot, from where its run is; an equal one may have trained it."""
     slots = rounds.slots
@@ -190,7 +189,7 @@ def read_history(run: RunDirectory, metric: str) -> dict[int, float]:
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
-def _end(rounds: Rounds, attempt: _Attempt, outcome: Outcome, stop: threading.Event) -> None:
+def _end(rounds: Rounds, attempt: _Attempt, outcome: Outcome, stop: Stop) -> None:
     """Note how a trial ended; one that was interrupted stays as it is, for the next start."""
     study, number = rounds.study, attempt.number
     if outcome.status == "finished":

@@ -1,11 +1,11 @@
 """Many runs: what is left of them, in which order it is done, and how each ends."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from fer_bench.errors import RunError
+from fer_bench.stopping import Stop
 from fer_bench.suite import Planned, Suite
 from fer_bench.sweep.job import Job, Outcome, config_text, is_claimed, is_done
 
@@ -87,7 +87,7 @@ def run_jobs(
     jobs: Sequence[Job],
     needs: Mapping[str, str],
     engine: Engine,
-    stop: threading.Event,
+    stop: Stop,
     watch: Watch,
 ) -> dict[str, Outcome]:
     """Bring every job to its end, whatever becomes of the others.

@@ -1,13 +1,13 @@
 """Jobs on this machine, some at a time."""
 
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from fer_bench.errors import ConfigError
 from fer_bench.machine import usable_cores
+from fer_bench.stopping import Stop
 from fer_bench.sweep.job import PAUSE, Job, Outcome, run_job
 
 
@@ -33,7 +33,7 @@ class LocalEngine:
         self.threads = threads or share_of_cores(workers)
         self.free = list(itertools.islice(itertools.cycle(devices), workers))
         self.running: dict[Future[Outcome], tuple[str, str]] = {}
-        self.stopping = threading.Event()
+        self.stopping = Stop()
         # A job's processes live no longer than the thread that started them: the pool keeps it.
         self.pool = ThreadPoolExecutor(workers, "job")
 

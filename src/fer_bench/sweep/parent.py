@@ -2,8 +2,9 @@
 
 import ctypes
 import os
-import signal
 import sys
+
+from fer_bench.stopping import PARENT_ENDED
 
 # The environment variable that holds the process id of the parent to stop with.
 PARENT = "FER_BENCH_PARENT"
@@ -11,7 +12,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def stop_with_parent() -> None:
-    """Have Linux send this process SIGTERM when its parent ends, if `PARENT` asks for it.
+    """Have Linux send this process `PARENT_ENDED` when its parent ends, if `PARENT` asks for it.
 
     Raises:
         SystemExit: the parent has ended already.
@@ -19,6 +20,6 @@ def stop_with_parent() -> None:
     parent = os.environ.pop(PARENT, None)  # not for the children of this process
     if parent is None or sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, PARENT_ENDED)
     if os.getppid() != int(parent):
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + PARENT_ENDED)

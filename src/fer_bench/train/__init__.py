@@ -19,7 +19,7 @@ from fer_bench.display import Display
 from fer_bench.errors import Interrupted, TrainingError, WorkerLost
 from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.state import Progress
-from fer_bench.stopping import signals_as_event
+from fer_bench.stopping import stop_on_signals
 from fer_bench.tracking import Mirror, check_packages
 from fer_bench.train.record import write_record
 from fer_bench.train.session import Session, open_session
@@ -44,7 +44,7 @@ def train(
     check_packages(config.tracking)
     run = RunDirectory(outputs / config.run_id)
     lock = run.lock() if device.writes else contextlib.nullcontext()
-    with lock, signals_as_event() as stop:
+    with lock, stop_on_signals() as stop:
         if fresh and device.writes:
             run.clear()
         if device.workers > 1:

@@ -1,7 +1,6 @@
 """Everything that a run needs before its first step: checked, built, and restored where it was."""
 
 import datetime
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from fer_bench.model import attach_head, build_backbone
 from fer_bench.registry import BACKBONES
 from fer_bench.rundir import RunDirectory
 from fer_bench.state import Progress
+from fer_bench.stopping import Stop
 from fer_bench.weights import load_weights
 
 # How long the steps of one call may take: so often training looks at the sums on the device, moves
@@ -63,7 +63,7 @@ class Session:
     progress: Progress
     totals: loop.Totals
     pace: Pace
-    stop: threading.Event
+    stop: Stop
     started: str
     weights_digest: str | None
 
@@ -88,7 +88,7 @@ class Session:
 
 
 def open_session(
-    config: Experiment, run: RunDirectory, device: Device, display: Display, stop: threading.Event
+    config: Experiment, run: RunDirectory, device: Device, display: Display, stop: Stop
 ) -> Session:
     """Check the stages, then the data; build the model and go back to the last save point.
 
@@ -202,9 +202,7 @@ def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding
             )
 
 
-def _show_decoding(
-    display: Display, split: str, stop: threading.Event
-) -> Callable[[int, int], None]:
+def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:
     def decoding(done: int, total: int) -> None:
         display.decoding(split, done, total)
         if stop.is_set():
