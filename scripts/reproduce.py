@@ -7,8 +7,8 @@ suite that is named has a part with the comparison of exactly its runs. Nothing 
     fer sweep configs/suites/pisa.yaml
     python scripts/reproduce.py configs/suites/pisa.yaml
 
-The suites take days of one machine, so that hardly any has all their runs: what the page says of
-suites that are not named, and of experiments of which there is no run, stays as it is.
+The suites take many hours of one machine, so that hardly any has all their runs: what the page says
+of suites that are not named, and of experiments of which there is no run, stays as it is.
 """
 
 import argparse
