@@ -25,7 +25,7 @@ import yaml
 from fer_bench.machine import usable_cores
 
 BASE = Path(__file__).resolve().parents[1] / "configs" / "drawn_compact.yaml"
-# Pixels and epochs, so that a run takes about a minute on one core.
+# Pixels and epochs of a run.
 NETWORKS = {
     "cnn_slides": (48, 12),
     "cnn_compact": (48, 8),
