@@ -334,7 +334,7 @@ def test_concordance_falls_where_correlation_does_not() -> None:
         axes = np.stack([true, true], axis=1), np.stack([predicted, predicted], axis=1)
         values = metrics.values(of_axes(*axes))
         assert abs(values["valence_pcc"]) == pytest.approx(1)
-        assert (values["valence_ccc"] == 1) == (predicted is true)
+        assert (values["valence_ccc"] == pytest.approx(1)) == (predicted is true)
     assert values["arousal_ccc"] == pytest.approx(-1)
 
 
