@@ -20,8 +20,8 @@ def rounding(model: Any, images: NDArray[np.float32]) -> float:
     series add up like a random walk, to `sqrt(depth)` times that of one. How much a network
     magnifies such an error differs from network to network (a BatchNorm of nearly constant inputs
     divides by little), so it is measured: how far the outputs move when every pixel moves by its
-    last bit. Four times that leaves room for the largest of many outputs, and for kernels that trade
-    accuracy for speed (Winograd's convolution).
+    last bit. Four times that leaves room for the largest of many outputs, and for kernels that
+    trade accuracy for speed (Winograd's convolution).
 
     Args:
         model: a functional model that computes in float32.
