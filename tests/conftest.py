@@ -42,10 +42,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what computes in bfloat16 where oneDNN is held to kernels without it."""
+    if item.get_closest_marker("bfloat16"):
+        from fer_bench.device import computes_bfloat16
+
+        if not computes_bfloat16():
+            pytest.skip("oneDNN is held to instructions without bfloat16")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or fills the user's cache."""
     os.environ["FER_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable limits what oneDNN may use, whatever the tests are run with."""
+    from fer_bench import device
+
+    for variable in (device.ONEDNN_SWITCH, *device.INSTRUCTION_LIMITS):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")

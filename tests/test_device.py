@@ -21,6 +21,7 @@ from fer_bench import device, machine
 from fer_bench.config import load_experiment
 from fer_bench.errors import ConfigError, DeviceError
 
+pytestmark = pytest.mark.usefixtures("onednn_unlimited")
 Patch = pytest.MonkeyPatch
 GIB = 2**30
 
@@ -156,6 +157,67 @@ def test_the_arithmetic_that_a_cpu_is_best_at(
     opened = device.open_device("cpu")
     assert (opened.precision("auto"), opened.why) == (precision, why)
     assert opened.name.startswith("cpu: Test CPU, ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "precision", "why"),
+    [
+        ({}, "bfloat16", "AVX512-BF16"),
+        ({"TF_ENABLE_ONEDNN_OPTS": "1"}, "bfloat16", "AVX512-BF16"),
+        (
+            {"TF_ENABLE_ONEDNN_OPTS": "0"},
+            "float32",
+            "AVX512-BF16 is not used: TF_ENABLE_ONEDNN_OPTS=0",
+        ),
+        ({"ONEDNN_MAX_CPU_ISA": "ALL"}, "bfloat16", "AVX512-BF16"),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, "bfloat16", "AVX512-BF16"),
+        (
+            {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+            "float32",
+            "AVX512-BF16 is hidden by ONEDNN_MAX_CPU_ISA=AVX512_CORE",
+        ),
+        (
+            {"ONEDNN_MAX_CPU_ISA": "avx2"},
+            "float32",
+            "AVX512-BF16 is hidden by ONEDNN_MAX_CPU_ISA=AVX2",
+        ),
+        (
+            {"DNNL_MAX_CPU_ISA": "AVX2"},
+            "float32",
+            "AVX512-BF16 is hidden by DNNL_MAX_CPU_ISA=AVX2",
+        ),
+    ],
+)
+def test_auto_knows_what_onednn_may_use(
+    bfloat16_processor: None,
+    monkeypatch: Patch,
+    variables: dict[str, str],
+    precision: str,
+    why: str,
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    opened = device.open_device("cpu")
+    assert (opened.precision("auto"), opened.why) == (precision, why)
+
+
+@pytest.fixture
+def bfloat16_processor(monkeypatch: Patch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512f avx512_bf16")
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+
+
+def test_bfloat16_that_no_kernel_computes_is_refused(
+    bfloat16_processor: None, monkeypatch: Patch
+) -> None:
+    """TensorFlow would ask oneDNN for a kernel, and die of its answer in the first convolution."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    opened = device.open_device("cpu")
+    assert opened.precision("float32") == "float32"
+    with pytest.raises(DeviceError, match=r"hidden by ONEDNN_MAX_CPU_ISA=AVX2\.\n.* float32"):
+        opened.precision("bfloat16")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert device.open_device("cpu").precision("bfloat16") == "bfloat16"
 
 
 def test_every_precision_has_a_keras_policy() -> None:

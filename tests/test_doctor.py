@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def test_the_advice_is_a_valid_setting(tiny: dict[str, Any], write_config: Any) 
     assert found["times"] == 3
 
 
+@pytest.mark.bfloat16
 def test_a_step_trains_in_its_arithmetic_and_leaves_the_policy_as_it_was(
     monkeypatch: Patch,
 ) -> None:
@@ -169,6 +171,11 @@ def test_a_step_trains_in_its_arithmetic_and_leaves_the_policy_as_it_was(
     weights = model.get_weights()
     step(1)
     assert any((a != b).any() for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+def test_an_arithmetic_without_kernels_is_not_tried() -> None:
+    on = replace(some_device("cpu", "float32"), computes_bfloat16=False)
+    assert {precision for precision, _ in doctor.ways(on)} == {"float32"}
 
 
 # The document ----------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ def test_the_screen_without_measurement(fer: Fer) -> None:
     assert "images/s" not in text
 
 
+@pytest.mark.usefixtures("onednn_unlimited")
 def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:
     monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
     text = shown(fer, "--seconds", 0.3)

@@ -166,7 +166,7 @@ def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     kept(built(), ["head_pool"], Shown(), heard)
     kept(built(seed=2), ["head_pool"], Shown(), heard)
     kept(built(), ["head_pool"], Shown(key="others"), heard)
-    kept(built(policy="mixed_bfloat16"), ["head_pool"], Shown(), heard)
+    kept(built(policy="mixed_float16"), ["head_pool"], Shown(), heard)
     assert heard.computed == ["head_pool"] * 4
     assert len(cachedir.entries(["trunk"])) == 4
 
@@ -181,6 +181,7 @@ def test_weights_after_the_trunk_do_not_matter() -> None:
     assert heard.computed == ["re_lu_8"]
 
 
+@pytest.mark.bfloat16
 def test_bfloat16_is_kept_to_the_bit() -> None:
     model = built(policy="mixed_bfloat16")
     rows = kept(model, ["head_pool"], Shown(), Heard())["head_pool"]

@@ -199,7 +199,11 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"], indirect=True)
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.bfloat16), "mixed_float16"],
+    indirect=True,
+)
 def test_mixed_precision_changes_the_maps_little(policy: str, pooled: Any) -> None:
     mixed = small()
     assert mixed.get_layer("head_pool").compute_dtype == policy.removeprefix("mixed_")

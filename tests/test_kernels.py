@@ -198,6 +198,7 @@ def test_a_norm_that_the_kernel_cannot_do_is_left_alone(images: Array) -> None:
     assert np.array_equal(fast(images, training=True), model(images, training=True))
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("training", [True, False])
 def test_in_bfloat16_statistics_stay_float32(images: Array, training: bool) -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -266,6 +267,7 @@ def test_sizes_need_not_be_known_before(shape: tuple[int | None, ...]) -> None:
         close(traced(inputs), stock(inputs), 1e-5)
 
 
+@pytest.mark.bfloat16
 def test_in_bfloat16_it_is_the_same_convolution() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     stock, fast = pointwise((6, 6, 8))
@@ -363,6 +365,7 @@ def test_dropout_draws_by_the_seed_of_the_layer_and_moves_it_as_keras_does() -> 
     )
 
 
+@pytest.mark.bfloat16
 def test_dropout_in_bfloat16_rounds_as_keras_does() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     stock, fast = dropout(0.3, (1000,))

@@ -386,7 +386,9 @@ def test_plateau_reduces_the_learning_rate(
     np.testing.assert_allclose(rates / 1e-30, [1, 1, 0.5, 0.25], rtol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bfloat16", marks=pytest.mark.bfloat16), "float16"]
+)
 def test_mixed_precision_trains_and_its_model_evaluates(
     precision: str, fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:

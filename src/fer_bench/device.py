@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import importlib.util
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -28,6 +29,16 @@ WAITING_THREADS = 16
 # Flags of Linux for the instructions that multiply bfloat16, and what their makers call them.
 BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "bf16": "ARM BF16"}
 
+# The variable that limits which instructions oneDNN uses, by its present and its former name, and
+# its values (oneDNN's guide, "CPU Dispatcher Control") without kernels for bfloat16, and with
+# kernels that emulate it: those took 2.7 times as long as float32 on an AVX512-BF16 processor.
+INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+EMULATED_BFLOAT16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
+
+# TensorFlow's switch for oneDNN. Its own bfloat16 kernels took 14 times as long as float32.
+ONEDNN_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -43,6 +54,7 @@ class Device:
         threads: threads that TensorFlow computes with on the CPU.
         memory_bytes: memory that one replica may use.
         memory_is_assumed: whether nobody told that memory, so that `ASSUMED_MEMORY` stands there.
+        computes_bfloat16: whether it computes in bfloat16 at all, however slowly.
         workers: processes that train together, each with devices like these.
         worker: which of them this one is; number 0 writes.
     """
@@ -56,6 +68,7 @@ class Device:
     threads: int
     memory_bytes: int
     memory_is_assumed: bool = False
+    computes_bfloat16: bool = True
     workers: int = 1
     worker: int = 0
 
@@ -79,7 +92,15 @@ class Device:
 
         Depthwise convolutions read more than they compute, and a CPU trains a network of them in
         float32 about twice as fast as in bfloat16 (docs/performance.md).
+
+        Raises:
+            DeviceError: bfloat16 is wanted of a device that cannot compute in it.
         """
+        if wanted == "bfloat16" and not self.computes_bfloat16:
+            raise DeviceError(
+                f"training.precision: bfloat16 cannot be computed here: {self.why}.\n"
+                f"Unset that variable, set {ONEDNN_SWITCH}=0, or use precision float32."
+            )
         if wanted != "auto":
             return wanted
         return "float32" if depthwise and self.kind == "cpu" else self.best_precision
@@ -260,19 +281,57 @@ def _gpu_memory(gpu: Any) -> int | None:
 
 
 def _cpu_device(threads: int, strategy: Any) -> Device:
-    has = [name for flag, name in BFLOAT16_FLAGS.items() if flag in machine.cpu_flags()]
+    is_fast, why = _bfloat16_is_fast()
     available = machine.memory().available
     return Device(
         strategy=strategy,
         name=f"cpu: {machine.cpu_model()}, {machine.usable_cores().number} cores",
         kind="cpu",
-        best_precision="bfloat16" if has else "float32",
-        why=" and ".join(has) or "no bfloat16 instructions",
+        best_precision="bfloat16" if is_fast else "float32",
+        why=why,
         best_xla=False,  # compiled convolutions were measured 4 to 10 times slower here
         threads=threads,
         memory_bytes=available or ASSUMED_MEMORY,
         memory_is_assumed=not available,
+        computes_bfloat16=computes_bfloat16(),
     )
+
+
+def computes_bfloat16() -> bool:
+    """Whether TensorFlow finds kernels for bfloat16 on the CPU.
+
+    On a processor with AVX-512 it asks oneDNN for them without looking at oneDNN's limit, and every
+    convolution fails.
+    """
+    asks_onednn = _uses_onednn() and "avx512f" in machine.cpu_flags()
+    return not (asks_onednn and _instruction_limit()[1] in WITHOUT_BFLOAT16)
+
+
+def _bfloat16_is_fast() -> tuple[bool, str]:
+    """Whether the CPU trains faster in bfloat16 than in float32, and why."""
+    has = [name for flag, name in BFLOAT16_FLAGS.items() if flag in machine.cpu_flags()]
+    names = " and ".join(has)
+    if not has:
+        return False, "no bfloat16 instructions"
+    if not _uses_onednn():
+        return False, f"{names} is not used: {ONEDNN_SWITCH}={os.environ[ONEDNN_SWITCH]}"
+    variable, limit = _instruction_limit()
+    if limit in (*WITHOUT_BFLOAT16, *EMULATED_BFLOAT16):
+        return False, f"{names} is hidden by {variable}={limit}"
+    return True, names
+
+
+def _uses_onednn() -> bool:
+    """Whether TensorFlow may use oneDNN. With no word about it, it does on such processors."""
+    return os.environ.get(ONEDNN_SWITCH, "").lower() not in ("0", "false")
+
+
+def _instruction_limit() -> tuple[str, str]:
+    """The variable that limits oneDNN's instructions, and its value in capitals; "" if none."""
+    for variable in INSTRUCTION_LIMITS:
+        if limit := os.environ.get(variable):
+            return variable, limit.upper()
+    return "", ""
 
 
 def _use_threads(threads: int, waiting: int) -> int:

@@ -212,7 +212,7 @@ def measure(device: Device, seconds: float, tell: Tell) -> dict[str, Any]:
 
 def ways(device: Device) -> list[tuple[str, bool]]:
     """Every arithmetic that this device can compute, without XLA and with it."""
-    precisions = ["float32", "bfloat16"]
+    precisions = ["float32", "bfloat16"] if device.computes_bfloat16 else ["float32"]
     if device.kind == "gpu":  # one without bfloat16 has float16 at best, or neither
         fastest_first = ["bfloat16", "float16", "float32"]
         precisions = fastest_first[fastest_first.index(device.best_precision) :]

@@ -267,7 +267,9 @@ def computing_in(model: Any, policy: str) -> Iterator[None]:
         layer.dtype_policy = keras.DTypePolicy("float32")
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.bfloat16), "mixed_float16"]
+)
 def test_in_mixed_precision_the_logits_are_finite_float32(subject: Subject, policy: str) -> None:
     if policy == "mixed_float16" and subject.name in LARGE:
         pytest.skip("takes seconds, for layers of kinds that other backbones have too")
@@ -278,6 +280,7 @@ def test_in_mixed_precision_the_logits_are_finite_float32(subject: Subject, poli
     assert not np.array_equal(logits, subject.logits[:2]), "computed in float32"
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("name", SMALL)
 def test_built_in_mixed_precision_all_but_the_logits_is_mixed(name: str) -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
