@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,21 @@ def some_device(kind: Any = "cpu", precision: str = "bfloat16") -> Device:
     )
 
 
+class Clock:
+    """A clock on which looking takes 1 ms, and all else what it says of itself."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def monotonic(self) -> float:
+        self.sleep(0.001)
+        return self.now
+
+    perf_counter = monotonic
+
+
 @pytest.fixture
 def bursts(monkeypatch: Patch) -> list[tuple[str, bool]]:
     """What was timed, in turn. Nothing is trained: a step takes 10 ms, with XLA 100 ms.
@@ -40,13 +54,15 @@ def bursts(monkeypatch: Patch) -> list[tuple[str, bool]]:
     A step of bfloat16 takes half as long; the first one with XLA takes 0.3 s more.
     """
     seen: list[tuple[str, bool]] = []
+    clock = Clock()
+    monkeypatch.setattr(doctor, "time", clock)
 
     def build(precision: str, *, xla: bool) -> Callable[[int], None]:
         def steps(count: int) -> None:
             if xla and (precision, xla) not in seen:
-                time.sleep(0.3)
+                clock.sleep(0.3)
             seen.append((precision, xla))
-            time.sleep(count * (0.1 if xla else 0.01) / (2 if precision == "bfloat16" else 1))
+            clock.sleep(count * (0.1 if xla else 0.01) / (2 if precision == "bfloat16" else 1))
 
         return steps
 
@@ -80,6 +96,7 @@ def test_every_arithmetic_of_the_device_is_tried(on: Device, precisions: set[str
     assert len(found) == 2 * len(precisions)
 
 
+@pytest.mark.bfloat16
 def test_every_way_is_measured_and_the_choice_of_auto_is_marked(bursts: list[Any]) -> None:
     rows = measured(some_device(), 2)
     speeds = {way: row["images_per_second"] for way, row in rows.items()}
@@ -90,6 +107,7 @@ def test_every_way_is_measured_and_the_choice_of_auto_is_marked(bursts: list[Any
     assert all(row["note"] is None for row in rows.values())
 
 
+@pytest.mark.bfloat16
 def test_the_ways_are_timed_in_turn(bursts: list[tuple[str, bool]]) -> None:
     measured(some_device(), 2)
     first_two = bursts[8:16]  # after two steps of each that compile and warm up
@@ -97,6 +115,7 @@ def test_the_ways_are_timed_in_turn(bursts: list[tuple[str, bool]]) -> None:
     assert len(set(first_two)) == 4
 
 
+@pytest.mark.bfloat16
 def test_what_does_not_fit_the_time_is_left_out_and_named(bursts: list[Any]) -> None:
     rows = measured(some_device(), 0.3)
     assert rows["bfloat16", "off"]["images_per_second"] > 0
@@ -238,6 +257,7 @@ def test_the_screen_without_measurement(fer: Fer) -> None:
     assert "images/s" not in text
 
 
+@pytest.mark.bfloat16
 @pytest.mark.usefixtures("onednn_unlimited")
 def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:
     monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
@@ -248,6 +268,7 @@ def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: P
     assert "the fastest here, or within 10 % of it" in text
 
 
+@pytest.mark.bfloat16
 def test_the_screen_says_what_to_set(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:
     monkeypatch.setattr(machine, "cpu_flags", set)
     text = shown(fer, "--seconds", 1)
