@@ -21,6 +21,7 @@ LAYERS = {
     "errors": 0,
     "machine": 0,
     "registry": 0,
+    "yaml_files": 0,
     "archive": 1,
     "arrayfile": 1,
     "cachedir": 1,
@@ -115,6 +116,7 @@ LIGHT = {
         "stopping",
         "where",
         "workers",
+        "yaml_files",
     ),
 }
 HEAVY = ("keras", "tensorflow")

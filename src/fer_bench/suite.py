@@ -16,11 +16,11 @@ from fer_bench.config import (
     Section,
     explain,
     listed_errors,
-    read_yaml,
     with_override,
     with_value,
 )
 from fer_bench.errors import ConfigError
+from fer_bench.yaml_files import read_yaml
 
 _ADVICE = "docs/scaling.md shows a suite; `fer schema` prints every key of an experiment."
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
