@@ -29,8 +29,9 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 # Numbers of YAML 1.2 and other languages, which YAML 1.1 takes for text.
 _TEXT_LIKE_A_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[bB][01_]+)")
 _UNDERSCORED = re.compile(r"(?=.*_)[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
-_QUOTES = "“”„‟‘’‚‛«»‹›´"
-_DASHES = "‐‑‒–—―−•"
+# What word processors make of quotes, and of the dash of a list or of a number.
+_QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u00b4"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2022"
 
 
 class _Refused(yaml.MarkedYAMLError):
