@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from fer_bench import settings
 from fer_bench.cli.console import discard_output, messages, prepare_streams
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.registry import did_you_mean
@@ -92,7 +93,10 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
     with native_messages_hidden():
         from fer_bench import device
 
-        return device.open_device(name, threads, workers)
+        opened = device.open_device(name, threads, workers)
+    for line in settings.overridden():
+        messages.print(line, soft_wrap=True, highlight=False, markup=False)
+    return opened
 
 
 @contextlib.contextmanager
