@@ -21,6 +21,8 @@ LAYERS = {
     "errors": 0,
     "machine": 0,
     "registry": 0,
+    "settings": 0,
+    "yaml_files": 0,
     "archive": 1,
     "arrayfile": 1,
     "cachedir": 1,
@@ -111,10 +113,12 @@ LIGHT = {
         "layout",
         "registry",
         "releases",
+        "settings",
         "splits",
         "stopping",
         "where",
         "workers",
+        "yaml_files",
     ),
 }
 HEAVY = ("keras", "tensorflow")

@@ -115,8 +115,16 @@ def test_whole_stages_can_vary(expand: Expand) -> None:
     assert len(set(names(suite))) == 2
 
 
+@pytest.mark.parametrize("where", ["suite", "entry"])
+def test_a_seed_that_stands_twice_is_refused_by_name(expand: Expand, where: str) -> None:
+    seeds = [3, 5, 3, 7, 5]
+    entry = {"config": "../base.yaml"} | ({"seeds": seeds} if where == "entry" else {})
+    with pytest.raises(ConfigError, match="seeds: names a seed twice: 3, 5"):
+        expand(entry, **({"seeds": seeds} if where == "suite" else {}))
+
+
 def test_the_same_run_is_listed_once(expand: Expand) -> None:
-    suite = expand("../base.yaml", {"config": "../base.yaml", "seeds": [5, 6, 5]})
+    suite = expand("../base.yaml", {"config": "../base.yaml", "seeds": [5, 6]})
     assert names(suite) == ["base-s5", "base-s6"]
 
 

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import hashlib
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
+from fer_bench.yaml_files import parse_value, read_yaml
 
 # All but tab and newline. They would reach the terminal, and YAML does not keep every one.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
@@ -40,7 +41,10 @@ class Section(BaseModel):
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-            raise ValueError(f"must not be a boolean, got {str(value).lower()}")
+            raise ValueError(
+                f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off "
+                "as booleans; a text may stand in quotes)"
+            )
         return value
 
     @field_validator("*", mode="before")
@@ -784,81 +788,6 @@ def _registered(registry: Any, name: str) -> str:
     return name
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, to which a key that stands twice in one mapping is an error."""
-
-
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a list or mapping cannot be a key", key_node.start_mark
-            )
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} stands twice", key_node.start_mark
-            )
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates
-)
-
-
-def _parse(text: str) -> Any:
-    """The value of a YAML text. Raises: ValueError, also for a date such as 2024-13-45."""
-    try:
-        return yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-Kind = Literal["an experiment", "a suite", "a search space"]
-# The key that only such a file has, and what it is good for.
-_KINDS: dict[Kind, tuple[str, str]] = {
-    "an experiment": ("stages", "`fer train {}` trains it."),
-    "a suite": ("runs", "`fer sweep {}` trains its runs; with --dry-run it checks them."),
-    "a search space": ("space", "`fer sweep EXPERIMENT --search {}` looks through it."),
-}
-
-
-def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, a key stands twice, or it is a file of another kind.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        beside = sorted(other.name for other in path.parent.glob("*.yaml"))
-        hint = did_you_mean(path.name, beside)
-        found = hint or (f"Found there: {', '.join(beside[:8])}." if beside else "")
-        raise ConfigError(f"{path}: no such file. {found}".strip()) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from error
-    try:
-        document = _parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid YAML.\n{error}") from error
-    if not isinstance(document, dict):
-        found = "nothing" if document is None else f"a {type(document).__name__}"
-        raise ConfigError(
-            f"{path}: expected a mapping of keys, found {found}.\n"
-            "See configs/ for complete examples."
-        )
-    for other, (key, advice) in _KINDS.items():
-        if key in document and _KINDS[kind][0] not in document:
-            raise ConfigError(f"{path}: is {other}, not {kind}.\n{advice.format(path)}")
-    return document
-
-
 def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
     """A copy of `document` in which `a.b=value` or `stages.0.epochs=3` holds. Raises: ConfigError.
 
@@ -870,9 +799,9 @@ def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
             f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
         )
     try:
-        value = _parse(text)
+        value = parse_value(text)
     except ValueError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML.\n{error}") from error
+        raise ConfigError(f"--set {override}: {error}") from error
     return with_value(document, dotted, value, f"--set {override}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from fer_bench import machine
+from fer_bench import machine, settings
 from fer_bench.errors import DeviceError
 from fer_bench.workers import Workers
 
@@ -123,8 +123,9 @@ def open_device(
 
     Raises:
         DeviceError: the name is none of these, the GPU asked for is not visible, the number of
-            threads is below 1, or the workers do not find each other.
+            threads is below 1, the workers do not find each other, or Keras has other settings.
     """
+    settings.check_keras()
     kind, _, index = wanted.partition(":")
     if kind not in ("auto", "cpu", "gpu") or (index and (kind != "gpu" or not index.isdigit())):
         raise DeviceError(f"--device {wanted}: expected auto, cpu, gpu or gpu:<index>.")

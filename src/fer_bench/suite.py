@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,23 +10,37 @@ from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fer_bench.config import (
     Experiment,
     Section,
     explain,
     listed_errors,
-    read_yaml,
     with_override,
     with_value,
 )
 from fer_bench.errors import ConfigError
+from fer_bench.yaml_files import read_yaml
 
 _ADVICE = "docs/scaling.md shows a suite; `fer schema` prints every key of an experiment."
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
-Seeds = tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [str(seed) for seed, count in Counter(seeds).items() if count > 1]:
+        raise ValueError(f"names a seed twice: {', '.join(twice)}; one seed is one run")
+    return seeds
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], AfterValidator(_distinct)]
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 

@@ -26,7 +26,8 @@ from fer_bench.cli import (
     sweep,
     sync,
 )
-from fer_bench.cli.shell import Commands, messages
+from fer_bench.cli.console import messages, say
+from fer_bench.cli.shell import Commands
 
 app = typer.Typer(
     name="fer",
@@ -58,7 +59,7 @@ def _start(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("fer_bench").setLevel(logging.INFO)
     if version:
-        typer.echo(f"fer-bench {__version__}")
+        say(f"fer-bench {__version__}")
         raise typer.Exit
 
 

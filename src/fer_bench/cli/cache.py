@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fer_bench import cachedir
 from fer_bench.cachedir import Entry
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import Commands, messages, one_of
+from fer_bench.cli.shell import Commands, one_of
 
 app = typer.Typer(
     cls=Commands,
@@ -30,14 +30,14 @@ def stats(as_json: Json = False) -> None:
     """What the cache holds, kind by kind, where it is, and the free space on that disk."""
     document = _describe(cachedir.cache_root(), cachedir.entries())
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return
     if document["kinds"]:
-        Console().print(_table(document["kinds"]))
+        results().print(_table(document["kinds"]))
     total = sum(kind["bytes"] for kind in document["kinds"])
-    typer.echo(f"cache: {document['root']}")
-    typer.echo(f"total: {_write_size(total)}")
-    typer.echo(f"free:  {_write_size(document['free_bytes'])} on that disk")
+    say(f"cache: {document['root']}")
+    say(f"total: {_write_size(total)}")
+    say(f"free:  {_write_size(document['free_bytes'])} on that disk")
 
 
 @app.command()
@@ -64,9 +64,9 @@ def clear(
             "freed_bytes": freed,
             "left_alone": [str(path) for path in left_alone],
         }
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
-        typer.echo(f"removed {_count(len(removed))}, {_write_size(freed)} freed")
+        say(f"removed {_count(len(removed))}, {_write_size(freed)} freed")
     if left_alone:
         being_made = f"{_count(len(left_alone))} being made right now by another process"
         messages.print(f"left alone: {being_made}", soft_wrap=True, highlight=False)

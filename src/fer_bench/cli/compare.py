@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import Json
 from fer_bench.cli.shell import mention, one_of
 from fer_bench.errors import ConfigError
@@ -80,7 +81,7 @@ def compare(
     for kind, path in files.items():
         write_atomically(path, _document(kind, comparison))
     if printed:
-        typer.echo(_document(printed[0], comparison), nl=False)
+        say(_document(printed[0], comparison), end="")
         return
     _show(comparison)
     for path in files.values():
@@ -103,9 +104,7 @@ def _document(kind: str, comparison: "Comparison") -> str:
 
 
 def _show(comparison: "Comparison") -> None:
-    from rich.console import Console
-
     from fer_bench.report.tables import comparison_tables
 
-    console = Console()
+    console = results()
     console.print(comparison_tables(comparison, console.width))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import Overrides
 from fer_bench.errors import ConfigError
 
@@ -26,7 +26,7 @@ def validate(
         except ConfigError as error:
             failed.append(str(error))
         else:
-            Console().print(plan_table(experiment))
+            results().print(plan_table(experiment))
     if failed:
         raise ConfigError("\n".join(failed))
 
@@ -35,4 +35,4 @@ def schema() -> None:
     """Print the JSON Schema of an experiment file, for editors."""
     from fer_bench.config import Experiment
 
-    typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
+    say(json.dumps(Experiment.model_json_schema(), indent=2))

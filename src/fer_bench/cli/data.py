@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import ConfigFile, Json, Overrides
 from fer_bench.cli.shell import Commands, mention, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
@@ -35,7 +35,7 @@ def prepare(
     spec.prepare(root, archive, force)
     manifest = spec.read(Dataset(name=name, root=root))
     sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
-    typer.echo(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
+    say(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
 
 
 @app.command()
@@ -57,11 +57,11 @@ def stats(
 
         dataset_counts(manifest, plot)
     if as_json:
-        typer.echo(json.dumps(description, indent=2))
+        say(json.dumps(description, indent=2))
     else:
         from fer_bench.report.tables import dataset_tables
 
-        Console().print(dataset_tables(description))
+        results().print(dataset_tables(description))
     if plot:
         mention("written", plot)
 
@@ -113,11 +113,11 @@ def audit(
     for path, table in ((quarantine, left_out), (groups, found.groups)):
         write_atomically(path, table.to_csv(index=False))
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        say(json.dumps(found.to_json(), indent=2))
     else:
         from fer_bench.report.tables import dataset_tables
 
-        Console().print(dataset_tables(found.to_json()))
+        results().print(dataset_tables(found.to_json()))
     mention(f"{len(left_out):,} images to leave out (dataset.exclude)", quarantine)
     mention(f"{len(found.groups):,} images that belong together (dataset.groups)", groups)
     if strict and found.failed:

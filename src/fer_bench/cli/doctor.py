@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import DeviceName, Json, Outputs, Threads
-from fer_bench.cli.shell import messages, open_device
+from fer_bench.cli.shell import open_device
 
 Document = Mapping[str, Any]
 WIDTH = 80
@@ -35,9 +36,9 @@ def doctor(
     with messages.status("looking at the machine") as status:
         document = examine(chosen, outputs, seconds, lambda text: status.update(text))
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return
-    console = Console()
+    console = results()
     console.print(_screen(document), width=min(console.width, WIDTH), highlight=False)
 
 

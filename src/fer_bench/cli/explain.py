@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import DeviceName, Json, Outputs
 from fer_bench.cli.shell import mention, one_of, open_device, open_display
 
@@ -36,8 +36,8 @@ def explain(
         explanation = explain_run(run, split, number, chosen, display)
     sheets = write_sheets(explanation)
     if as_json:
-        typer.echo(json.dumps(explanation.document, indent=2))
+        say(json.dumps(explanation.document, indent=2))
     else:
-        Console().print(sheets_table(explanation, sheets))
+        results().print(sheets_table(explanation, sheets))
     for name, path in sheets.items():
         mention(name, path)

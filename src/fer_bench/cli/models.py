@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Json, Overrides
-from fer_bench.cli.shell import Commands, mention, messages, open_device
+from fer_bench.cli.shell import Commands, mention, open_device
 
 app = typer.Typer(
     cls=Commands,
@@ -29,11 +29,11 @@ def list_backbones(context: typer.Context, as_json: Json = False) -> None:
     with messages.status("counting parameters") as status:
         backbones = describe_backbones(lambda name: status.update(f"counting parameters: {name}"))
     if as_json:
-        typer.echo(json.dumps(backbones, indent=2))
+        say(json.dumps(backbones, indent=2))
         return
     from fer_bench.report.models import backbones_table
 
-    Console().print(backbones_table(backbones))
+    results().print(backbones_table(backbones))
 
 
 @app.command()
@@ -59,10 +59,10 @@ def show(
 
         freeze_plan(plan, f"{experiment.name}: {experiment.model.backbone}", plot)
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
         from fer_bench.report.models import model_tables
 
-        Console().print(model_tables(document))
+        results().print(model_tables(document))
     if plot:
         mention("written", plot)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json, Outputs
-from fer_bench.cli.shell import mention, messages
+from fer_bench.cli.shell import mention
 
 
 def check_table(
@@ -37,11 +37,11 @@ def check_table(
 
     document = check(read_printed(file))
     if as_json:
-        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+        say(json.dumps(document, indent=2, allow_nan=False))
         return
     from fer_bench.report.printed import printed_tables
 
-    Console().print(printed_tables(document))
+    results().print(printed_tables(document))
 
 
 def adopt(
@@ -99,6 +99,6 @@ def adopt(
         messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     mention(f"{split}, n = {metrics['n']}", run.path)
     if as_json:
-        typer.echo(json.dumps({"run_id": run.run_id, "metrics": metrics}, indent=2))
+        say(json.dumps({"run_id": run.run_id, "metrics": metrics}, indent=2))
         return
-    typer.echo(run.run_id)
+    say(run.run_id)

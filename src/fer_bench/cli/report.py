@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fer_bench.cli.console import say
 from fer_bench.cli.options import Outputs
 
 
@@ -24,4 +25,4 @@ def report(
     from fer_bench.report.page import write_run_report
     from fer_bench.rundir import find_run
 
-    typer.echo(write_run_report(find_run(outputs, run_id), with_images=with_images))
+    say(str(write_run_report(find_run(outputs, run_id), with_images=with_images)))

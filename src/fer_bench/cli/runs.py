@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import (
     ConfigFile,
     DeviceName,
@@ -18,7 +18,7 @@ from fer_bench.cli.options import (
     WorkerAddresses,
     WorkerIndex,
 )
-from fer_bench.cli.shell import mention, messages, one_of, open_device, open_display
+from fer_bench.cli.shell import mention, one_of, open_device, open_display
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
 
     with open_display() as display:
         run = train_run(experiment, outputs, chosen, display, fresh=fresh)
-    typer.echo(run.run_id)
+    say(run.run_id)
 
 
 def evaluate(
@@ -105,9 +105,9 @@ def evaluate(
     for warning in metrics["warnings"]:
         messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
-        typer.echo(json.dumps(metrics, indent=2))
+        say(json.dumps(metrics, indent=2))
         return
-    console = Console()
+    console = results()
     console.print(metrics_tables(metrics, f"{run.run_id}, {protocol.name}"))
     if conditions:
         from fer_bench.report.robustness import robustness_table

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-from fer_bench.cli.shell import mention, messages
+from fer_bench.cli.console import messages, results, say
+from fer_bench.cli.shell import mention
 
 if TYPE_CHECKING:
     from fer_bench.search import Plan, Result, Slots
@@ -45,7 +45,7 @@ def search(
         return
     result = _search(plan, outputs, slots)
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2))
+        say(json.dumps(result.to_json(), indent=2))
     else:
         _show(result, outputs)
     if result.left:
@@ -59,10 +59,10 @@ def _show_plan(plan: "Plan", outputs: Path, as_json: bool) -> None:
 
     described = describe(plan, trials_so_far(plan, outputs))
     if as_json:
-        typer.echo(json.dumps(described, indent=2))
+        say(json.dumps(described, indent=2))
         return
     for line in plan_lines(described, plan.space.space):
-        typer.echo(line)
+        say(line)
 
 
 def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
@@ -82,7 +82,7 @@ def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
 def _show(result: "Result", outputs: Path) -> None:
     from fer_bench.search.words import result_tables
 
-    Console().print(result_tables(result))
+    results().print(result_tables(result))
     mention("picture", result.folder / "study.png")
     if result.best is None:
         return

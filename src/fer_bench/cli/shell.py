@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from fer_bench import settings
+from fer_bench.cli.console import discard_output, messages, prepare_streams
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.registry import did_you_mean
 from fer_bench.workers import Workers
-
-messages = Console(stderr=True)
 
 # What a file system says about a path that the user gave, or about itself.
 NOT_OUR_FAULT = {
@@ -32,6 +31,11 @@ WRITE_ADVICE = "Give another path, or see to its rights and its free space."
 
 class Commands(TyperGroup):
     """A group of commands that ends expected errors with a message and their exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the arguments and run the command, on streams that take every character."""
+        prepare_streams()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises: typer.Exit for what is expected; a bug passes through."""
@@ -46,6 +50,7 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno not in NOT_OUR_FAULT:
                 raise
+            discard_output()
             _say("error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red")
             raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
@@ -66,8 +71,11 @@ def mention(kind: str, path: Path) -> None:
 
 
 def _say(kind: str, text: str, colour: str) -> None:
-    messages.print(f"[bold {colour}]{kind}:[/]", end=" ")
-    messages.print(text, soft_wrap=True, highlight=False, markup=False)
+    try:
+        messages.print(f"[bold {colour}]{kind}:[/]", end=" ")
+        messages.print(text, soft_wrap=True, highlight=False, markup=False)
+    except OSError:  # nobody can be told; the exit code still says it
+        discard_output()
 
 
 def open_device(name: str, threads: int | None = None, workers: Workers | None = None) -> Any:
@@ -85,7 +93,10 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
     with native_messages_hidden():
         from fer_bench import device
 
-        return device.open_device(name, threads, workers)
+        opened = device.open_device(name, threads, workers)
+    for line in settings.overridden():
+        messages.print(line, soft_wrap=True, highlight=False, markup=False)
+    return opened
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json, Outputs, Overrides
-from fer_bench.cli.shell import mention, messages, one_of
+from fer_bench.cli.shell import mention, one_of
 from fer_bench.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -231,13 +232,13 @@ def _carry_out(
 def _show_plan(suite: "Suite", before: Mapping[str, str], as_json: bool) -> None:
     if as_json:
         document = {"suite": suite.name, "runs": _described(suite, before)}
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return
     width = max(map(len, before))
     for run_id, status in before.items():
-        typer.echo(f"{run_id:<{width}}  {status}")
+        say(f"{run_id:<{width}}  {status}")
     left = sum(status != "finished" for status in before.values())
-    typer.echo(f"{len(before)} runs, {left} of them to be done")
+    say(f"{len(before)} runs, {left} of them to be done")
 
 
 def _described(suite: "Suite", before: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -281,15 +282,13 @@ def _print_json(
         "runs": runs,
         "comparison": comparison.to_json() if comparison else None,
     }
-    typer.echo(json.dumps(document, indent=2))
+    say(json.dumps(document, indent=2))
 
 
 def _show(comparison: "Comparison") -> None:
-    from rich.console import Console
-
     from fer_bench.report.tables import comparison_tables
 
-    console = Console()
+    console = results()
     console.print(comparison_tables(comparison, console.width))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fer_bench.cli.console import say
 from fer_bench.cli.options import Outputs
 from fer_bench.rundir import RunDirectory
 
@@ -65,7 +66,7 @@ def _send(tracked: list[tuple[RunDirectory, str]]) -> list[str]:
             continue
         if parcel:
             sent += 1
-            typer.echo(f"{run.run_id}: {name}: {parcel}")
+            say(f"{run.run_id}: {name}: {parcel}")
     if not sent and not failures:
-        typer.echo("nothing to send")
+        say("nothing to send")
     return failures

@@ -16,6 +16,7 @@ from fer_bench.compare.groups import (
     not_comparable,
     order_groups,
 )
+from fer_bench.compare.identity import without_copies
 from fer_bench.compare.reading import Member, read_run
 from fer_bench.compare.rows import (
     COLUMNS,
@@ -64,7 +65,7 @@ def collect(
     """Read every run below `outputs` and compare those that are comparable.
 
     A run that is unfinished, has no such evaluation or cannot be read is left out, with the
-    reason; it never stops the others.
+    reason; it never stops the others. So is a copy of another run, which would count twice.
 
     Args:
         outputs: the folder of the runs.
@@ -97,13 +98,12 @@ def collect(
             f"--where {where}: chooses none of the {not_chosen} runs below {outputs}.\n"
             "Without --where, all of them are shown with what can be asked for."
         )
-    groups = order_groups(
-        build_group(group, split, pairs, sort) for group in group_members(members)
-    )
+    runs, copies = without_copies(members)
+    groups = order_groups(build_group(group, split, pairs, sort) for group in group_members(runs))
     return Comparison(
         split=split,
         groups=tuple(groups),
-        left_out=tuple(one for one in found if isinstance(one, LeftOut)),
+        left_out=(*(one for one in found if isinstance(one, LeftOut)), *copies),
         not_comparable=tuple(not_comparable(groups)),
         where=where,
         not_chosen=not_chosen,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fer_bench.compare.identity import distinct_seeds
 from fer_bench.compare.pairs import (
     ALL_PAIRS_UP_TO,
     PairsWith,
@@ -80,7 +81,8 @@ def build_group(members: Sequence[Member], evaluation: str, pairs: Pairs, sort: 
     """
     best = members[0]
     key = _key(best)
-    experiments = aggregate_seeds(members)
+    distinct = distinct_seeds(members)
+    experiments = aggregate_seeds(distinct.members)
     draws = draw(members) if len(members) > 1 else {}
     pairs_with = _pairs_with(pairs, len(members))
     tested = compare_pairs(members, draws, pairs_with) if len(members) > 1 else []
@@ -96,7 +98,7 @@ def build_group(members: Sequence[Member], evaluation: str, pairs: Pairs, sort: 
         runs=tuple(sort_rows(rows, sort)),
         pairs=tuple(tested),
         seeds=tuple(experiments),
-        published=tuple(judge_published(members, evaluation)),
+        published=tuple(judge_published(distinct.members, evaluation)),
         half_width=_half_width(best.row),
         classes=key.classes,
         views=key.views,
@@ -107,6 +109,7 @@ def build_group(members: Sequence[Member], evaluation: str, pairs: Pairs, sort: 
             compare_experiments(experiments, draws, _pairs_with(pairs, len(experiments)))
         ),
         smallest_difference=smallest_difference(best.row.n, accuracy).difference if known else None,
+        remarks=distinct.remarks,
     )
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,24 @@ _Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Member:
-    """A run with what the comparison needs once and doesn't keep."""
+    """A run with what the comparison needs once and doesn't keep.
+
+    Attributes:
+        record: its `run.json`.
+        path: the file of its predictions.
+    """
 
     row: Row
     config: Mapping[str, Any]
     predictions: Predictions
     fingerprint: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+    path: Path = Path()
+
+    @property
+    def recorded_id(self) -> str:
+        """The id with which the run was made, whatever its folder is called now."""
+        return text(self.record.get("run_id")) or self.row.run_id
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,7 +82,7 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
             f"metrics/{evaluation}.json was not computed from predictions/{evaluation}.csv; "
             "evaluate the run again"
         )
-    return Member(row, config, predictions, fingerprint)
+    return Member(row, config, predictions, fingerprint, record, path)
 
 
 def _read_all(path: Path) -> tuple[Predictions, str]:

@@ -168,6 +168,7 @@ class Group:
         experiments: differences between experiments of at least two seeds each.
         smallest_difference: of two accuracies, that this test set can be expected to show; None
             where no run predicts expressions.
+        remarks: sentences about runs that are one seed, or that have the same predictions.
     """
 
     test_fingerprint: str
@@ -184,6 +185,7 @@ class Group:
     pairs_with: Literal["all", "best"] = "all"
     experiments: tuple[ExperimentPair, ...] = ()
     smallest_difference: float | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> tuple[tuple[str, ...], ...]:
@@ -196,10 +198,15 @@ class Group:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that cannot be compared, and why."""
+    """A run that takes no part, and why.
+
+    Attributes:
+        twin: the run that it is a copy of; None where that is not the reason.
+    """
 
     run_id: str
     reason: str
+    twin: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Experiments that were run with several seeds: their spread, and how they differ."""
 
 import itertools
-import json
 import math
 import statistics
 from collections import Counter, defaultdict
@@ -10,21 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from fer_bench.compare.identity import experiment
 from fer_bench.compare.pairs import PAIR_SEED, Draws, PairsWith
 from fer_bench.compare.reading import Member
 from fer_bench.compare.rows import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
 from fer_bench.statistics import holm, seeds_difference
 
 HIERARCHICAL = "hierarchical bootstrap (seeds x images)"
-# What two runs of one experiment may differ in: what was trained is the same.
-_NOT_THE_EXPERIMENT = ("seed", "published")
 
 
 def aggregate_seeds(members: Iterable[Member]) -> list[Seeds]:
-    """Mean and spread of every experiment with more than one seed, the best accuracy first."""
+    """Mean and spread of every experiment with more than one seed, the best accuracy first.
+
+    Args:
+        members: one run for each seed of each experiment, as `identity.distinct_seeds` takes them.
+    """
     experiments: dict[str, list[Row]] = defaultdict(list)
     for member in members:
-        experiments[_experiment(member)].append(member.row)
+        experiments[experiment(member)].append(member.row)
     several = [rows for rows in experiments.values() if len(rows) > 1]
     names = Counter(rows[0].name for rows in several)
     found = [_aggregate(rows, unique=names[rows[0].name] == 1) for rows in several]
@@ -33,15 +35,6 @@ def aggregate_seeds(members: Iterable[Member]) -> list[Seeds]:
 
 def _rank(one: Seeds) -> float:
     return -one.metrics["accuracy"]["mean"] if "accuracy" in one.metrics else math.inf
-
-
-def _experiment(member: Member) -> str:
-    """Equal for runs that differ in nothing but the seed."""
-    if member.config.get("adopted"):
-        # Its predictions are all that is known of it, and they differ by seed.
-        return f"adopted {member.row.name}"
-    rest = {key: value for key, value in member.config.items() if key not in _NOT_THE_EXPERIMENT}
-    return json.dumps(rest, sort_keys=True, default=str)
 
 
 def _aggregate(rows: Iterable[Row], unique: bool) -> Seeds:

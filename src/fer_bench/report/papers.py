@@ -262,7 +262,7 @@ def _caption(group: Group) -> str:
         said += [LETTERS[group.pairs_with]] if any(row.letter for row in group.runs) else []
     if group.smallest_difference is not None:
         said.append(write_smallest(group.smallest_difference))
-    return " ".join(said)
+    return " ".join([*said, *group.remarks])
 
 
 def _labels(rows: Sequence[Row]) -> dict[str, str]:

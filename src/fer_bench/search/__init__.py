@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from fer_bench.config import LESS_IS_BETTER, Experiment, load_experiment, read_yaml
+from fer_bench.config import LESS_IS_BETTER, Experiment, load_experiment
 from fer_bench.errors import ConfigError, Interrupted, RunError
 from fer_bench.rundir import LOCK, write_atomically
 from fer_bench.search.rounds import Rounds, Run, Slots, log_file, make_trials
@@ -26,6 +26,7 @@ from fer_bench.search.space import Space, load_space, varied
 from fer_bench.search.study import DATABASE, Trial, open_study
 from fer_bench.sweep import FOLDER
 from fer_bench.sweep.job import config_text, run_job
+from fer_bench.yaml_files import read_yaml
 
 __all__ = ["Plan", "Result", "Slots", "Trial", "plan_search", "search", "trials_so_far"]
 

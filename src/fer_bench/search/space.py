@@ -13,11 +13,11 @@ from fer_bench.config import (
     Section,
     explain,
     listed_errors,
-    read_yaml,
     with_value,
 )
 from fer_bench.errors import ConfigError
 from fer_bench.sweep.job import config_text
+from fer_bench.yaml_files import read_yaml
 
 _ADVICE = "docs/search.md shows every key of a space; `fer schema` prints those of an experiment."
 _DATA = "trials on other images or labels cannot be compared"

@@ -1,0 +1,346 @@
+"""The one reader of the YAML that people write: experiments, suites, spaces, values of `--set`.
+
+PyYAML reads YAML 1.1, in which `016` is 14, `1:30` is 90 and `1_6` is 16. A number that would
+become another one is refused here, with what to write instead, and so are characters that look
+like a blank, a quote or a dash and are none.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fer_bench.errors import ConfigError
+from fer_bench.registry import did_you_mean
+
+MOST_BYTES = 2**20
+DEEPEST = 40
+# With everything that is repeated by anchors and `<<` counted each time.
+MOST_VALUES = 100_000
+
+_INT, _FLOAT, _TEXT, _TIME = (
+    f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "timestamp")
+)
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+# Numbers of YAML 1.2 and other languages, which YAML 1.1 takes for text.
+_TEXT_LIKE_A_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[bB][01_]+)")
+_UNDERSCORED = re.compile(r"(?=.*_)[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
+# What word processors make of quotes, and of the dash of a list or of a number.
+_QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u00b4"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2022"
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """Valid YAML that does not mean what it seems to say; the problem is a whole sentence."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader without surprises: what reads differently from what it says is an error."""
+
+    depth = 0
+
+    def scan_plain(self) -> Any:
+        """An unquoted text. Raises: _Refused where it holds what looks like a blank or a quote."""
+        token = super().scan_plain()
+        _check_plain(token.value, token.start_mark)
+        return token
+
+    def fetch_more_tokens(self) -> Any:
+        """The next tokens. Raises: _Refused for a tab where YAML wants spaces."""
+        try:
+            return super().fetch_more_tokens()
+        except yaml.scanner.ScannerError as error:
+            if error.problem and "'\\t'" in error.problem:
+                raise _Refused("a tab; YAML is indented with spaces", error.problem_mark) from error
+            raise
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value with all that is in it. Raises: _Refused where that is too deep."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise _Refused(f"more than {DEEPEST} levels inside each other", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        """The document. Raises: _Refused where its anchors multiply it or hold themselves."""
+        node = super().get_single_node()
+        if node is not None and _count(node, {}) > MOST_VALUES:
+            raise _Refused(
+                f"more than {MOST_VALUES:,} values, with those repeated by anchors",
+                node.start_mark,
+            )
+        return node
+
+
+def _count(node: yaml.Node, counted: dict[int, int]) -> int:
+    """How many values a node stands for, each as often as an alias repeats it."""
+    if id(node) in counted:
+        if not counted[id(node)]:  # it is being counted
+            raise _Refused("an anchor that holds itself", node.start_mark)
+        return counted[id(node)]
+    counted[id(node)] = 0
+    counted[id(node)] = 1 + sum(_count(inner, counted) for inner in _inside(node))
+    return counted[id(node)]
+
+
+def _inside(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+# Characters ------------------------------------------------------------------------------------
+
+
+def _check_plain(text: str, mark: Any) -> None:
+    if text[0] in _QUOTES:
+        raise _Refused(f"{_named(text[0])} is no quote of YAML. Write \" or '", mark)
+    if text[0] in _DASHES and (len(text) == 1 or not text[1].isalpha()):
+        raise _Refused(f"{_named(text[0])} is no dash of YAML. Write -", mark)
+    for character in filter(_looks_empty, text):
+        raise _Refused(
+            f"{_named(character)} is no blank of YAML. Write an ordinary space, or put the text "
+            "in quotes if it is meant",
+            _mark_at(mark.buffer, mark.buffer.index(character, mark.pointer)),
+        )
+
+
+def _looks_empty(character: str) -> bool:
+    """Whether it is seen as a blank or not at all, and is neither space nor line break."""
+    if character in " \n":
+        return False
+    return unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cf")
+
+
+def _named(character: str) -> str:
+    return f"{unicodedata.name(character, 'a character').lower()} (U+{ord(character):04X})"
+
+
+def _mark_at(text: str, place: int) -> yaml.Mark:
+    line = text.count("\n", 0, place)
+    column = place - (text.rfind("\n", 0, place) + 1)
+    return yaml.Mark("", place, line, column, text, place)
+
+
+# Numbers ---------------------------------------------------------------------------------------
+
+
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    if node.style or _DECIMAL.fullmatch(node.value):
+        return loader.construct_yaml_int(node)
+    raise _Refused(_misread(node.value, loader.construct_yaml_int(node)), node.start_mark)
+
+
+def _fraction(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    value = loader.construct_yaml_float(node)
+    if not node.style and re.search("[_:]", node.value):
+        raise _Refused(_misread(node.value, value), node.start_mark)
+    return value
+
+
+def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    if not node.style and _TEXT_LIKE_A_NUMBER.fullmatch(node.value):
+        bare = node.value.replace("_", "").lower()
+        base = 10 if re.fullmatch(r"[-+]?[0-9]+", bare) else 0
+        raise _Refused(_misread(node.value, int(bare, base)), node.start_mark)
+    if not node.style and _UNDERSCORED.fullmatch(node.value):
+        raise _Refused(_misread(node.value, float(node.value.replace("_", ""))), node.start_mark)
+    return loader.construct_yaml_str(node)
+
+
+def _misread(written: str, value: float) -> str:
+    """What YAML makes of a number as it is written, and what to write."""
+    reading, meant = _reading(written.lstrip("+-").lower(), value)
+    return f"{written}: YAML reads {reading}. Write {meant}, or '{written}' in quotes for a text"
+
+
+def _reading(digits: str, value: float) -> tuple[str, str]:
+    meant = f"{value:g}" if isinstance(value, float) else str(value)
+    if ":" in digits:
+        return f"colons as base 60 ({meant})", meant
+    for prefix, name in (("0x", "hexadecimal"), ("0b", "binary"), ("0o", "octal")):
+        if digits.startswith(prefix):
+            return f"{prefix} as {name} ({meant})", meant
+    if digits[0] == "0" and digits.replace("_", "").isdecimal():
+        return _leading_zero(digits.replace("_", ""), value)
+    return f"underscores as nothing ({meant})", meant
+
+
+def _leading_zero(digits: str, value: float) -> tuple[str, str]:
+    """Here people mean the decimal number: `016` is sixteen."""
+    sign = "-" if value < 0 else ""
+    meant = f"{sign}{int(digits)}"
+    if set(digits) & set("89"):
+        return "a leading zero as octal, which has no 8 and 9", meant
+    return f"a leading zero as octal ({value})", meant
+
+
+def _date(_: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    raise _Refused(
+        f"{node.value}: YAML reads a date. Write '{node.value}' in quotes", node.start_mark
+    )
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise _Refused("a list or mapping cannot be a key", key_node.start_mark)
+        if key in seen:
+            raise _Refused(f"duplicate key {key!r}", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+for _tag, _constructor in {
+    _INT: _integer,
+    _FLOAT: _fraction,
+    _TEXT: _text,
+    _TIME: _date,
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG: _mapping,
+}.items():
+    _StrictLoader.add_constructor(_tag, _constructor)
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        _Refused: it is YAML, and means something else than it seems to.
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except _Refused:
+        raise
+    except yaml.reader.ReaderError as error:
+        mark = _mark_at(text, error.position)
+        raise _Refused(f"the control character U+{error.character:04X}", mark) from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is one of a tag such as !!int
+        raise ValueError(f"not valid YAML.\n{error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """The value of `--set KEY=text`. Raises: ValueError, in words to follow what was typed."""
+    try:
+        return _parse(text)
+    except _Refused as error:
+        raise ValueError(f"{error.problem}.") from error
+    except ValueError as error:
+        raise ValueError(f"the value is {error}") from error
+
+
+# Files -----------------------------------------------------------------------------------------
+
+Kind = Literal["an experiment", "a suite", "a search space"]
+# The key that only such a file has, and what it is good for.
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "an experiment": ("stages", "`fer train {}` trains it."),
+    "a suite": ("runs", "`fer sweep {}` trains its runs; with --dry-run it checks them."),
+    "a search space": ("space", "`fer sweep EXPERIMENT --search {}` looks through it."),
+}
+# The longest first: a mark of UTF-32 begins like one of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
+    """The mapping in a YAML file: UTF-8, or UTF-16 and UTF-32 with the mark that says so.
+
+    Raises:
+        ConfigError: it cannot be read, a key stands twice, a number or character in it does not
+            mean what it seems to, or it is a file of another kind.
+    """
+    text = _decode(path, _read_bytes(path))
+    try:
+        document = _parse(text)
+    except _Refused as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        raise ConfigError(f"{path}: {place}: {error.problem}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else f"a {type(document).__name__}"
+        raise ConfigError(
+            f"{path}: expected a mapping of keys, found {found}.\n"
+            "See configs/ for complete examples."
+        )
+    for other, (key, advice) in _KINDS.items():
+        if key in document and _KINDS[kind][0] not in document:
+            raise ConfigError(f"{path}: is {other}, not {kind}.\n{advice.format(path)}")
+    return document
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        beside = sorted(other.name for other in path.parent.glob("*.yaml"))
+        hint = did_you_mean(path.name, beside)
+        found = hint or (f"Found there: {', '.join(beside[:8])}." if beside else "")
+        raise ConfigError(f"{path}: no such file. {found}".strip()) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    if len(content) > MOST_BYTES:
+        raise ConfigError(
+            f"{path}: is larger than {MOST_BYTES // 2**20} MiB, which no file of this kind is.\n"
+            "Is it data? Give the YAML file of an experiment."
+        )
+    return content
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """The text of a file. Raises: ConfigError naming the encoding and the place that is wrong."""
+    mark, encoding = next(
+        ((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8")
+    )
+    try:
+        text = content.decode("utf-8-sig" if mark == codecs.BOM_UTF8 else encoding)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: {_not_decoded(content, error)}") from error
+    if "\0" in text:
+        raise ConfigError(f"{path}: {_holds_nul(text)}")
+    return text
+
+
+def _not_decoded(content: bytes, error: UnicodeDecodeError) -> str:
+    if error.encoding != "utf-8":
+        return f"begins as {error.encoding.upper()} and is not; save it as UTF-8."
+    before = content[: error.start]
+    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+    byte = content[error.start]
+    character = bytes([byte]).decode("cp1252", errors="replace")
+    seen = f"; {character!r} in Latin-1 and Windows-1252" if character.isprintable() else ""
+    return (
+        f"line {line}, column {column}: is not UTF-8 (byte 0x{byte:02x}{seen}). Save it as UTF-8."
+    )
+
+
+def _holds_nul(text: str) -> str:
+    if text.count("\0") >= len(text) // 3:
+        return "is saved as UTF-16 without the mark that says so; save it as UTF-8."
+    before = text[: text.index("\0")]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return f"line {line}, column {column}: a NUL byte; is it a text file? Save it as UTF-8."
