@@ -22,10 +22,10 @@ from typer.testing import Result
 
 from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
-from fer_bench.evaluate import _overlap, _subgroups, predictions_frame
+from fer_bench.evaluate import _overlap, _subgroups
 from fer_bench.manifest import AXES, EXPRESSIONS, Manifest
 from fer_bench.metrics import compute
-from fer_bench.predictions import read_predictions
+from fer_bench.predictions import predictions_frame, read_predictions
 
 Fer = Callable[..., Result]
 CELLS = [

@@ -20,10 +20,10 @@ from fer_bench.device import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
 from fer_bench.kernels import use_fast_kernels
-from fer_bench.manifest import ATTRIBUTES, AXES
+from fer_bench.manifest import ATTRIBUTES
 from fer_bench.metrics import compute, headline
 from fer_bench.model import named_outputs
-from fer_bench.predictions import PREDICTED_AXES, Predictions, read_predictions
+from fer_bench.predictions import Predictions, predictions_frame, read_predictions
 from fer_bench.protocol import Measurement, TrainedRun
 from fer_bench.registry import DATASETS
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
@@ -175,33 +175,6 @@ def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> 
             values = softmax(values, axis=1) if name == "expression" else values
             sums[name] = sums.get(name, 0.0) + values
     return {name: total / len(functions) for name, total in sums.items()}
-
-
-def predictions_frame(
-    rows: pd.DataFrame,
-    classes: tuple[str, ...],
-    probabilities: Array | None,
-    valence_arousal: Array | None,
-) -> pd.DataFrame:
-    """The table of `predictions/<evaluation>.csv`.
-
-    Args:
-        rows: the n samples of a split, as `Manifest.split` gives them.
-        classes: the C answers.
-        probabilities: of each answer, shape (n, C); None where expression is no target.
-        valence_arousal: predicted, shape (n, 2); None where they are no target.
-    """
-    frame = rows[["sample_id", "label"]].copy()
-    if probabilities is not None:
-        frame["predicted"] = np.array(classes)[probabilities.argmax(axis=1)]
-        for index, name in enumerate(classes):
-            frame[f"p_{name}"] = probabilities[:, index]
-    if valence_arousal is not None:
-        for axis in AXES:
-            frame[axis] = rows.get(axis, np.nan)
-        for index, name in enumerate(PREDICTED_AXES):
-            frame[name] = valence_arousal[:, index]
-    return frame
 
 
 # Metrics ---------------------------------------------------------------------------------------
