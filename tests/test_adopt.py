@@ -1,5 +1,6 @@
 """Predictions from elsewhere as runs: what is accepted, what is refused, what comparisons see."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,6 +20,7 @@ from fer_bench.datasets import load_manifest
 from fer_bench.errors import DataError, FerError, RunError
 from fer_bench.metrics import compute
 from fer_bench.predictions import read_predictions
+from fer_bench.record import ProtocolRecord, Record
 from fer_bench.report.page import write_run_report
 from fer_bench.rundir import RunDirectory
 
@@ -177,6 +179,67 @@ def test_paths_are_taken_for_ids(
     by_path = adopted(drawn, name="by_path", dataset=dataset)
     first, second = (run.predictions("test").read_text() for run in (by_id, by_path))
     assert first == second
+
+
+@pytest.mark.parametrize("root", ["{root}", "{near}/link", "relative"])
+def test_absolute_paths_of_the_very_images_are_taken_whatever_the_root_looks_like(
+    adopted: Adopt,
+    drawn: pd.DataFrame,
+    drawn_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    root: str,
+) -> None:
+    monkeypatch.chdir(drawn_root.parent)
+    (tmp_path / "link").symlink_to(drawn_root)
+    place = Path(root.format(root=drawn_root, near=tmp_path).replace("relative", drawn_root.name))
+    there = Dataset(name="drawn", root=place)
+    paths = load_manifest(there).split("test").set_index("sample_id")["path"]
+    drawn["sample_id"] = f"{drawn_root}/" + drawn["sample_id"].map(paths)
+    saved = read_predictions(adopted(drawn, dataset=there).predictions("test"))
+    assert set(saved.sample_ids) == set(paths.index)
+
+
+def test_paths_of_another_machine_are_taken_by_their_ends(
+    adopted: Adopt, drawn: pd.DataFrame, dataset: Dataset
+) -> None:
+    paths = load_manifest(dataset).split("test").set_index("sample_id")["path"]
+    drawn["sample_id"] = "C:\\\\faces\\\\" + drawn["sample_id"].map(paths).str.replace("/", "\\")
+    assert len(read_predictions(adopted(drawn, dataset=dataset).predictions("test"))) == len(paths)
+
+
+def test_paths_that_fit_nothing_are_told_beside_those_that_would(
+    refused: Refused, drawn: pd.DataFrame, dataset: Dataset
+) -> None:
+    paths = load_manifest(dataset).split("test").set_index("sample_id")["path"]
+    drawn["sample_id"] = "/else/" + drawn["sample_id"].map(paths).str.rpartition("/")[2]
+    message = refused(drawn, dataset=dataset)
+    assert "The file has paths such as /else/" in message
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|", ", "])
+@pytest.mark.parametrize("comma", [False, True])
+def test_separators_and_decimal_commas(
+    table: pd.DataFrame, outputs: Path, tmp_path: Path, mark: str, comma: bool
+) -> None:
+    rows = [list(table), *table.astype(str).to_numpy().tolist()]
+    if comma and mark != ", ":
+        rows = [[cell.replace(".", ",") for cell in row] for row in rows]
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(map(mark.join, rows)), encoding="utf-8-sig")
+    run = adopt(Adoption("other", 0, path), outputs)
+    saved = read_predictions(run.predictions("test"))
+    assert saved.expression is not None
+    expected = table[[f"p_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(saved.expression.probabilities, expected, atol=1e-8)
+
+
+def test_it_lacks_no_key_that_a_trained_run_has(adopted: Adopt, table: pd.DataFrame) -> None:
+    run = adopted(table)
+    record, protocol = run.read_json(run.run_json), run.read_json(run.metrics("test"))["protocol"]
+    assert set(record) == {field.name for field in dataclasses.fields(Record)}
+    assert set(protocol) == {field.name for field in dataclasses.fields(ProtocolRecord)}
+    assert set(record["dataset"]) >= {"split_digest", "fingerprint"}
 
 
 def test_a_given_prediction_that_is_not_the_most_probable_is_told(
@@ -343,6 +406,73 @@ def test_fresh_never_replaces_what_was_trained(
 def test_a_bad_file_replaces_nothing(adopted: Adopt, refused: Refused, table: pd.DataFrame) -> None:
     adopted(table)
     refused(changed(table, "p_anger", "nan"), fresh=True)
+
+
+def contents(outputs: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(outputs).as_posix(): path.read_bytes()
+        for path in outputs.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("failing", range(2))
+def test_a_failure_while_replacing_leaves_all_as_it_was(
+    adopted: Adopt,
+    table: pd.DataFrame,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    same: bool,
+    failing: int,
+) -> None:
+    before = adopted(table)
+    files = contents(outputs)
+    calls, real = iter(range(100)), Path.rename
+
+    def fail_once(path: Path, target: Path) -> Path:
+        if path.name.startswith("other-s0") and next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises(OSError, match="No space left"):
+        adopted(table if same else changed(table, "sample_id", "other"), fresh=True)
+    assert contents(outputs) == files
+    assert [path.name for path in outputs.iterdir()] == [before.run_id]
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("killed_at", range(2))
+def test_what_a_killed_process_had_moved_comes_back(
+    adopted: Adopt,
+    table: pd.DataFrame,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    same: bool,
+    killed_at: int,
+) -> None:
+    """Killed: nothing that would clean up comes to be called."""
+    adopted(table)
+    files = contents(outputs)
+    calls, real = iter(range(100)), Path.rename
+
+    def die(path: Path, target: Path) -> Path:
+        if path.name.startswith("other-s0") and next(calls) == killed_at:
+            raise SystemExit
+        return real(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", die)
+        patched.setattr("fer_bench.adopt._bring_back", lambda *_: None)
+        patched.setattr("fer_bench.staging.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            adopted(table if same else changed(table, "sample_id", "other"), fresh=True)
+    adopted(table, name="another")
+    assert {
+        name: text for name, text in contents(outputs).items() if "another" not in name
+    } == files
+    assert len(list(outputs.iterdir())) == 2
 
 
 # Beside other runs -----------------------------------------------------------------------------

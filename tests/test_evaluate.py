@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -23,10 +22,10 @@ from typer.testing import Result
 
 from fer_bench.config import load_experiment
 from fer_bench.datasets import load_manifest
-from fer_bench.evaluate import Protocol, _subgroups, _warnings, predictions_frame
+from fer_bench.evaluate import _overlap, _subgroups
 from fer_bench.manifest import AXES, EXPRESSIONS, Manifest
 from fer_bench.metrics import compute
-from fer_bench.predictions import read_predictions
+from fer_bench.predictions import predictions_frame, read_predictions
 
 Fer = Callable[..., Result]
 CELLS = [
@@ -363,18 +362,9 @@ def test_another_dataset_is_measured_by_a_stated_rule(
 
 
 def test_datasets_that_share_images_are_named() -> None:
-    def on(name: str) -> Any:
-        return SimpleNamespace(name=name, samples=[])
-
-    def warnings(trained: str, measured: str) -> list[str]:
-        subject = SimpleNamespace(
-            manifest=on(trained), config=SimpleNamespace(selection="validation")
-        )
-        return _warnings(subject, Protocol(data=SimpleNamespace(name="x")), on(measured))  # type: ignore[arg-type]
-
     for pair in (("fer2013", "opencv_emotion"), ("opencv_emotion", "fer2013")):
-        assert "contaminated: datasets" in " ".join(warnings(*pair))
-    assert warnings("fer2013", "rafdb") == []
+        assert "contaminated: datasets" in " ".join(_overlap(*pair))
+    assert _overlap("fer2013", "rafdb") == []
 
 
 def test_attributes_of_people_become_subgroups(trained_run: Path) -> None:
@@ -448,3 +438,199 @@ def test_a_wrong_choice_names_the_right_ones(
     result = fer("evaluate", trained_run.name, "--outputs", trained_run.parent, option, value)
     assert result.exit_code == 2
     assert hint in result.stderr
+
+
+# Without the training data ---------------------------------------------------------------------
+
+
+def lies_at(run: Path, root: Path) -> None:
+    """Let the run say that its dataset lies at `root`."""
+    document = yaml.safe_load((run / "config.yaml").read_text())
+    document["dataset"]["root"] = str(root)
+    (run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def test_another_dataset_needs_nothing_of_the_training_dataset(
+    fer: Fer, copied_run: Path, other: Path, tmp_path: Path
+) -> None:
+    lies_at(copied_run, tmp_path / "gone")
+    result = fer("evaluate", copied_run.name, "--data", other, "--outputs", copied_run.parent)
+    assert result.exit_code == 0, result.output
+    assert read(copied_run / "metrics/test@seven.json")["n"] == 42
+    assert "trained on drawn too" in result.stderr
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "explain"])
+def test_a_missing_dataset_is_told_by_file_and_key(
+    fer: Fer, copied_run: Path, drawn_root: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    lies_at(copied_run, tmp_path / "empty")
+    where = (command, copied_run.name, "--outputs", copied_run.parent)
+    result = fer(*where)
+    assert result.exit_code == 2
+    assert f"{copied_run}/config.yaml says where the data of this run lies" in result.stderr
+    assert f"dataset.root is {tmp_path / 'empty'}" in result.stderr
+    assert "--set dataset.root=FOLDER" in result.stderr
+    assert fer(*where, "--set", f"dataset.root={drawn_root}").exit_code == 0
+
+
+def test_a_relative_place_is_told_as_it_is_seen_from_here(
+    fer: Fer, copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "faces").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    lies_at(copied_run, Path("faces"))
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    assert f"faces ({tmp_path / 'here' / 'faces'} from this folder)" in result.stderr
+
+
+def test_another_dataset_in_the_place_of_the_own_is_refused(
+    fer: Fer, copied_run: Path, copied_root: Path
+) -> None:
+    image = next(copied_root.rglob("*.png"))
+    image.write_bytes(image.read_bytes() + b" ")
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    result = fer(*where, "--set", f"dataset.root={copied_root}")
+    assert result.exit_code == 2
+    assert f"{copied_root}: the dataset is not the one {copied_run.name} was" in result.stderr
+    assert "--set dataset.root=FOLDER" in result.stderr
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+@pytest.mark.parametrize("key", ["model.backbone", "image.size", "dataset.validation", "root"])
+def test_only_where_data_lies_can_be_set(
+    fer: Fer, copied_run: Path, other: Path, key: str, with_data: bool
+) -> None:
+    more = ("--data", other) if with_data else ()
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent, *more)
+    result = fer(*where, "--set", f"{key}=1")
+    assert result.exit_code == 2
+    assert f"--set {key}=1: a trained run stays the experiment that it is" in result.stderr
+    assert "dataset.root" in result.stderr
+
+
+def test_the_place_of_another_dataset_can_be_set(
+    fer: Fer, copied_run: Path, other: Path, drawn_root: Path, write_config: Any
+) -> None:
+    document = yaml.safe_load(other.read_text())
+    document["dataset"]["root"] = "/nowhere"
+    moved = write_config(document, "seven")
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent, "--data", moved)
+    assert fer(*where, "--set", f"dataset.root={drawn_root}").exit_code == 0
+
+
+# Nothing is lost -------------------------------------------------------------------------------
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name != "model.keras"
+    }
+
+
+def put_model(run: Path, change: Callable[[Any], Any]) -> None:
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    changed = change(model) or model
+    changed.save(run / "model.keras")
+
+
+def with_three_answers(model: Any) -> Any:
+    features = model.layers[-1].input
+    return keras.Model(model.input, keras.layers.Dense(3, name="other")(features))
+
+
+def with_two_outputs(model: Any) -> Any:
+    return keras.Model(model.input, {"expression": model.output, "valence_arousal": model.output})
+
+
+def of_another_size(model: Any) -> Any:
+    images = keras.Input((32, 32, 3))
+    return keras.Model(images, keras.layers.Dense(8)(keras.layers.Flatten()(images)))
+
+
+def without_numbers(model: Any) -> None:
+    kernel, bias = model.layers[-1].get_weights()
+    bias[2] = np.nan
+    model.layers[-1].set_weights([kernel, bias])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_three_answers, "it has input 24 x 24 x 3, expression 3; the run needs input 24 x 24"),
+        (with_two_outputs, "it has input 24 x 24 x 3, expression 8, valence_arousal 8; the run"),
+        (of_another_size, "it has input 32 x 32 x 3, expression 8; the run needs input 24 x 24"),
+        (without_numbers, "its answers (expression) are no numbers for 48 of 48 images, first"),
+    ],
+)
+def test_a_model_that_is_not_the_runs_leaves_all_as_it_was(
+    fer: Fer, copied_run: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    put_model(copied_run, change)
+    before = contents(copied_run)
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    assert result.exit_code == 2, result.output
+    assert f"{copied_run}/model.keras: " in result.stderr
+    assert message in result.stderr
+    assert "train the run again with --fresh" in result.stderr
+    assert contents(copied_run) == before
+
+
+def test_a_model_that_cannot_be_read_leaves_all_as_it_was(fer: Fer, copied_run: Path) -> None:
+    before = contents(copied_run)
+    (copied_run / "model.keras").write_bytes(b"PK no model")
+    result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    assert result.exit_code == 2
+    assert "the model cannot be loaded" in result.stderr
+    assert contents(copied_run) == before
+
+
+@pytest.mark.parametrize(
+    "step", ["compute", "temperature_report", "robustness.measure", "write_json"]
+)
+def test_a_failure_at_any_step_leaves_all_as_it_was(
+    fer: Fer, copied_run: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model says has changed; what is saved has not, since the evaluation fails."""
+    put_model(copied_run, lambda model: model.layers[-1].set_weights([*_reversed(model)]))
+    (copied_run / "corruptions").mkdir()
+    (copied_run / "corruptions" / "test.json").write_text("{}")
+    before = contents(copied_run)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"fer_bench.evaluate.{step}", fail)
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    result = fer(*where, "--corruptions", "eyes")
+    assert result.exit_code == 2
+    assert contents(copied_run) == before
+    monkeypatch.undo()
+    assert fer(*where, "--corruptions", "eyes").exit_code == 0
+    after = contents(copied_run)
+    for name in ("predictions/test.csv", "metrics/test.json", "corruptions/test.json"):
+        assert after[name] != before[name], name
+
+
+def _reversed(model: Any) -> Any:
+    """The weights of the last layer, with the classes in the opposite order."""
+    return (weights[..., ::-1] for weights in model.layers[-1].get_weights())
+
+
+def test_an_unreadable_image_leaves_all_as_it_was(
+    fer: Fer, copied_run: Path, copied_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FER_BENCH_CACHE", str(tmp_path / "cache"))
+    path = load_manifest(load_experiment(copied_run / "config.yaml").dataset).split("test")["path"]
+    image = copied_root / path[3]
+    image.write_bytes(bytes(image.stat().st_size))  # of the same size: the fingerprint stays
+    before = contents(copied_run)
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    result = fer(*where, "--set", f"dataset.root={copied_root}")
+    assert result.exit_code == 2
+    assert path[3] in result.stderr
+    assert contents(copied_run) == before

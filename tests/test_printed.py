@@ -2,11 +2,14 @@
 
 import json
 import re
-from dataclasses import replace
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -332,11 +335,17 @@ def test_a_total_that_is_not_the_sum_of_its_classes() -> None:
 
 
 def test_more_predictions_than_images() -> None:
+    """With an accuracy these are all classes; without, images of others may be predicted as one."""
     text = "\n".join(f"{name} 0.2500 0.5000 0.3333 10" for name in "abc")
-    (wrong,) = check(parse_printed(text))["wrong"]
+    (wrong,) = check(parse_printed(f"{text}\naccuracy 0.5000"))["wrong"]
     assert wrong["text"].startswith(
         "the rows need at least 60 predictions, and there are 30 images"
     )
+    document = check(parse_printed(text))
+    assert document["consistent"]
+    assert document["accuracy"]["total"] is None
+    note = "at least 30 of the 60 predictions are of images of other classes"
+    assert document["notes"] == [note]
 
 
 def test_predictions_of_a_class_that_is_not_printed() -> None:
@@ -346,7 +355,331 @@ def test_predictions_of_a_class_that_is_not_printed() -> None:
     assert document["notes"] == ["at least 10 of 20 predictions fell in no printed class"]
 
 
+# What was printed in other ways ----------------------------------------------------------------
+
+REPORT = """\
+              precision    recall  f1-score   support
+
+       angry       0.64      0.61      0.62        95
+     disgust       0.22      0.91      0.36        11
+        fear       0.70      0.73      0.71       102
+       happy       0.85      0.67      0.75       177
+         sad       0.68      0.71      0.69       124
+    surprise       0.61      0.65      0.63        83
+     neutral       0.75      0.72      0.73       123
+
+    accuracy                           0.69       715
+   macro avg       0.64      0.71      0.64       715
+weighted avg       0.72      0.69      0.69       715
+"""
+WARNING = """\
+/usr/lib/sklearn/metrics/_classification.py:1318: UndefinedMetricWarning: Precision is ill-defined \
+and being set to 0.0 in labels with no predicted samples. Use `zero_division` parameter to control \
+this behavior.
+  _warn_prf(average, modifier, msg_start, len(result))
+"""
+PROGRESS = (
+    "23/23 \u2501\u2501\u2501 12s 7ms/step - accuracy: 0.68 - precision: 0.61 - recall: 0.5\n"
+)
+
+
+def is_the_report(text: str) -> bool:
+    document = check(parse_printed(text))
+    assert document["wrong"] == []
+    return bool((document["n"], document["accuracy"]["correct"]) == (715, 490))
+
+
+@pytest.mark.parametrize("above", [WARNING, PROGRESS, WARNING + PROGRESS, PROGRESS * 3 + "\n"])
+@pytest.mark.parametrize("below", ["", "\n" + PROGRESS, "Saved to report_17.txt in 3 s\n"])
+def test_what_a_program_prints_around_a_report_is_no_part_of_it(above: str, below: str) -> None:
+    assert is_the_report(above + REPORT + below)
+
+
+def dictionary() -> dict[str, Any]:
+    """The report as numbers: 95 angry faces, 58 of them found, 91 predicted; and so on."""
+    classes = {
+        "angry": (95, 58, 91),
+        "disgust": (11, 10, 45),
+        "fear": (102, 74, 105),
+        "happy": (177, 118, 139),
+        "sad": (124, 88, 130),
+        "surprise": (83, 54, 88),
+        "neutral": (123, 88, 117),
+    }
+    return {
+        name: {
+            "precision": found / predicted,
+            "recall": found / support,
+            "f1-score": 2 * found / (predicted + support),
+            "support": float(support),
+        }
+        for name, (support, found, predicted) in classes.items()
+    } | {"accuracy": 490 / 715, "macro avg": {"precision": 0.6365662600503299, "support": 715.0}}
+
+
+def test_a_report_as_a_dictionary() -> None:
+    assert is_the_report(json.dumps(dictionary()))
+    assert is_the_report(WARNING + json.dumps(dictionary(), indent=2) + "\nSaved.")
+    wrong = dictionary()
+    wrong["fear"]["recall"] = 0.7354901960784313
+    (entry,) = check(parse_printed(json.dumps(wrong)))["wrong"]
+    assert entry["cell"] == "fear recall"
+
+
+def test_a_report_as_a_table_of_pandas() -> None:
+    frame = pd.DataFrame(dictionary())
+    for table in (frame, frame.T):
+        assert is_the_report(table.to_csv())
+        assert is_the_report(WARNING + table.to_csv(sep=";"))
+        assert is_the_report(table.to_csv(float_format="%.4f"))
+        assert is_the_report(table.to_csv(float_format="%.4g"))
+    assert is_the_report(frame.T.to_string())
+
+
+def test_a_report_in_markdown() -> None:
+    lines = [line.split() for line in REPORT.splitlines() if line.strip()]
+    rows = [
+        ["class", *lines[0]],
+        [":--", *["--:"] * 4],
+        *lines[1:8],
+        ["accuracy", "", "", "0.69", "715"],
+    ]
+    rows += [["**macro avg**", *lines[9][2:]]]
+    assert is_the_report("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    assert is_the_report("## Results of 3 runs\n" + "\n".join("|".join(row) for row in rows))
+
+
+NEVER_PREDICTED = """\
+              precision    recall  f1-score   support
+
+       angry       0.47      0.67      0.55        95
+     disgust       {}      0.00      0.00        11
+        fear       0.70      0.73      0.71       102
+       happy       0.85      0.67      0.75       177
+         sad       0.68      0.71      0.69       124
+    surprise       0.61      0.65      0.63        83
+     neutral       0.75      0.72      0.73       123
+
+    accuracy                           0.68       715
+   macro avg       {}      0.59      0.58       715
+weighted avg       {}      0.68      0.68       715
+"""
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        (
+            ("1.00", "0.72", "0.71"),
+            "disgust is never predicted; its precision is what zero_division=1 puts there, and "
+            "macro and weighted precision hold it (without: 0.5810, 0.6912)",
+        ),
+        (
+            ("0.00", "0.58", "0.69"),
+            "disgust is never predicted; its precision is what zero_division=0 puts there, and "
+            "macro and weighted precision hold it (without: 0.6778, 0.7020)",
+        ),
+        (
+            (" nan", "0.68", "0.70"),
+            "disgust is never predicted; its precision is not defined (zero_division=nan), and "
+            "macro and weighted precision leave it out (with 0 there: 0.5810, 0.6912)",
+        ),
+    ],
+)
+def test_what_stands_for_a_class_that_is_never_predicted(
+    cells: tuple[str, str, str], note: str
+) -> None:
+    document = check(parse_printed(NEVER_PREDICTED.format(*cells)))
+    assert document["wrong"] == []
+    assert document["notes"] == [note]
+    assert document["accuracy"]["correct"] == 486
+    others = {"1.00": "0.00", "0.00": "1.00", " nan": "1.00"}
+    mixed = NEVER_PREDICTED.format(others[cells[0]], *cells[1:])
+    assert not check(parse_printed(mixed))["consistent"]
+
+
+def test_the_average_of_old_versions() -> None:
+    head = REPORT.partition("    accuracy")[0]
+    table = f"{head} avg / total       0.72      0.69      0.69       715\n"
+    document = check(parse_printed(table))
+    assert (document["n"], document["wrong"]) == (715, [])
+    assert document["weighted"]["precision"]["printed"] == 0.72
+    wrong = check(parse_printed(table.replace("0.72      0.69", "0.74      0.69")))["wrong"]
+    assert [entry["cell"] for entry in wrong] == ["weighted precision"]
+
+
+def test_some_labels_have_a_micro_average() -> None:
+    """Of classes a, b and c the report has a and b; images of c are predicted as both."""
+    true, predicted = [*"aaaabbbbcccc"], [*"aaabbbbacaab"]
+    text = classification_report(true, predicted, labels=["a", "b"], digits=4)
+    document = check(parse_printed(text))
+    assert document["wrong"] == []
+    assert document["accuracy"]["recomputed"] is None
+    assert document["notes"] == ["at least 3 of the 11 predictions are of images of other classes"]
+    for row, printed, other in (("micro", "0.5455", "0.5555"), ("micro", "0.7500", "0.7600")):
+        line = next(line for line in text.splitlines() if row in line)
+        changed = text.replace(line, line.replace(printed, other))
+        (entry,) = check(parse_printed(changed))["wrong"]
+        assert entry["cell"].startswith("micro")
+        assert printed in entry["text"]
+
+
 # Laws ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Made:
+    """Labels, predictions, and how a report was made of them.
+
+    Attributes:
+        true: classes of n images, shape (n,), in [0, 5].
+        predicted: the same for what is predicted.
+        labels: those that are in the report.
+        names: of these.
+        zero_division: as scikit-learn's argument.
+    """
+
+    true: list[int]
+    predicted: list[int]
+    labels: list[int]
+    names: list[str]
+    zero_division: Any
+
+    def report(self, **more: Any) -> Any:
+        options = {"labels": self.labels, "target_names": self.names}
+        options["zero_division"] = self.zero_division
+        with warnings.catch_warnings():  # about what is not defined
+            warnings.simplefilter("ignore")
+            return classification_report(self.true, self.predicted, **options, **more)
+
+    def counts(self) -> list[tuple[int, int, int]]:
+        """Support, true positives and predictions of each class of the report."""
+        pairs = list(zip(self.true, self.predicted, strict=True))
+        return [
+            (self.true.count(one), pairs.count((one, one)), self.predicted.count(one))
+            for one in self.labels
+        ]
+
+    def old_text(self, digits: int) -> str:
+        """The layout before scikit-learn 0.20, when 0 stood for what was not defined."""
+        rows = [_ratios(*counts) for counts in self.counts()]
+        supports = [support for support, _, _ in self.counts()]
+        averages = np.average(rows, axis=0, weights=supports) if sum(supports) else [0.0] * 3
+        width = max(len("avg / total"), *map(len, self.names))
+        named = zip([*self.names, "avg / total"], [*rows, averages], strict=True)
+        lines = [f"{'':>{width}}   precision    recall  f1-score   support", ""]
+        for (name, shares), support in zip(named, [*supports, sum(supports)], strict=True):
+            cells = "".join(f" {share:9.{digits}f}" for share in shares)
+            lines.append(f"{name:>{width}} {cells} {support:9}")
+        return "\n".join(lines)
+
+
+def _ratios(support: int, found: int, predicted: int) -> list[float]:
+    pairs = ((found, predicted), (found, support), (2 * found, predicted + support))
+    return [above / below if below else 0.0 for above, below in pairs]
+
+
+NAMES = ("class {}", "{}", "very happy {}", "{} - sad", "{}_fear", "é 1.5 {}")
+
+
+@st.composite
+def made(draw: st.DrawFn) -> Made:
+    """Some classes are never predicted, or have no image, or are not in the report."""
+    size = draw(st.integers(2, 5))
+    weights = [draw(st.sampled_from([0, 0, 1, 5, 25])) for _ in range(size * size)]
+    cells = [draw(st.integers(0, weight)) for weight in weights]
+    assume(sum(cells))
+    pairs = [divmod(at, size) for at, count in enumerate(cells) for _ in range(count)]
+    labels = draw(st.lists(st.integers(0, size), min_size=2, unique=True))
+    if draw(st.booleans()):
+        labels = list(range(size))
+    assume(any(true in labels for true, _ in pairs))  # else there is nothing to average
+    return Made(
+        [true for true, _ in pairs],
+        [predicted for _, predicted in pairs],
+        labels,
+        [draw(st.sampled_from(NAMES)).format(label) for label in labels],
+        draw(st.sampled_from([0, 1, np.nan, "warn"])),
+    )
+
+
+def _markdown(frame: pd.DataFrame, digits: int) -> str:
+    lines = ["| class | precision | recall | f1-score | support |", "|:--|--:|--:|--:|--:|"]
+    for name, row in frame.drop(index="accuracy", errors="ignore").iterrows():
+        shares = " | ".join(f"{share:.{digits}f}" for share in row.iloc[:3])
+        lines.append(f"| {name} | {shares} | {row['support']:.0f} |")
+    return "\n".join(lines)
+
+
+def _frame(one: Made) -> pd.DataFrame:
+    return pd.DataFrame(one.report(output_dict=True))
+
+
+FORMS: dict[str, Callable[[Made, int], str]] = {
+    "text": lambda one, digits: one.report(digits=digits),
+    "old text": lambda one, digits: one.old_text(digits),
+    "JSON": lambda one, _: json.dumps(one.report(output_dict=True)),
+    "CSV": lambda one, _: _frame(one).T.to_csv(),
+    "CSV of columns": lambda one, _: _frame(one).to_csv(),
+    "CSV of decimals": lambda one, digits: _frame(one).T.to_csv(float_format=f"%.{digits}f"),
+    "CSV of digits": lambda one, digits: _frame(one).T.to_csv(float_format=f"%.{digits + 1}g"),
+    "Markdown": lambda one, digits: _markdown(_frame(one).T, digits),
+}
+
+
+@settings(max_examples=100)
+@given(made(), st.sampled_from(list(FORMS)), st.integers(2, 5))
+def test_no_correct_report_is_called_wrong(one: Made, form: str, digits: int) -> None:
+    table = parse_printed(FORMS[form](one, digits))
+    document = check(table)
+    assert document["wrong"] == []
+    json.dumps(document, allow_nan=False)
+    # These are the first assumptions that are tried, and they hold.
+    if one.zero_division in (0, "warn") and {*one.true, *one.predicted} <= {*one.labels}:
+        for counts, expected in zip(solve(table).counts, one.counts(), strict=True):
+            assert counts.holds(*expected)
+
+
+@settings(max_examples=100)
+@given(made(), st.sampled_from(["text", "JSON", "CSV", "Markdown"]), st.data())
+def test_a_changed_cell_of_a_report_is_found_or_other_counts_explain_it(
+    one: Made, form: str, data: st.DataObject
+) -> None:
+    """One digit of one cell is another one, by more than rounding can do."""
+    table = parse_printed(FORMS[form](one, 4))
+    altered = _with_changed_cell(table, data.draw)
+    document = check(altered)
+    if document["consistent"]:
+        unique = [
+            (entry["support"], entry["true_positives"], entry["predicted"])
+            for entry in document["classes"]
+        ]
+        assert unique != one.counts()
+
+
+def _with_changed_cell(table: PrintedTable, draw: Callable[[Any], Any]) -> PrintedTable:
+    """A table in which one cell is at least two steps of its last digit away from the true one."""
+    groups: dict[Any, Any] = {
+        "macro": table.macro,
+        "weighted": table.weighted,
+        "micro": table.micro,
+    }
+    groups |= {at: row.cells for at, row in enumerate(table.classes)}
+    if table.accuracy:
+        groups["accuracy"] = {"f1": table.accuracy}
+    at = draw(st.sampled_from([name for name, cells in groups.items() if cells]))
+    name = draw(st.sampled_from(sorted(groups[at])))
+    half = max(groups[at][name].half_width, 0.5e-4)
+    steps = draw(st.integers(2, 2_000)) * draw(st.sampled_from([-1, 1]))
+    value = groups[at][name].value + 2 * half * steps
+    assume(0 <= value <= 1)
+    cells = {**groups[at], name: Cell(f"{value:.9f}", value, half)}
+    if at == "accuracy":
+        return replace(table, accuracy=cells["f1"])
+    if isinstance(at, str):
+        return replace(table, **{at: cells})
+    rows = [replace(row, cells=cells) if at == i else row for i, row in enumerate(table.classes)]
+    return replace(table, classes=tuple(rows))
 
 
 @st.composite

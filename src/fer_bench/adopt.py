@@ -1,12 +1,8 @@
 """`fer adopt`: predictions of a model that was trained elsewhere become a run like any other."""
 
-import datetime
 import hashlib
-import importlib.metadata
-import io
-import platform
 import re
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,19 +17,24 @@ from numpy.typing import NDArray
 
 from fer_bench.config import Dataset
 from fer_bench.datasets import load_manifest
+from fer_bench.delimited import TableFormatError, numbers, read_delimited
 from fer_bench.errors import FerError, RunError
 from fer_bench.labels import SPELLINGS, canonical
 from fer_bench.layout import listed
 from fer_bench.manifest import EXPRESSIONS, SPLITS, Manifest
 from fer_bench.metrics import compute
-from fer_bench.predictions import TOLERANCE, read_predictions
+from fer_bench.predictions import TOLERANCE, predictions_frame, read_predictions
+from fer_bench.record import DatasetRecord, ModelRecord, ProtocolRecord, Record, now, versions
 from fer_bench.registry import did_you_mean
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
+from fer_bench.sample_names import how_paths_differ, sample_ids
+from fer_bench.staging import abandoned, working_folder
 
 # As in an experiment: the name is the first part of a folder's.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Sums this near to 1 come from rounding, not from something else than probabilities.
 ROUNDED = 0.05
+ADOPTING, NEW, OLD = ".adopting-", "new", "old"
 NEVER_ANSWERED = "Give a class that the model cannot answer the probability 0."
 UNKNOWN_ORIGIN = (
     "the predictions come from elsewhere: how the model was chosen, and whether it was trained "
@@ -111,22 +112,47 @@ def adopt(adoption: Adoption, outputs: Path, *, fresh: bool = False) -> RunDirec
         )
     if adoption.split not in SPLITS:
         raise AdoptionError(f"split {adoption.split!r}: expected {', '.join(SPLITS)}.")
+    _finish_killed(outputs)
     replaced = _taken(adoption, outputs, fresh)
     table = _read(adoption)
     manifest = load_manifest(adoption.dataset) if adoption.dataset else None
     columns = _columns(adoption, table, manifest)
     probabilities = _probabilities(adoption, table, columns)
     labels = _labels(adoption, table, tuple(columns), manifest)
-    frame = _frame(labels, tuple(columns), probabilities)
+    frame = predictions_frame(labels, tuple(columns), probabilities, None)
     warnings = [UNKNOWN_ORIGIN, *_remarks(table, frame, probabilities)]
     outputs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=outputs, prefix=".adopting-") as folder:
-        run = RunDirectory(Path(folder) / adoption.run_id)
+    with working_folder(outputs, ADOPTING) as folder:
+        run = RunDirectory(folder / NEW / adoption.run_id)
         _write(run, adoption, frame, manifest, warnings)
-        for other in replaced:
-            other.path.rename(Path(folder) / f"replaced-{other.run_id}")
-        run.path.rename(outputs / run.run_id)
+        _put_in_place(folder, [other.path for other in replaced], outputs)
     return RunDirectory(outputs / run.run_id)
+
+
+def _put_in_place(folder: Path, replaced: Sequence[Path], outputs: Path) -> None:
+    """Let the run that was written in `folder` take the place of others."""
+    (folder / OLD).mkdir()
+    try:
+        for path in replaced:
+            path.rename(folder / OLD / path.name)
+        for path in (folder / NEW).iterdir():
+            path.rename(outputs / path.name)
+    except BaseException:
+        _bring_back(folder, outputs)
+        raise
+
+
+def _bring_back(folder: Path, outputs: Path) -> None:
+    for path in sorted((folder / OLD).glob("*")):
+        path.rename(outputs / path.name)
+
+
+def _finish_killed(outputs: Path) -> None:
+    """Clear what killed processes left behind; what none had a successor for yet comes back."""
+    for folder in abandoned(outputs, ADOPTING):
+        if any((folder / NEW).glob("*")):
+            _bring_back(folder, outputs)
+        shutil.rmtree(folder)
 
 
 def _taken(adoption: Adoption, outputs: Path, fresh: bool) -> list[RunDirectory]:
@@ -153,18 +179,20 @@ def _taken(adoption: Adoption, outputs: Path, fresh: bool) -> list[RunDirectory]
 def _read(adoption: Adoption) -> pd.DataFrame:
     """The file as text, with at least one row, and a different `sample_id` in each."""
     try:
-        # As text: an id such as 007 or NA must stay what it is.
-        table = pd.read_csv(io.BytesIO(adoption.content), dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' own reading errors are ValueErrors
-        reason = " ".join(str(error).split())
-        raise adoption.error(f"cannot be read as a table ({reason}).") from error
+        table = read_delimited(adoption.content, "sample_id")
+    except TableFormatError as error:
+        raise adoption.error(str(error)) from error
     wanted = ["sample_id"] if adoption.dataset else ["sample_id", "label"]
     missing = [name for name in wanted if name not in table]
     if missing:
-        advice = "\nGive the labels, or the dataset that has them with --data."
+        advice = ""
+        if len(table.columns) == 1:
+            advice = "\nDivide the columns by commas."
+        elif "label" in missing:
+            advice = "\nGive the labels, or the dataset that has them with --data."
         raise adoption.error(
             f"lacks the column {' and '.join(missing)}; its columns are {listed(table.columns)}."
-            f"{advice if 'label' in missing else ''}"
+            f"{advice}"
         )
     if table.empty:
         raise adoption.error("has no rows.")
@@ -225,26 +253,24 @@ def _check_classes(adoption: Adoption, found: Iterable[str], manifest: Manifest)
 
 def _probabilities(adoption: Adoption, table: pd.DataFrame, columns: dict[str, str]) -> FloatArray:
     """Shape (n, C), in the order of `columns`, each row summing to 1 within `TOLERANCE`."""
-    numbers = np.stack(
-        [pd.to_numeric(table[column], errors="coerce") for column in columns.values()], axis=1
-    ).astype(np.float64)
+    found = np.stack([numbers(table[column]) for column in columns.values()], axis=1)
     names, ids = list(columns.values()), table["sample_id"]
-    for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
+    for row, column in np.argwhere(~np.isfinite(found))[:1]:
         text = table[names[column]].iloc[row]
-        count = int((~np.isfinite(numbers)).any(axis=1).sum())
+        count = int((~np.isfinite(found)).any(axis=1).sum())
         raise adoption.error(
             f"{names[column]} of sample {ids.iloc[row]!r} is {text!r}, not a number"
             f"{f', and {count - 1:,} more rows have such' if count > 1 else ''}."
         )
-    totals = numbers.sum(axis=1)
-    for row in np.flatnonzero((np.abs(totals - 1) > TOLERANCE) | (numbers < 0).any(axis=1))[:1]:
-        least = numbers[row].min()
-        found = f"holds {least:g}" if least < 0 else f"adds up to {totals[row]:.4f}"
+    totals = found.sum(axis=1)
+    for row in np.flatnonzero((np.abs(totals - 1) > TOLERANCE) | (found < 0).any(axis=1))[:1]:
+        least = found[row].min()
+        said = f"holds {least:g}" if least < 0 else f"adds up to {totals[row]:.4f}"
         raise adoption.error(
-            f"sample {ids.iloc[row]!r} {found}; probabilities are not negative and add up to 1.\n"
-            f"{_mended(numbers)}"
+            f"sample {ids.iloc[row]!r} {said}; probabilities are not negative and add up to 1.\n"
+            f"{_mended(found)}"
         )
-    return numbers
+    return found
 
 
 def _mended(numbers: FloatArray) -> str:
@@ -276,7 +302,7 @@ def _labels(
             )
         return pd.DataFrame({"sample_id": table["sample_id"], "label": given})
     rows = manifest.split(adoption.split)
-    ids = _matched(adoption, table["sample_id"].tolist(), rows, manifest)
+    ids = _matched(adoption, table["sample_id"].tolist(), manifest)
     labels = pd.Series(ids).map(rows.set_index("sample_id")["label"])
     if given is not None and (given.to_numpy() != labels.to_numpy()).any():
         differ = np.flatnonzero(given.to_numpy() != labels.to_numpy())
@@ -302,33 +328,18 @@ def _given_labels(adoption: Adoption, table: pd.DataFrame) -> "pd.Series[str]":
     return table["label"].map(names)
 
 
-def _matched(
-    adoption: Adoption, given: list[str], rows: pd.DataFrame, manifest: Manifest
-) -> list[str]:
-    """The sample ids of a split that `given` names, as ids or else as paths, all of them."""
-    known = set(rows["sample_id"])
-    ids = given
-    if not known.issuperset(given):
-        times = Counter(rows["path"])
-        by_path = {
-            path: sample_id
-            for path, sample_id in zip(rows["path"], rows["sample_id"], strict=True)
-            if times[path] == 1
-        }
-        paths = [_relative(text, manifest.root) for text in given]
-        if len(set(paths)) == len(paths) and set(by_path).issuperset(paths):
-            ids = [by_path[path] for path in paths]
+def _matched(adoption: Adoption, given: list[str], manifest: Manifest) -> list[str]:
+    """The sample ids of a split that `given` names in some way, all of them."""
+    known = set(manifest.split(adoption.split)["sample_id"])
+    ids = sample_ids(given, manifest, adoption.split)
     unknown = [name for name in ids if name not in known]
     missing = sorted(known - set(ids))
     if unknown or missing:
         where = f"the {adoption.split} split of dataset '{manifest.name}'"
-        raise adoption.error(_not_the_same(unknown, missing, where, manifest))
+        hint = how_paths_differ(unknown, manifest, adoption.split)
+        said = _not_the_same(unknown, missing, where, manifest)
+        raise adoption.error(f"{said}\n{hint}" if hint else said)
     return ids
-
-
-def _relative(text: str, root: Path) -> str:
-    path = text.replace("\\", "/")
-    return path.removeprefix(f"{root.as_posix()}/").removeprefix("./")
 
 
 def _not_the_same(
@@ -349,15 +360,6 @@ def _not_the_same(
 
 
 # Writing ---------------------------------------------------------------------------------------
-
-
-def _frame(
-    labels: pd.DataFrame, classes: tuple[str, ...], probabilities: FloatArray
-) -> pd.DataFrame:
-    """The table of `predictions/<split>.csv`; `probabilities` has shape (n, C)."""
-    predicted = np.array(classes)[probabilities.argmax(axis=1)]
-    columns = {f"p_{name}": probabilities[:, code] for code, name in enumerate(classes)}
-    return labels.assign(predicted=predicted, **columns)
 
 
 def _remarks(table: pd.DataFrame, frame: pd.DataFrame, probabilities: FloatArray) -> list[str]:
@@ -386,38 +388,30 @@ def _write(
     path = run.predictions(adoption.split)
     write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
     dataset = _dataset(adoption, frame, manifest)
-    protocol = {
-        "dataset": dataset["name"],
-        "release": dataset["release"],
-        "dataset_fingerprint": dataset["fingerprint"],
-        "split": adoption.split,
-        "classes": dataset["classes"],
-        "views": "none",
-        "class_rule": None,
-        "selection": "unknown",
-    }
-    metrics = compute(read_predictions(path)) | {"protocol": protocol, "warnings": warnings}
+    protocol = ProtocolRecord(
+        dataset=dataset.name,
+        release=dataset.release,
+        dataset_fingerprint=dataset.fingerprint,
+        split=adoption.split,
+        classes=dataset.classes,
+        selection="unknown",
+        trunk_views=None,
+    )
+    metrics = compute(read_predictions(path))
+    metrics |= {"protocol": protocol.to_json(), "warnings": warnings}
     write_json(run.metrics(adoption.split), metrics)
     write_atomically(run.config, yaml.safe_dump(_config(adoption), sort_keys=False))
-    write_json(run.run_json, _record(adoption, dataset))
+    write_json(run.run_json, _record(adoption, dataset).to_json())
 
 
-def _dataset(adoption: Adoption, frame: pd.DataFrame, manifest: Manifest | None) -> dict[str, Any]:
+def _dataset(adoption: Adoption, frame: pd.DataFrame, manifest: Manifest | None) -> DatasetRecord:
     """Section `dataset` of `run.json`; without a manifest, what the file itself shows."""
     if manifest:
-        return {
-            "name": manifest.name,
-            "release": manifest.release,
-            "fingerprint": manifest.fingerprint,
-            "classes": list(manifest.classes),
-            "counts": manifest.counts(),
-            "dropped": dict(manifest.dropped),
-        }
+        return DatasetRecord.of(manifest)
     classes = [str(name).removeprefix("p_") for name in frame.columns[3:]]
     sizes = Counter(frame["label"])
     counts = {adoption.split: {name: sizes[name] for name in classes}}
-    unknown = dict.fromkeys(("name", "release", "fingerprint"))
-    return {**unknown, "classes": classes, "counts": counts, "dropped": {}}
+    return DatasetRecord(classes=classes, counts=counts)
 
 
 def _config(adoption: Adoption) -> dict[str, Any]:
@@ -433,33 +427,19 @@ def _config(adoption: Adoption) -> dict[str, Any]:
     return document
 
 
-def _record(adoption: Adoption, dataset: dict[str, Any]) -> dict[str, Any]:
-    """`run.json` in the shape of a trained run; what nobody knows is None."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    packages = ("fer-bench", "numpy")
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    return {
-        "run_id": adoption.run_id,
-        "name": adoption.name,
-        "seed": adoption.seed,
-        "status": "finished",
-        "started": now,
-        "ended": now,
-        "device": None,
-        "precision": None,
-        "versions": {"python": platform.python_version()} | versions,
-        "dataset": dataset,
-        "model": {
-            "backbone": adoption.name,
-            "weights": "adopted",  # says that there is no model, see RunDirectory.is_adopted
-            "weights_digest": None,
-            "parameters": None,
-            "trainable_parameters": [],
-            "first_trainable_layer": [],
-        },
-        "stages": [],
-        "selection": "unknown",
-        "best": None,
-        "images_per_second": None,
-        "seconds": None,
-    }
+def _record(adoption: Adoption, dataset: DatasetRecord) -> Record:
+    """What `run.json` says of a model that is only known by its answers."""
+    time = now()
+    return Record(
+        run_id=adoption.run_id,
+        name=adoption.name,
+        seed=adoption.seed,
+        status="finished",
+        started=time,
+        ended=time,
+        versions=versions("fer-bench", "numpy"),
+        dataset=dataset,
+        # The weights say that there is no model, see `RunDirectory.is_adopted`.
+        model=ModelRecord(backbone=adoption.name, weights="adopted"),
+        selection="unknown",
+    )

@@ -1,8 +1,8 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
 import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +12,56 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fer_bench import crossing, decoding, loop, pipeline, robustness, twins
+from fer_bench import decoding, loop, pipeline, robustness, twins
 from fer_bench.cache import Store
 from fer_bench.calibration import temperature_report
-from fer_bench.config import Experiment, load_experiment
-from fer_bench.crossing import ClassRule
-from fer_bench.datasets import DatasetSpec, load_manifest
+from fer_bench.datasets import DatasetSpec
 from fer_bench.device import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
 from fer_bench.kernels import use_fast_kernels
-from fer_bench.manifest import ATTRIBUTES, AXES, Manifest
+from fer_bench.manifest import ATTRIBUTES
 from fer_bench.metrics import compute, headline
-from fer_bench.predictions import PREDICTED_AXES, Predictions, read_predictions
+from fer_bench.model import named_outputs
+from fer_bench.predictions import Predictions, predictions_frame, read_predictions
+from fer_bench.protocol import Measurement, TrainedRun
 from fer_bench.registry import DATASETS
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
+from fer_bench.staging import replaced_together
 from fer_bench.subgroups import by_attribute
 from fer_bench.views import Views, native_size, windows
 
 # Above this many images, copies are looked for only by `fer data audit`.
 IMAGES_LOOKED_AT = 100_000
+OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
 Condition = tuple[str, int | None]
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What a model is measured on, and how it gets to see it.
-
-    Attributes:
-        split: the name of the split.
-        data: the experiment whose dataset is used; None for that of the run itself.
-        views: how often each image is shown.
-        class_rule: how classes are treated that the model or another dataset lacks.
-    """
-
-    split: str = "test"
-    data: Experiment | None = None
-    views: Views = "none"
-    class_rule: ClassRule = "mask_logits"
-
-    @property
-    def name(self) -> str:
-        """The name of the evaluation's files: `test`, `test+flip`, `test@fer2013_csv`."""
-        elsewhere = f"@{self.data.name}" if self.data else ""
-        return f"{self.split}{elsewhere}{'' if self.views == 'none' else f'+{self.views}'}"
-
-
-@dataclass(frozen=True)
 class Subject:
-    """A trained model, ready to be asked.
+    """A trained model, ready to be asked."""
 
-    Attributes:
-        classes: what it tells apart, in the order of its logits.
-        manifest: the dataset that it was trained on.
-    """
-
-    run: RunDirectory
-    config: Experiment
-    manifest: Manifest
+    trained: TrainedRun
     model: Any
     predict_step: Any
     device: Device
     display: Display
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """What it tells apart, in the order of its logits."""
-        return self.manifest.classes
-
 
 def evaluate(
-    run: RunDirectory,
-    protocol: Protocol,
+    measurement: Measurement,
     device: Device,
     display: Display,
     conditions: Iterable[Condition] = (),
 ) -> dict[str, Any]:
     """Predict every image, save the predictions, and compute the metrics from them.
 
+    Files of an earlier evaluation are replaced at the very end, all together: where anything
+    fails, they stay as they were.
+
     Args:
-        run: a finished run.
-        protocol: what it is measured on.
+        measurement: a run, and what it is measured on.
         device: what computes.
         display: where progress is shown.
         conditions: corruptions under which it is measured too, as `corruptions.select` gives them.
@@ -102,91 +70,92 @@ def evaluate(
         The document that `metrics/<evaluation>.json` holds.
 
     Raises:
-        RunError: the run is not finished or its model cannot be read.
-        DataError: a dataset is missing, or is not the one the run was trained on.
+        RunError: the model cannot be read, is not the one of the run, or answers no numbers.
+        DataError: an image cannot be read.
     """
-    subject = open_subject(run, device, display)
-    manifest, answered = _measured_on(subject, protocol)
-    _save_predictions(subject, protocol, manifest, answered)
-    metrics = _measure(subject, protocol, manifest)
-    write_json(run.metrics(protocol.name), metrics)
-    if chosen := list(conditions):
-        _save_robustness(subject, protocol, manifest, answered, chosen)
+    subject = open_subject(measurement.trained, device, display)
+    run, name = measurement.trained.run, measurement.protocol.name
+    with replaced_together(run.path) as folder:
+        results = RunDirectory(folder)
+        _save_predictions(subject, measurement, results)
+        predictions = read_predictions(results.predictions(name))
+        metrics = _measure(subject, measurement, results, predictions)
+        write_json(results.metrics(name), metrics)
+        if chosen := list(conditions):
+            _save_robustness(subject, measurement, results, predictions, chosen)
     return metrics
 
 
-def open_subject(run: RunDirectory, device: Device, display: Display) -> Subject:
-    """Load a finished run's model, and read the dataset that it was trained on.
-
-    Raises:
-        RunError: the run is not finished, was trained elsewhere, or its model cannot be read.
-        DataError: the dataset is missing, or is not the one the run was trained on.
-    """
-    if run.status() != "finished":
-        raise RunError(
-            f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
-            f"Finish it with: fer train {run.config}"
-        )
-    if run.is_adopted():
-        raise RunError(
-            f"{run.run_id}: its predictions come from elsewhere, and there is no model to ask.\n"
-            "Its metrics are in the run already; give more predictions with: fer adopt"
-        )
-    config = load_experiment(run.config)
-    manifest = load_manifest(config.dataset)
-    run.check_dataset(manifest.root, manifest.fingerprint)
-    model = _load_model(run.model)
+def open_subject(trained: TrainedRun, device: Device, display: Display) -> Subject:
+    """Load a finished run's model. Raises: RunError when it cannot be read, or is another one."""
+    path, targets = trained.run.model, trained.config.model.targets
+    model = _load_model(path)
+    _check_shapes(trained, model)
     use_fast_kernels(model, device.kind)
-    step = loop.build_predict_step(device.strategy, model, config.model.targets)
-    return Subject(run, config, manifest, model, step, device, display)
+    step = loop.build_predict_step(device.strategy, model, targets)
+    return Subject(trained, model, step, device, display)
 
 
 def _load_model(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
+
+
+def _check_shapes(trained: TrainedRun, model: Any) -> None:
+    """Make sure that a model takes and gives what its run says."""
+    size, targets = trained.config.image.size, trained.config.model.targets
+    widths = {"expression": len(trained.classes), "valence_arousal": 2}
+    expected = {"input": (size, size, 3)} | {name: (widths[name],) for name in targets}
+    outputs = named_outputs(model.output, targets)
+    shapes = {"input": model.input_shape} | {name: one.shape for name, one in outputs.items()}
+    found = {name: tuple(shape[1:]) for name, shape in shapes.items()}
+    if found != expected:
         raise RunError(
-            f"{path}: the model cannot be loaded ({str(error).splitlines()[0]}).\n"
-            "Train the run again with --fresh."
-        ) from error
+            f"{trained.run.model}: is not the model of this run: it has {_shown(found)}; the run "
+            f"needs {_shown(expected)}.\n{OTHER_MODEL}"
+        )
+
+
+def _shown(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """`input 48 x 48 x 3, expression 7`."""
+    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 # Predictions -----------------------------------------------------------------------------------
 
-# The classes that may be answered, and their probabilities from those of all classes.
-_Answer = Callable[[Array], tuple[tuple[str, ...], Array]]
 
-
-def _measured_on(subject: Subject, protocol: Protocol) -> tuple[Manifest, _Answer]:
-    """The dataset that is measured on, and what the model may answer there."""
-    if protocol.data is None:
-        return subject.manifest, lambda probabilities: (subject.classes, probabilities)
-    manifest = load_manifest(protocol.data.dataset)
-    shared = crossing.shared_classes(subject.classes, manifest)
-    return crossing.restricted(manifest, shared), lambda probabilities: crossing.answers(
-        probabilities, subject.classes, shared, protocol.class_rule
-    )
-
-
-def _save_predictions(
-    subject: Subject, protocol: Protocol, manifest: Manifest, answered: _Answer
-) -> None:
+def _save_predictions(subject: Subject, measurement: Measurement, results: RunDirectory) -> None:
+    protocol, manifest, config = measurement.protocol, measurement.manifest, subject.trained.config
     images = decoding.open_split(
         manifest,
         protocol.split,
-        native_size(protocol.views, subject.config.image.size),
+        native_size(protocol.views, config.image.size),
         lambda done, total: subject.display.decoding(protocol.split, done, total),
-        store=Store(subject.config.cache.max_bytes, subject.display.message),
+        store=Store(config.cache.max_bytes, subject.display.message),
     )
     outputs = predict(subject, images, protocol.views)
-    classes, probabilities = subject.classes, outputs.get("expression")
+    rows = manifest.split(protocol.split)
+    _check_finite(subject, rows["sample_id"], outputs)
+    classes, probabilities = subject.trained.classes, outputs.get("expression")
     if probabilities is not None:
-        classes, probabilities = answered(probabilities)
-    frame = predictions_frame(
-        manifest.split(protocol.split), classes, probabilities, outputs.get("valence_arousal")
-    )
-    path = subject.run.predictions(protocol.name)
+        classes, probabilities = measurement.answers(probabilities)
+    frame = predictions_frame(rows, classes, probabilities, outputs.get("valence_arousal"))
+    path = results.predictions(protocol.name)
     write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+
+
+def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
+    for name, output in outputs.items():
+        wrong = np.flatnonzero(~np.isfinite(output).all(axis=1))
+        if len(wrong):
+            raise RunError(
+                f"{subject.trained.run.model}: its answers ({name}) are no numbers for "
+                f"{len(wrong):,} of {len(ids):,} images, first {ids.iloc[wrong[0]]!r}.\n"
+                f"{OTHER_MODEL}"
+            )
 
 
 def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> dict[str, Array]:
@@ -195,7 +164,7 @@ def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> 
     `expression`: probabilities, float64, shape (n, classes); `valence_arousal`: shape (n, 2).
     """
     sums: dict[str, Array] = {}
-    functions = list(windows(views, subject.config.image.size))
+    functions = list(windows(views, subject.trained.config.image.size))
     for window in functions:
         size = loop.prediction_batch(subject.model, subject.device.memory_bytes)
         batches = pipeline.evaluation_batches(images, size)
@@ -208,63 +177,28 @@ def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> 
     return {name: total / len(functions) for name, total in sums.items()}
 
 
-def predictions_frame(
-    rows: pd.DataFrame,
-    classes: tuple[str, ...],
-    probabilities: Array | None,
-    valence_arousal: Array | None,
-) -> pd.DataFrame:
-    """The table of `predictions/<evaluation>.csv`.
-
-    Args:
-        rows: the n samples of a split, as `Manifest.split` gives them.
-        classes: the C answers.
-        probabilities: of each answer, shape (n, C); None where expression is no target.
-        valence_arousal: predicted, shape (n, 2); None where they are no target.
-    """
-    frame = rows[["sample_id", "label"]].copy()
-    if probabilities is not None:
-        frame["predicted"] = np.array(classes)[probabilities.argmax(axis=1)]
-        for index, name in enumerate(classes):
-            frame[f"p_{name}"] = probabilities[:, index]
-    if valence_arousal is not None:
-        for axis in AXES:
-            frame[axis] = rows.get(axis, np.nan)
-        for index, name in enumerate(PREDICTED_AXES):
-            frame[name] = valence_arousal[:, index]
-    return frame
-
-
 # Metrics ---------------------------------------------------------------------------------------
 
 
-def _measure(subject: Subject, protocol: Protocol, manifest: Manifest) -> dict[str, Any]:
+def _measure(
+    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+) -> dict[str, Any]:
     """The document of the metrics, from saved predictions alone."""
-    predictions = read_predictions(subject.run.predictions(protocol.name))
+    rows = measurement.manifest.split(measurement.protocol.split)
     document = compute(predictions)
-    document |= _without_twins(subject, protocol, predictions)
-    document |= _temperature(subject, protocol, predictions)
-    document |= _subgroups(manifest.split(protocol.split), predictions)
-    document["protocol"] = {
-        "dataset": manifest.name,
-        "release": manifest.release,
-        "dataset_fingerprint": manifest.fingerprint,
-        "split": protocol.split,
-        "classes": list(manifest.classes),
-        "views": protocol.views,
-        "class_rule": protocol.class_rule if protocol.data else None,
-        "selection": subject.config.selection,
-        "trunk_views": subject.config.cache.views,
-    }
-    document["warnings"] = _warnings(subject, protocol, manifest)
+    document |= _without_twins(subject.display, measurement, predictions)
+    document |= _temperature(subject, measurement, results, predictions)
+    document |= _subgroups(rows, predictions)
+    document["protocol"] = measurement.record().to_json()
+    document["warnings"] = _warnings(measurement)
     return document
 
 
 def _without_twins(
-    subject: Subject, protocol: Protocol, predictions: Predictions
+    display: Display, measurement: Measurement, predictions: Predictions
 ) -> dict[str, Any]:
     """Every headline metric without the images of which training has seen a copy."""
-    manifest, display = subject.manifest, subject.display
+    manifest, protocol = measurement.manifest, measurement.protocol
     if protocol.data is not None or protocol.split == "train":
         return {}
     if len(manifest.samples) > IMAGES_LOOKED_AT:
@@ -291,18 +225,21 @@ def _without_twins(
     }
 
 
-def _temperature(subject: Subject, protocol: Protocol, predictions: Predictions) -> dict[str, Any]:
+def _temperature(
+    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+) -> dict[str, Any]:
     """Calibration before and after one temperature, fitted where the model was not measured."""
-    fitted_on = replace(protocol, split="validation")
+    protocol = measurement.protocol
     if protocol.data is not None or protocol.split != "test" or predictions.expression is None:
         return {}
-    if "validation" not in subject.manifest.split_sizes():
+    if "validation" not in measurement.manifest.split_sizes():
         return {}
-    if not subject.run.predictions(fitted_on.name).exists():
-        manifest, answered = _measured_on(subject, fitted_on)
-        _save_predictions(subject, fitted_on, manifest, answered)
-    validation = read_predictions(subject.run.predictions(fitted_on.name))
-    return {"temperature": temperature_report(validation, predictions)}
+    fitted_on = measurement.of_split("validation")
+    path = subject.trained.run.predictions(fitted_on.protocol.name)
+    if not path.exists():
+        _save_predictions(subject, fitted_on, results)
+        path = results.predictions(fitted_on.protocol.name)
+    return {"temperature": temperature_report(read_predictions(path), predictions)}
 
 
 def _subgroups(rows: pd.DataFrame, predictions: Predictions) -> dict[str, Any]:
@@ -312,28 +249,31 @@ def _subgroups(rows: pd.DataFrame, predictions: Predictions) -> dict[str, Any]:
     return {"subgroups": by_attribute(predictions, rows.set_index("sample_id")[known])}
 
 
-def _warnings(subject: Subject, protocol: Protocol, manifest: Manifest) -> list[str]:
+def _warnings(measurement: Measurement) -> list[str]:
     """What a reader of these numbers must know."""
+    config, protocol = measurement.trained.config, measurement.protocol
     found = []
-    if subject.config.selection == "test_split" and protocol.split == "test":
+    if config.selection == "test_split" and protocol.split == "test":
         found.append("the model was chosen on the test split: its score there is too high")
     if protocol.data is not None:
-        trained_on = subject.manifest.name
-        for one, other in ((trained_on, manifest.name), (manifest.name, trained_on)):
-            spec: DatasetSpec = DATASETS[one]
-            if other in spec.overlaps:
-                found.append(
-                    f"contaminated: datasets {trained_on} and {manifest.name} share images "
-                    f"({spec.overlaps[other]}), so that the model has seen some of these"
-                )
-                break
-        if trained_on == manifest.name:
-            found.append(
-                f"the model was trained on {trained_on} too; images may occur in both folders"
-            )
-    elif len(manifest.samples) > IMAGES_LOOKED_AT:
+        found += _overlap(config.dataset.name, measurement.manifest.name)
+    elif len(measurement.manifest.samples) > IMAGES_LOOKED_AT:
         found.append("copies between the splits were not looked for; fer data audit does")
     return found
+
+
+def _overlap(trained_on: str, measured_on: str) -> list[str]:
+    """A warning where two datasets hold, or may hold, some of the same images."""
+    if trained_on == measured_on:
+        return [f"the model was trained on {trained_on} too; images may occur in both folders"]
+    for one, other in ((trained_on, measured_on), (measured_on, trained_on)):
+        spec: DatasetSpec = DATASETS[one]
+        if other in spec.overlaps:
+            return [
+                f"contaminated: datasets {trained_on} and {measured_on} share images "
+                f"({spec.overlaps[other]}), so that the model has seen some of these"
+            ]
+    return []
 
 
 # Robustness ------------------------------------------------------------------------------------
@@ -341,24 +281,26 @@ def _warnings(subject: Subject, protocol: Protocol, manifest: Manifest) -> list[
 
 def _save_robustness(
     subject: Subject,
-    protocol: Protocol,
-    manifest: Manifest,
-    answered: _Answer,
+    measurement: Measurement,
+    results: RunDirectory,
+    predictions: Predictions,
     conditions: list[Condition],
 ) -> None:
-    run, name = subject.run, protocol.name
+    protocol, size = measurement.protocol, subject.trained.config.image.size
 
     def probabilities(images: decoding.Split) -> Array:
-        return answered(predict(subject, images, protocol.views)["expression"])[1]
+        outputs = predict(subject, images, protocol.views)
+        return measurement.answers(outputs["expression"])[1]
 
     frame, document = robustness.measure(
-        manifest,
+        measurement.manifest,
         protocol.split,
-        native_size(protocol.views, subject.config.image.size),
+        native_size(protocol.views, size),
         probabilities,
         conditions,
-        read_predictions(run.predictions(name)),
+        predictions,
         lambda done, total: subject.display.decoding("corrupted", done, total),
     )
-    write_atomically(run.corruptions(name).with_suffix(".csv"), frame.to_csv(index=False))
-    write_json(run.corruptions(name), document)
+    path = results.corruptions(protocol.name)
+    write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False))
+    write_json(path, document)

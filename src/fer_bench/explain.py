@@ -17,6 +17,7 @@ from fer_bench.evaluate import Subject, open_subject
 from fer_bench.gradcam import BATCH, class_maps, last_feature_map
 from fer_bench.manifest import Manifest
 from fer_bench.predictions import read_predictions
+from fer_bench.protocol import TrainedRun
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
 
 # So many images at most make the mean map of a class.
@@ -86,27 +87,40 @@ class Explanation:
 
 
 def explain(
-    run: RunDirectory, split: str, number: int, device: Device, display: Display
+    trained: TrainedRun,
+    manifest: Manifest,
+    split: str,
+    number: int,
+    device: Device,
+    display: Display,
 ) -> Explanation:
     """Compute Grad-CAM maps of at most `number` examples, and the mean map of each class.
 
     Half of the examples are right answers, the most confident of every class; the others are the
     most confident mistakes. The list of the examples and the mean maps are saved with the run.
 
+    Args:
+        trained: the run.
+        manifest: its own dataset.
+        split: the name of the split.
+        number: of examples, at least 1.
+        device: what computes.
+        display: where progress is shown.
+
     Raises:
-        RunError: the run is not finished, was trained elsewhere, or does not predict the
-            expression; or its predictions of `split` are missing or of other images.
-        DataError: the dataset is missing, or is not the one the run was trained on.
+        RunError: the model cannot be read or does not predict the expression; or its predictions
+            of `split` are missing or of other images.
+        DataError: an image cannot be read.
     """
-    subject = open_subject(run, device, display)
-    classes = subject.classes
-    answers = read_answers(run, split, subject.manifest)
+    run, classes = trained.run, trained.classes
+    answers = read_answers(run, split, manifest)
+    subject = open_subject(trained, device, display)
     right = choose_right(answers, number - number // 2)
     wrong = choose_wrong(answers, number // 2)
-    averaged = choose_averaged(answers, MEAN_OF, subject.config.seed)
+    averaged = choose_averaged(answers, MEAN_OF, trained.config.seed)
 
     used = answers[answers.index.isin([*right.index, *wrong.index, *averaged.index])]
-    images = _read_images(subject, split, used["sample_id"])
+    images = _read_images(subject, manifest, split, used["sample_id"])
     layer = last_feature_map(subject.model)
     _announce(layer, display)
     found = _maps(subject.model, images, [*_pairs(used["predicted"]), *_pairs(wrong["label"])])
@@ -208,15 +222,16 @@ def _by_confidence(answers: pd.DataFrame) -> pd.DataFrame:
     return answers.sort_values("probability", ascending=False, kind="stable")
 
 
-def _read_images(subject: Subject, split: str, sample_ids: pd.Series) -> dict[int, Images]:
+def _read_images(
+    subject: Subject, manifest: Manifest, split: str, sample_ids: pd.Series
+) -> dict[int, Images]:
     """The images of some samples as the network gets them, RGB, by the index of `sample_ids`."""
-    manifest, display = subject.manifest, subject.display
     rows = manifest.split(split).set_index("sample_id", drop=False).loc[sample_ids]
     opened = decoding.open_split(
         replace(manifest, samples=rows),
         split,
-        subject.config.image.size,
-        lambda done, total: display.decoding(split, done, total),
+        subject.trained.config.image.size,
+        lambda done, total: subject.display.decoding(split, done, total),
     )
     batches = pipeline.evaluation_batches(opened, BATCH).as_numpy_iterator()
     images = [image for batch in batches for image in batch.astype(np.uint8)]

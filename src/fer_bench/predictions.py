@@ -109,6 +109,33 @@ class Predictions:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def predictions_frame(
+    rows: pd.DataFrame,
+    classes: tuple[str, ...],
+    probabilities: FloatArray | None,
+    valence_arousal: FloatArray | None,
+) -> pd.DataFrame:
+    """The table of `predictions/<evaluation>.csv`.
+
+    Args:
+        rows: the n samples of a split, as `Manifest.split` gives them.
+        classes: the C answers.
+        probabilities: of each answer, shape (n, C); None where expression is no target.
+        valence_arousal: predicted, shape (n, 2); None where they are no target.
+    """
+    frame = rows[["sample_id", "label"]].copy()
+    if probabilities is not None:
+        frame["predicted"] = np.array(classes)[probabilities.argmax(axis=1)]
+        for index, name in enumerate(classes):
+            frame[f"p_{name}"] = probabilities[:, index]
+    if valence_arousal is not None:
+        for axis in AXES:
+            frame[axis] = rows.get(axis, np.nan)
+        for index, name in enumerate(PREDICTED_AXES):
+            frame[name] = valence_arousal[:, index]
+    return frame
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read and check `predictions/<split>.csv`.
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import tensorflow as tf
-
 Views = Literal["none", "flip", "ten_crop"]
 # What a crop of `ten_crop` shows of each side: 224 of 256 pixels (Krizhevsky et al. 2012).
 CROP = 7 / 8
@@ -34,6 +32,6 @@ def windows(views: Views, size: int) -> Iterator[Callable[[Any], Any]]:
 def _window(top: int, left: int, size: int, *, mirror: bool) -> Callable[[Any], Any]:
     def window(images: Any) -> Any:
         shown = images[:, top : top + size, left : left + size]
-        return tf.reverse(shown, axis=[2]) if mirror else shown
+        return shown[:, :, ::-1] if mirror else shown
 
     return window

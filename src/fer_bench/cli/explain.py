@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import DeviceName, Json, Outputs
+from fer_bench.cli.options import DeviceName, Json, Outputs, Places
 from fer_bench.cli.shell import mention, one_of, open_device, open_display
 
 
@@ -17,23 +17,27 @@ def explain(
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, help="Examples: half right, half mistakes.")
     ] = 32,
+    places: Places = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
     """Show where a trained model looks (Grad-CAM): right answers, mistakes, the mean by class."""
     from fer_bench.manifest import SPLITS
+    from fer_bench.protocol import open_trained_run
     from fer_bench.rundir import find_run
 
     run = find_run(outputs, run_id)
     one_of("--split", split, SPLITS)
+    trained = open_trained_run(run, places or ())
+    manifest = trained.own_dataset()
     chosen = open_device(device)
 
     from fer_bench.explain import explain as explain_run
     from fer_bench.report.explanations import sheets_table, write_sheets
 
     with open_display() as display:
-        explanation = explain_run(run, split, number, chosen, display)
+        explanation = explain_run(trained, manifest, split, number, chosen, display)
     sheets = write_sheets(explanation)
     if as_json:
         say(json.dumps(explanation.document, indent=2))

@@ -10,6 +10,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16."),
 ]
+Places = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Where the data lies that is measured on, if not where its file says: "
+        "dataset.root=FOLDER.",
+    ),
+]
 Outputs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
 Threads = Annotated[

@@ -14,6 +14,7 @@ from fer_bench.cli.options import (
     Json,
     Outputs,
     Overrides,
+    Places,
     Threads,
     WorkerAddresses,
     WorkerIndex,
@@ -54,6 +55,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Measure on the dataset of this experiment file instead of its own."),
     ] = None,
+    places: Places = None,
     class_rule: Annotated[
         str,
         typer.Option(
@@ -78,9 +80,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Predict a split with a trained model; save predictions, metrics, figures and a page."""
-    from fer_bench.config import load_experiment
     from fer_bench.corruptions import select
     from fer_bench.manifest import SPLITS
+    from fer_bench.protocol import Protocol, load_data, open_measurement, open_trained_run
     from fer_bench.rundir import find_run
 
     run = find_run(outputs, run_id)
@@ -88,18 +90,20 @@ def evaluate(
     one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
     one_of("--views", views, ("none", "flip", "ten_crop"))
     conditions = select(corruptions) if corruptions else []
-    experiment = load_experiment(data) if data else None
+    # What is set says where the data lies that is measured on.
+    trained = open_trained_run(run, () if data else places or ())
+    experiment = load_data(data, places or ()) if data else None
+    protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
+    measurement = open_measurement(trained, protocol)
     chosen = open_device(device, threads)
 
-    from fer_bench.evaluate import Protocol
     from fer_bench.evaluate import evaluate as evaluate_run
     from fer_bench.report.page import write_run_report
     from fer_bench.report.tables import metrics_tables
     from fer_bench.tracking import Mirror, tracked_by
 
-    protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
     with open_display() as display:
-        metrics = evaluate_run(run, protocol, chosen, display, conditions)
+        metrics = evaluate_run(measurement, chosen, display, conditions)
         page = write_run_report(run)
         Mirror(run, tracked_by(run), display.message).close()
     for warning in metrics["warnings"]:

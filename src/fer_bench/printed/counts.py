@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.printed.table import SLACK, Cell, PrintedClass, PrintedTable, Range
+from fer_bench.printed.table import (
+    CELLS,
+    SLACK,
+    Cell,
+    PrintedClass,
+    PrintedTable,
+    Range,
+    Reading,
+)
 
 WHOLE = ("support", "true_positives", "predicted")
 # Where a class prints no support, classes of up to so many samples are tried.
@@ -18,23 +26,29 @@ UNLIMITED = 10**9
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Counts:
     """What the counts of one class can be: S spans.
 
+    A span that begins at no prediction ends there: all over a span, a ratio is defined or is not.
+
     Attributes:
         support: samples of the class, shape (S,).
         true_positives: how many of them were found, shape (S,).
         first: least number of predictions of the class, shape (S,).
         last: largest number, shape (S,); every number between is possible.
+        undefined: what stands for a ratio without anything to divide by; NaN where averages leave
+            it out.
     """
 
     support: IntArray
     true_positives: IntArray
     first: IntArray
     last: IntArray
+    undefined: float = 0.0
 
     @property
     def number(self) -> int:
@@ -50,24 +64,45 @@ class Counts:
     def bounds(self, quantity: str) -> tuple[FloatArray, FloatArray]:
         """Least and largest value in each span, shape (S,).
 
-        `quantity` is one of `CELLS`, `support`, `true_positives` or `predicted`. As in
-        scikit-learn, a ratio without anything to divide by is 0.
+        `quantity` is one of `CELLS`, `support`, `true_positives` or `predicted`.
         """
         found, support = self.true_positives, self.support
         match quantity:
             case "precision":
-                return _share(found, self.last), _share(found, self.first)
+                return self._ratio(found, self.last), self._ratio(found, self.first)
             case "f1":
-                return _share(2 * found, self.last + support), _share(
-                    2 * found, self.first + support
-                )
+                low = self._ratio(2 * found, self.last + support)
+                return low, self._ratio(2 * found, self.first + support)
             case "recall":
-                exact = _share(found, support)
+                exact = self._ratio(found, support)
             case "predicted":
                 return self.first.astype(float), self.last.astype(float)
             case _:
                 exact = getattr(self, quantity).astype(float)
         return exact, exact
+
+    def _ratio(self, numerator: IntArray, denominator: IntArray) -> FloatArray:
+        out = np.full(len(numerator), self.undefined)
+        return np.divide(numerator, denominator, out=out, where=np.asarray(denominator > 0))
+
+    def defined(self, cell: str) -> BoolArray:
+        """Whether one of `CELLS` has something to divide by, shape (S,)."""
+        denominator = {
+            "precision": self.last,
+            "recall": self.support,
+            "f1": self.last + self.support,
+        }[cell]
+        return np.asarray(denominator > 0)
+
+    def only(self, kept: BoolArray) -> "Counts":
+        """The spans that are kept; `kept` has shape (S,)."""
+        return replace(
+            self,
+            support=self.support[kept],
+            true_positives=self.true_positives[kept],
+            first=self.first[kept],
+            last=self.last[kept],
+        )
 
     def within(self, quantity: str, low: FloatArray | float, high: FloatArray | float) -> "Counts":
         """Those for which `low` ≤ quantity ≤ `high`; the limits may differ by span."""
@@ -86,30 +121,31 @@ class Counts:
         else:
             exact = self.bounds(quantity)[0]
             possible = (low <= exact) & (exact <= high)
+        if quantity in CELLS:
+            # What is no number lies within no limits but those that limit nothing.
+            stands = (low <= self.undefined) & (self.undefined <= high)
+            stands |= np.isneginf(low) & np.isposinf(high)
+            possible = np.where(self.defined(quantity), possible, stands)
         starts = np.ceil(first - SLACK).astype(np.int64)
         ends = np.floor(last + SLACK).astype(np.int64)
-        kept = possible & (starts <= ends)
-        return Counts(support[kept], found[kept], starts[kept], ends[kept])
+        return replace(self, first=starts, last=ends).only(possible & (starts <= ends))
 
 
-def _share(numerator: IntArray, denominator: IntArray) -> FloatArray:
-    return np.divide(
-        numerator, denominator, out=np.zeros(len(numerator)), where=np.asarray(denominator > 0)
-    )
-
-
-def possible_counts(row: PrintedClass, n: int | None, without: str = "") -> Counts:
+def possible_counts(
+    row: PrintedClass, n: int | None, reading: Reading, without: str = ""
+) -> Counts:
     """All counts that fit the cells of one row.
 
     Args:
         row: as printed.
         n: number of all samples, where it is known.
+        reading: how the table was made.
         without: a cell, or `support`, that is not believed.
     """
     cells = {name: cell for name, cell in row.cells.items() if name != without}
     if row.support is None or without == "support":
         largest = LARGEST_SEARCHED if "recall" in cells else LARGEST_SEARCHED_WITHOUT_RECALL
-        supports = np.arange(1, min(n or largest, largest) + 1)
+        supports = np.arange((largest if n is None else min(n, largest)) + 1)
     else:
         supports = np.array([row.support])
     low, high = cells["recall"].range if "recall" in cells else (0.0, 1.0)
@@ -120,16 +156,42 @@ def possible_counts(row: PrintedClass, n: int | None, without: str = "") -> Coun
     each = np.maximum(most - least + 1, 0)
     support = np.repeat(supports, each)
     found = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) + np.repeat(least, each)
-    last = np.full(len(found), UNLIMITED) if n is None else n - support + found
-    counts = Counts(support, found, found, last)
+    is_limited = n is not None and reading.all_classes
+    last = n - support + found if is_limited else np.full(len(found), UNLIMITED)
+    counts = _spans(support, found, last, reading.zero_division)
     for name, cell in cells.items():
         counts = counts.within(name, *cell.range)
-    return counts.within("predicted", 0, math.inf)
+    for name in _undefined_cells(row, reading, without):
+        counts = counts.only(~counts.defined(name))
+    return counts
 
 
-def any_counts(row: PrintedClass, n: int | None) -> Counts:
+def _spans(support: IntArray, found: IntArray, last: IntArray, undefined: float) -> Counts:
+    """From `found` to `last` predictions, none at all being a span of its own."""
+    never = found == 0
+    zeros = np.zeros(never.sum(), dtype=np.int64)
+    counts = Counts(
+        support=np.concatenate([support, support[never]]),
+        true_positives=np.concatenate([found, zeros]),
+        first=np.concatenate([np.maximum(found, 1), zeros]),
+        last=np.concatenate([last, zeros]),
+        undefined=undefined,
+    )
+    return counts.only(counts.first <= counts.last)
+
+
+def _undefined_cells(row: PrintedClass, reading: Reading, without: str) -> set[str]:
+    """The cells of a row that have nothing to divide by, where these do not show a number."""
+    if not reading.leaves_out:
+        return set()
+    blank = set(CELLS) - set(row.cells) if reading.blank_is_undefined else set()
+    return (blank | row.undefined) - {without}
+
+
+def any_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
     """Where two cells are wrong, nothing is known but the support."""
-    return possible_counts(replace(row, cells={}), n)
+    alone = PrintedClass(row.name, row.support, {})
+    return possible_counts(alone, n, replace(reading, blank_is_undefined=False))
 
 
 # Sums over classes -----------------------------------------------------------------------------
@@ -157,8 +219,8 @@ class Sum:
 
     def terms(self, counts: Counts) -> tuple[FloatArray, FloatArray]:
         """Least and largest term of a class in each of its spans, shape (S,)."""
-        low, high = counts.bounds(self.quantity)
         factor = self._factor(counts)
+        low, high = (np.where(factor > 0, end, 0.0) for end in counts.bounds(self.quantity))
         return low * factor, high * factor
 
     def total(self, classes: Sequence[Counts]) -> Range:
@@ -179,6 +241,8 @@ class Sum:
 
     def _factor(self, counts: Counts) -> FloatArray:
         weights = counts.support if self.by_support else np.ones(len(counts.support))
+        if math.isnan(counts.undefined) and self.quantity in CELLS:
+            weights = np.where(counts.defined(self.quantity), weights, 0)
         factor: FloatArray = weights / self.divisor
         return factor
 
@@ -204,15 +268,81 @@ def narrowed(classes: Sequence[Counts], sums: Sequence[Sum]) -> list[Counts] | N
     return current
 
 
-def printed_sums(table: PrintedTable, n: int | None) -> list[Sum]:
+@dataclass(frozen=True)
+class Pooled:
+    """A printed ratio of sums over the classes: precision or F1 of a micro average.
+
+    Attributes:
+        name: as a reader calls it, for example `micro precision`.
+        quantity: `precision` or `f1`.
+        cell: as printed.
+    """
+
+    name: str
+    quantity: str
+    cell: Cell
+
+    @property
+    def range(self) -> Range:
+        """Lowest and highest value that would be printed like this."""
+        return self.cell.range
+
+    def total(self, classes: Sequence[Counts]) -> Range:
+        """No more than the least and no less than the largest ratio that the counts allow."""
+        f1 = self.quantity == "f1"
+        beside = [counts.support if f1 else np.zeros_like(counts.support) for counts in classes]
+        pairs = list(zip(classes, beside, strict=True))
+        least = sum(int((counts.first + others).min()) for counts, others in pairs)
+        most = sum(int((counts.last + others).max()) for counts, others in pairs)
+        low, high = Sum("", "true_positives", 0.5 if f1 else 1, False, (0, 0)).total(classes)
+        return (low / most, min(high / least, 1.0)) if least else (0.0, 1.0)
+
+
+def average(
+    name: str, by_support: bool, classes: Sequence[Counts], n: int | None, cell: Cell | None = None
+) -> Sum | None:
+    """The sum behind an average over the classes; None where its divisor is not known.
+
+    Args:
+        name: what is averaged, one of `CELLS`.
+        by_support: whether by the number of samples, or plainly.
+        classes: what the counts can be.
+        n: number of samples.
+        cell: as printed.
+    """
+    if math.isnan(classes[0].undefined):
+        divisor = _defined_weight(name, by_support, classes)
+    else:
+        divisor = n if by_support else len(classes)
+    if not divisor:
+        return None
+    kind = "weighted" if by_support else "macro"
+    return Sum(f"{kind} {name}", name, divisor, by_support, cell.range if cell else (0, 0), cell)
+
+
+def _defined_weight(name: str, by_support: bool, classes: Sequence[Counts]) -> int | None:
+    """The classes, or their samples, of which a ratio is defined; None where that is open."""
+    weight = 0
+    for counts in classes:
+        defined = counts.defined(name)
+        supports = set(counts.support.tolist()) if by_support else {1}
+        if defined.any() and not (defined.all() and len(supports) == 1):
+            return None
+        weight += supports.pop() if defined.any() else 0
+    return weight
+
+
+def printed_sums(
+    table: PrintedTable, classes: Sequence[Counts], n: int | None
+) -> list[Sum | Pooled]:
     """Accuracy and averages, as far as they are printed and the number of samples allows."""
-    sums = []
-    if table.accuracy is not None and n:
-        cell = table.accuracy
-        sums.append(Sum("accuracy", "true_positives", n, False, cell.range, cell))
-    for cell_name, cell in table.macro.items():
-        divisor = len(table.classes)
-        sums.append(Sum(f"macro {cell_name}", cell_name, divisor, False, cell.range, cell))
-    for cell_name, cell in table.weighted.items() if n else ():
-        sums.append(Sum(f"weighted {cell_name}", cell_name, n or 1, True, cell.range, cell))
-    return sums
+    sums: list[Sum | Pooled | None] = []
+    of_all = {"accuracy": table.accuracy, "micro recall": table.micro.get("recall")}
+    for name, cell in of_all.items() if n else ():
+        if cell is not None:
+            sums.append(Sum(name, "true_positives", n or 1, False, cell.range, cell))
+    for by_support, cells in ((False, table.macro), (True, table.weighted)):
+        sums += [average(name, by_support, classes, n, cell) for name, cell in cells.items()]
+    pooled = {name: cell for name, cell in table.micro.items() if name != "recall"}
+    sums += [Pooled(f"micro {name}", name, cell) for name, cell in pooled.items()]
+    return [one for one in sums if one is not None]

@@ -11,13 +11,24 @@ from fer_bench.printed.counts import (
     UNLIMITED,
     WHOLE,
     Counts,
+    Pooled,
     Sum,
     any_counts,
+    average,
     narrowed,
     possible_counts,
     printed_sums,
 )
-from fer_bench.printed.table import CELLS, SLACK, Cell, PrintedClass, PrintedTable, Range
+from fer_bench.printed.table import (
+    CELLS,
+    SLACK,
+    Cell,
+    PrintedClass,
+    PrintedTable,
+    Range,
+    Reading,
+    readings,
+)
 from fer_bench.statistics import wilson
 
 
@@ -26,73 +37,110 @@ class Solution:
     """What is known of the counts behind a table.
 
     Attributes:
+        reading: how the table was made, as far as that can be told from it.
         n: number of samples; None where the table does not say.
         counts: what those of each class can be, in the order of the table.
         refuted: printed sums that the rows of the classes do not allow.
         notes: what else a reader should know.
-        wrong: findings that are about no single row and no sum.
+        wrong: one finding for each cell that cannot be right.
     """
 
+    reading: Reading
     n: int | None
     counts: tuple[Counts, ...]
-    refuted: tuple[Sum, ...]
+    refuted: tuple[Sum | Pooled, ...]
     notes: tuple[str, ...]
     wrong: tuple[Mapping[str, Any], ...]
 
 
 def solve(table: PrintedTable) -> Solution:
-    """Find the counts behind a table: by class, then through the sums that agree with the rows."""
-    n, wrong = _number_of_samples(table)
-    rows = [_row_counts(row, n) for row in table.classes]
-    counts, accepted, notes, too_many = _with_all_predictions(rows, n)
-    sums = printed_sums(table, n)
+    """Find the counts behind a table, made in the first way in which nothing in it is wrong.
+
+    Where something is wrong in every way, made in the one in which the least is.
+    """
+    best: Solution | None = None
+    for reading in readings(table):
+        solution = _solve(table, reading)
+        if best is None or len(solution.wrong) < len(best.wrong):
+            best = solution
+        if not solution.wrong:
+            break
+    assert best is not None  # there is always a way to read a table
+    return best
+
+
+def _solve(table: PrintedTable, reading: Reading) -> Solution:
+    """The counts by class, then through the sums that agree with the rows."""
+    n, wrong = _number_of_samples(table, reading)
+    rows = [_row_counts(row, n, reading) for row in table.classes]
+    counts, accepted, notes, too_many = _with_all_predictions(rows, n, reading)
+    printed = printed_sums(table, counts, n)
+    sums = [one for one in printed if isinstance(one, Sum)]
     alone = [one for one in sums if narrowed(counts, [one]) is not None]
     for one in alone:
         closer = narrowed(counts, [*accepted, one])
         if closer is not None:
             counts, accepted = closer, [*accepted, one]
-    refuted = tuple(one for one in sums if one not in accepted)
-    notes = [*notes, *_elsewhere(table, counts, n)]
-    return Solution(n, tuple(counts), refuted, tuple(notes), (*wrong, *too_many))
+    refuted = [one for one in sums if one not in accepted]
+    refuted += [one for one in printed if isinstance(one, Pooled) and not _fits(one, counts)]
+    found = Solution(reading, n, tuple(counts), tuple(refuted), (), ())
+    cells = zip(table.classes, counts, strict=True)
+    return replace(
+        found,
+        notes=(*notes, *_elsewhere(table, found), *_undefined(table, found)),
+        wrong=(
+            *wrong,
+            *too_many,
+            *(finding for row, one in cells for finding in _wrong_cells(row, one)),
+            *(_wrong_sum(one, table, found) for one in refuted),
+        ),
+    )
 
 
-def _number_of_samples(table: PrintedTable) -> tuple[int | None, list[dict[str, Any]]]:
+def _fits(one: Pooled, counts: Sequence[Counts]) -> bool:
+    low, high = one.total(counts)
+    return low <= one.range[1] and one.range[0] <= high
+
+
+def _number_of_samples(
+    table: PrintedTable, reading: Reading
+) -> tuple[int | None, list[dict[str, Any]]]:
     supports = [row.support for row in table.classes]
     known = [support for support in supports if support is not None]
     if len(known) < len(supports) or table.total in (None, sum(known)):
         return table.total if len(known) < len(supports) else sum(known), []
     # One support that fits nothing in its row is the likelier mistake of the two.
-    if any(_only_support_is_wrong(row, table.total) for row in table.classes):
+    if any(_only_support_is_wrong(row, table.total, reading) for row in table.classes):
         return table.total, []
     text = f"support is printed as {table.total} in all; the classes add up to {sum(known)}."
     return sum(known), [_finding("support", table.total, sum(known), text)]
 
 
-def _only_support_is_wrong(row: PrintedClass, n: int | None) -> bool:
-    if possible_counts(row, n).number or any(
-        possible_counts(row, n, without=name).number for name in row.cells
+def _only_support_is_wrong(row: PrintedClass, n: int | None, reading: Reading) -> bool:
+    if possible_counts(row, n, reading).number or any(
+        possible_counts(row, n, reading, without=name).number for name in row.cells
     ):
         return False
-    return bool(possible_counts(row, n, without="support").number)
+    return bool(possible_counts(row, n, reading, without="support").number)
 
 
-def _row_counts(row: PrintedClass, n: int | None) -> Counts:
+def _row_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
     """What fits a row; where nothing does, what fits all of it but one cell; else anything."""
-    counts = possible_counts(row, n)
+    counts = possible_counts(row, n, reading)
     if counts.number:
         return counts
-    without = [possible_counts(row, n, without=name) for name in row.cells]
+    without = [possible_counts(row, n, reading, without=name) for name in row.cells]
     if not any(other.number for other in without):
-        without = [possible_counts(row, n, without="support")]
+        without = [possible_counts(row, n, reading, without="support")]
     if not any(other.number for other in without):
-        return any_counts(row, n)
+        return any_counts(row, n, reading)
     parts = ("support", "true_positives", "first", "last")
     joined = {part: np.concatenate([getattr(one, part) for one in without]) for part in parts}
-    return Counts(**joined)
+    return Counts(**joined, undefined=reading.zero_division)
 
 
 def _with_all_predictions(
-    rows: list[Counts], n: int | None
+    rows: list[Counts], n: int | None, reading: Reading
 ) -> tuple[list[Counts], list[Sum], list[str], list[dict[str, Any]]]:
     """Use that there are n samples and n predictions, all of printed classes if that can be.
 
@@ -100,9 +148,12 @@ def _with_all_predictions(
         The counts, the sums used, notes and findings.
     """
     if not n:
-        return rows, [], ["the number of images is not printed, so accuracy is not checked"], []
+        unknown = ["the number of images is not printed, so accuracy is not checked"]
+        return rows, [], unknown if n is None else [], []
     samples = Sum("support", "support", 1, False, (n, n))
     predicted = Sum("predicted", "predicted", 1, False, (n, n))
+    if not reading.all_classes:
+        return _with_other_classes(rows, samples, predicted)
     all_here = narrowed(rows, [samples, predicted])
     if all_here is not None:
         return all_here, [samples, predicted], [], []
@@ -119,15 +170,33 @@ def _with_all_predictions(
     return rows, [], [], [_finding("support", n, least, f"{text}: a row is wrong.")]
 
 
-def _elsewhere(table: PrintedTable, counts: Sequence[Counts], n: int | None) -> list[str]:
+def _with_other_classes(
+    rows: list[Counts], samples: Sum, predicted: Sum
+) -> tuple[list[Counts], list[Sum], list[str], list[dict[str, Any]]]:
+    """As `_with_all_predictions`, where images of other classes may be predicted as these."""
+    n = round(samples.range[0])
+    here = narrowed(rows, [samples])
+    if here is None:
+        text = f"the rows of the classes do not add up to {n} images: a row is wrong."
+        return rows, [], [], [_finding("support", n, None, text)]
+    note = f"the {n} images are those of the printed classes, and there may be others"
+    if (least := round(predicted.total(here)[0])) > n:
+        note = f"at least {least - n} of the {least} predictions are of images of other classes"
+    return here, [samples], [note], []
+
+
+def _elsewhere(table: PrintedTable, solution: Solution) -> list[str]:
     """A note on predictions that fall on one of several classes, and it makes no difference."""
+    counts, n = solution.counts, solution.n
     undecided = [
         row.name
         for row, one in zip(table.classes, counts, strict=True)
         if one.number > 1 and not one.true_positives.any()
     ]
     decided = [one for one in counts if one.number == 1]
-    if not n or not undecided or len(decided) + len(undecided) < len(counts):
+    if not solution.reading.all_classes or not n:
+        return []
+    if not undecided or len(decided) + len(undecided) < len(counts):
         return []
     left = n - sum(int(one.first[0]) for one in decided)
     things = "prediction falls" if left == 1 else "predictions fall"
@@ -135,6 +204,58 @@ def _elsewhere(table: PrintedTable, counts: Sequence[Counts], n: int | None) -> 
     return [
         f"{left} {things} on {names}, which have no true positive: no printed cell depends on which"
     ]
+
+
+# How often something is missing, by the ratio that is not defined without it.
+_NOTHING = {
+    "precision": "never predicted",
+    "recall": "without an image",
+    "f1": "without an image and never predicted",
+}
+
+
+def _undefined(table: PrintedTable, solution: Solution) -> Iterator[str]:
+    """A note on each ratio that some classes do not have, and what the averages make of it."""
+    for cell, nothing in _NOTHING.items():
+        names = [
+            row.name
+            for row, one in zip(table.classes, solution.counts, strict=True)
+            if not one.defined(cell).any()
+        ]
+        if names:
+            number = solution.reading.zero_division
+            are, their = ("is", "its") if len(names) == 1 else ("are", "their")
+            label = _LABELS.get(cell, cell)
+            said = (
+                f"{their} {label} is not defined (zero_division=nan)"
+                if solution.reading.leaves_out
+                else f"{their} {label} is what zero_division={number:g} puts there"
+            )
+            listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+            yield f"{listed} {are} {nothing}; {said}{_in_averages(cell, table, solution)}"
+
+
+def _in_averages(cell: str, table: PrintedTable, solution: Solution) -> str:
+    """`, and macro precision holds it (without: 0.5810)`."""
+    reading = solution.reading
+    other = 0.0 if reading.zero_division else math.nan
+    counts = [replace(one, undefined=other) for one in solution.counts]
+    held: dict[str, float] = {}
+    for by_support, cells in ((False, table.macro), (True, table.weighted)):
+        as_printed = average(cell, by_support, solution.counts, solution.n)
+        instead = average(cell, by_support, counts, solution.n)
+        if cell in cells and as_printed and instead:
+            values = (*as_printed.total(solution.counts), *instead.total(counts))
+            if _same(*values[:2]) and _same(*values[2:]) and not _same(values[0], values[2]):
+                held[instead.name.split()[0]] = values[2]
+    if not held:
+        return ""
+    verb = "leave" if reading.leaves_out else "hold"
+    verb += "" if len(held) > 1 else "s"
+    place = "it out (with 0 there" if reading.leaves_out else "it (without"
+    shown = ", ".join(f"{value:.4f}" for value in held.values())
+    label = _LABELS.get(cell, cell)
+    return f", and {' and '.join(held)} {label} {verb} {place}: {shown})"
 
 
 def check(table: PrintedTable) -> dict[str, Any]:
@@ -148,21 +269,16 @@ def check(table: PrintedTable) -> dict[str, Any]:
         one entry a cell that cannot be right; `notes`; `consistent`: whether nothing is wrong.
     """
     solution = solve(table)
-    rows = list(zip(table.classes, solution.counts, strict=True))
-    wrong = [
-        *solution.wrong,
-        *(finding for row, counts in rows for finding in _wrong_cells(row, counts)),
-        *(_wrong_sum(one, table, solution) for one in solution.refuted),
-    ]
+    rows = zip(table.classes, solution.counts, strict=True)
     return {
         "n": solution.n,
         "classes": [_class_document(row, counts) for row, counts in rows],
         "accuracy": _accuracy_document(table, solution),
         "macro": _average_document(table.macro, solution, by_support=False),
         "weighted": _average_document(table.weighted, solution, by_support=True),
-        "wrong": wrong,
+        "wrong": list(solution.wrong),
         "notes": list(solution.notes),
-        "consistent": not wrong,
+        "consistent": not solution.wrong,
     }
 
 
@@ -194,7 +310,9 @@ def _exact(counts: Counts, quantity: str) -> float | None:
 
 
 def _accuracy_document(table: PrintedTable, solution: Solution) -> dict[str, Any]:
-    n, printed = solution.n, table.accuracy
+    printed = table.accuracy
+    # Of a part of the classes there is no accuracy: the others may be right or wrong.
+    n = solution.n if solution.reading.all_classes else None
     document: dict[str, Any] = dict.fromkeys(("recomputed", "correct", "low", "high"))
     if n:
         least, most = _correct(table, solution)
@@ -221,10 +339,8 @@ def _average_document(
     document = {}
     for name in CELLS:
         least = most = None
-        divisor = solution.n if by_support else len(solution.counts)
-        if divisor:
-            average = Sum("", name, divisor, by_support, (0, 0))
-            least, most = average.total(solution.counts)
+        if one := average(name, by_support, solution.counts, solution.n):
+            least, most = one.total(solution.counts)
         document[name] = {
             "printed": printed[name].value if name in printed else None,
             "recomputed": least if _same(least, most) else None,
@@ -235,7 +351,7 @@ def _average_document(
 
 
 def _same(least: float | None, most: float | None) -> bool:
-    return least is not None and most is not None and most - least < SLACK
+    return least is not None and most is not None and abs(most - least) < SLACK
 
 
 # What cannot be right --------------------------------------------------------------------------
@@ -299,7 +415,7 @@ def _says(counts: Counts, quantity: str) -> str:
     return f"the counts say {ratio[0]:.0f}/{ratio[1]:.0f} = {value:.4f}"
 
 
-def _wrong_sum(one: Sum, table: PrintedTable, solution: Solution) -> dict[str, Any]:
+def _wrong_sum(one: Sum | Pooled, table: PrintedTable, solution: Solution) -> dict[str, Any]:
     assert one.cell is not None  # only printed sums can be refuted
     least, most = one.total(solution.counts)
     says = f"the counts say {least:.4f}"
@@ -318,7 +434,7 @@ def _wrong_sum(one: Sum, table: PrintedTable, solution: Solution) -> dict[str, A
     return _finding(one.name, one.cell.value, recomputed, text)
 
 
-def _hint(one: Sum, recomputed: float | None, table: PrintedTable) -> str:
+def _hint(one: Sum | Pooled, recomputed: float | None, table: PrintedTable) -> str:
     """How the mistake may have come about, where that can be seen."""
     assert one.cell is not None
     if recomputed is not None and 0 <= recomputed - one.cell.value < 2 * one.cell.half_width:

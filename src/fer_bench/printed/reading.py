@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,20 @@ from fer_bench.printed.table import (
 # Dashes of any length, too.
 _MISSING = {"", "-", "--", "\u2013", "\u2014", "n/a", "na", "nan", "none", "null"}
 _NUMBER = re.compile(r"(\d+|\d{1,3}(?:,\d{3})+)?(?:\.(\d*))?\s*(%?)")
+_EXPONENT = re.compile(r"(?:\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 _COLUMNS = {
     "precision": r"precision",
     "recall": r"recall",
     "f1": r"f1(?:[-_ ]?score)?|f[-_ ]?score|f[-_ ]?measure",
     "support": r"support|samples|images",
 }
-# Rows that are about no class; those of micro and samples averages are not looked at.
-_OVERALL = re.compile(r"(accuracy)|(macro|weighted|micro|samples)(?:[ _-]av.*)?", re.IGNORECASE)
+# Rows that are about no class; that of samples averages is not looked at. Before version 0.20,
+# scikit-learn printed only the average by support, as `avg / total`.
+_OVERALL = re.compile(
+    r"(?P<kind>accuracy)|(?P<average>macro|weighted|micro|samples)(?:[ _-]av.*)?|avg\s*/\s*total",
+    re.IGNORECASE,
+)
+_AVERAGES = ("macro", "weighted", "micro")
 _ROW_EXPECTED = """a row has a name, then precision, recall, F1 and support, such as
   Angry  0.3077  0.3265  0.3168  49"""
 
@@ -55,27 +62,60 @@ def read_printed(path: Path) -> PrintedTable:
 
 
 def parse_printed(text: str) -> PrintedTable:
-    """Read a table: what scikit-learn's `classification_report` prints, CSV, or JSON.
+    """Read a table: what scikit-learn's `classification_report` prints or returns.
 
-    All of these may leave out cells. A table is in percent where a cell of its rows is above 1 or
-    bears a percent sign; so is the accuracy, by itself.
+    That is its text; its dictionary as JSON, or JSON with one list a column; CSV, as pandas writes
+    the dictionary in either direction; or a Markdown table. What stands above is skipped. All of
+    these may leave out cells. A table is in percent where a cell of its rows is above 1 or bears a
+    percent sign; so is the accuracy, by itself.
 
-    A cell is taken to be rounded to the decimals that it shows. CSV and JSON drop zeros at the
-    end, so there all cells of classes have as many decimals as the longest of them.
+    A cell is taken to be rounded to the decimals that it shows. All but text drop zeros at the end,
+    so there the cells of classes have as many decimals, or as many digits, as the longest of them.
 
     Raises:
         TableError: saying what was expected, and on which line.
     """
-    if text.lstrip().startswith("{"):
-        return _assemble(_with_zeros(list(_json_rows(text))))
+    if begins := re.search(r"^\s*\{", text, re.MULTILINE):
+        return _assemble(_with_zeros(list(_json_rows(text[begins.start() :]))))
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1)]
     lines = [(number, line) for number, line in lines if line.strip()]
     if not lines:
         raise TableError("is empty.\nGive a printed classification report, CSV or JSON.")
-    delimiter = next((mark for mark in ",;\t" if len(_header(lines[0][1].split(mark))) > 1), None)
-    if delimiter:
-        return _assemble(_with_zeros(list(_csv_rows(lines, delimiter))))
+    for mark in ",;\t|":
+        if cells := _divided(lines, mark):
+            return _assemble(_with_zeros(list(_divided_rows(cells))))
     return _assemble(list(_text_rows(lines)))
+
+
+# Columns with a separator ----------------------------------------------------------------------
+
+_Cells = tuple[int, list[str]]
+_RULE = re.compile(r":?-*:?")
+
+
+def _divided(lines: Sequence[tuple[int, str]], mark: str) -> list[_Cells]:
+    """The cells of each line from the heading on; none where no line is a heading."""
+    numbers = [number for number, _ in lines]
+    texts = [line.strip().strip("|") if mark == "|" else line for _, line in lines]
+    rows = [
+        (number, [cell.strip().strip("*`").strip() for cell in cells])
+        for number, cells in zip(numbers, csv.reader(texts, delimiter=mark), strict=False)
+    ]
+    rows = [row for row in rows if mark != "|" or not all(map(_RULE.fullmatch, row[1]))]
+    for at, (_, cells) in enumerate(rows):
+        if len(_header(cells)) > 1:
+            return rows[at:]
+    named = [at for at, (_, cells) in enumerate(rows) if _header(cells[:1])]
+    if len(named) > 1 and named[0] > 0:
+        return _turned(rows[named[0] - 1 : named[-1] + 1])
+    return []
+
+
+def _turned(rows: Sequence[_Cells]) -> list[_Cells]:
+    """Rows as columns, as pandas writes a report that was not transposed: a class a column."""
+    width = len(rows[0][1])
+    filled = [cells + [""] * (width - len(cells)) for _, cells in rows]
+    return [(rows[0][0], list(column)) for column in zip(*filled, strict=False)]
 
 
 def _header(cells: Sequence[str]) -> dict[str, int]:
@@ -89,37 +129,67 @@ def _header(cells: Sequence[str]) -> dict[str, int]:
     }
 
 
-def _csv_rows(lines: Sequence[tuple[int, str]], delimiter: str) -> Iterator[_Row]:
-    numbers = [number for number, _ in lines]
-    heading, *body = csv.reader((line for _, line in lines), delimiter=delimiter)
+def _divided_rows(rows: Sequence[_Cells]) -> Iterator[_Row]:
+    (first, heading), *body = rows
     columns = _header(heading)
     names = next((at for at in range(len(heading)) if at not in columns.values()), None)
     if names is None:
         raise TableError(
-            f"line {numbers[0]}: no column holds the names of the classes.\n"
+            f"line {first}: no column holds the names of the classes.\n"
             "Begin with the heading class,precision,recall,f1,support."
         )
-    for number, cells in zip(numbers[1:], body, strict=True):
+    for number, cells in body:
         if len(cells) > len(heading):
             raise TableError(
                 f"line {number}: {len(cells)} cells below a heading of {len(heading)}.\n"
                 "Quote a name that holds the delimiter."
             )
-        found = {column: cells[at] for column, at in columns.items() if at < len(cells)}
-        yield _Row(f"line {number}", cells[names].strip(), found)
+        found = {column: _plain(cells[at]) for column, at in columns.items() if at < len(cells)}
+        name = cells[names] if names < len(cells) else ""
+        if name or any(found.values()):
+            yield _Row(f"line {number}", name, found)
+
+
+def _plain(text: str) -> str:
+    """A number without an exponent, with the digits that it has; other text as it is."""
+    return f"{Decimal(text):f}" if _EXPONENT.fullmatch(text) else text
+
+
+# JSON ------------------------------------------------------------------------------------------
 
 
 def _json_rows(text: str) -> Iterator[_Row]:
     try:  # numbers as text, which keeps their digits
-        document = json.loads(text, parse_float=str, parse_int=str)
+        decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+        document, _ = decoder.raw_decode(text.lstrip())
     except ValueError as error:
         raise TableError(f"begins like JSON but is none ({error}).") from error
     names = document.get("classes") or document.get("class_names")
-    if not isinstance(names, list) or not names:
+    if isinstance(names, list) and names:
+        yield from _rows_of_lists(document, names)
+    elif any(isinstance(cells, dict) and "support" in cells for cells in document.values()):
+        yield from _rows_of_dictionary(document)
+    else:
         raise TableError(
-            "lacks the list 'classes' of class names.\nExpected keys: classes, support, precision, "
-            "recall, f1 (lists), accuracy, macro and weighted ({precision, recall, f1})."
+            "lacks the list 'classes' of class names.\nExpected is what scikit-learn's "
+            "classification_report(output_dict=True) returns, or the keys classes, support, "
+            "precision, recall, f1 (lists), accuracy, macro and weighted ({precision, recall, f1})."
         )
+
+
+def _rows_of_dictionary(document: Mapping[str, Any]) -> Iterator[_Row]:
+    """What `classification_report(output_dict=True)` returns."""
+    for name, cells in document.items():
+        if not isinstance(cells, dict):
+            cells = {"f1": cells}
+        elif any(isinstance(cell, dict | list) for cell in cells.values()):
+            raise TableError(f"{name!r} holds more than numbers.")
+        columns, texts = _header(list(cells)), list(_as_text(cells).values())
+        yield _Row(repr(name), name, {column: texts[at] for column, at in columns.items()})
+
+
+def _rows_of_lists(document: Mapping[str, Any], names: Sequence[Any]) -> Iterator[_Row]:
+    """One list a column, one object an average."""
     columns = {column: document.get(column) or [None] * len(names) for column in _COLUMNS}
     for column, cells in columns.items():
         if not isinstance(cells, list) or len(cells) != len(names):
@@ -128,7 +198,7 @@ def _json_rows(text: str) -> Iterator[_Row]:
         cells = {column: columns[column][index] for column in columns}
         yield _Row(f"class {name!r}", str(name), _as_text(cells))
     yield _Row("'accuracy'", "accuracy", _as_text({"f1": document.get("accuracy")}))
-    for average in ("macro", "weighted"):
+    for average in ("macro", "weighted", "micro"):
         cells = document.get(average) or {}
         if not isinstance(cells, dict):
             raise TableError(f"'{average}' is no object {{precision, recall, f1}}.")
@@ -136,29 +206,53 @@ def _json_rows(text: str) -> Iterator[_Row]:
 
 
 def _as_text(cells: Mapping[str, Any]) -> dict[str, str]:
-    return {name: "" if cell is None else str(cell) for name, cell in cells.items()}
+    return {name: "" if cell is None else _plain(str(cell)) for name, cell in cells.items()}
+
+
+# Text ------------------------------------------------------------------------------------------
+
+# A heading has hardly any words but the names of its columns; a warning has many.
+_OTHER_WORDS = 2
+# Below this row, whatever looks like no row is no part of the table.
+_LAST = re.compile(r"weighted[ _-]av.*|avg\s*/\s*total", re.IGNORECASE)
 
 
 def _text_rows(lines: Sequence[tuple[int, str]]) -> Iterator[_Row]:
     """The rows below the heading, which is the first line that names several columns."""
     ends: dict[str, int] = {}
     for at, (_, line) in enumerate(lines):
-        ends = _column_ends(line)
-        if len(ends) > 1:
-            lines = lines[at + 1 :]
+        if found := _column_ends(line):
+            lines, ends = lines[at + 1 :], found
             break
+    is_over = False
     for number, line in lines:
-        if any(character.isdigit() for character in line):  # others are rules and blank rows
-            yield _text_row(number, line, ends if len(ends) > 1 else {})
+        if not any(character.isdigit() for character in line):
+            continue  # a rule or a blank row
+        try:
+            row = _text_row(number, line, ends)
+        except TableError:
+            if is_over:
+                return
+            raise
+        is_over = is_over or bool(_LAST.fullmatch(row.name))
+        yield row
 
 
 def _column_ends(line: str) -> dict[str, int]:
-    """Where the name of each column ends in a heading, from left to right."""
-    found = {}
+    """Where the name of each column ends in a heading, from left to right; empty for other lines.
+
+    A heading names at least two of them.
+    """
+    found: dict[str, int] = {}
+    rest = line
     for column, pattern in _COLUMNS.items():
-        match = re.search(rf"(?<!\w)(?:{pattern})(?!\w)", line, re.IGNORECASE)
+        match = re.search(rf"(?<!\w)(?:{pattern})(?!\w)", rest, re.IGNORECASE)
         if match:
             found[column] = match.end()
+            rest = rest[: match.start()] + " " * len(match.group()) + rest[match.end() :]
+    others = re.findall(r"\w{2,}", rest)
+    if len(found) < 2 or len(others) > _OTHER_WORDS:
+        return {}
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
@@ -168,11 +262,17 @@ def _text_row(number: int, line: str, ends: Mapping[str, int]) -> _Row:
     values: list[re.Match[str]] = []
     while len(words) > 1 and len(values) < len(columns) and _is_cell(words[-1].group()):
         values.insert(0, words.pop())
-    if len(values) == len(columns) and columns[-1] == "support" and not _is_whole(values[-1]):
-        words.append(values.pop(0))  # the `1` in a row `class 1` that has no support
     name = line[words[0].start() : words[-1].end()]
+    is_full = len(values) == len(columns)
+    if is_full and columns[-1] == "support" and not _is_whole(values[-1]):
+        if name.casefold() == "accuracy":  # as pandas prints it, in every column
+            values = values[:-1]
+        else:
+            words.append(values.pop(0))  # the `1` in a row `class 1` that has no support
+            name = line[words[0].start() : words[-1].end()]
     too_few = len(values) < (1 if _OVERALL.fullmatch(name) else 2)
-    if too_few or _DECIMAL.search(name):
+    is_flush = is_full and {value.end() for value in values} == set(ends.values())
+    if too_few or (_DECIMAL.search(name) and not is_flush):
         shown = line.strip() if len(line.strip()) <= 60 else f"{line.strip()[:57]}..."
         raise TableError(f"line {number}: {shown!r}: {_ROW_EXPECTED}")
     return _Row(f"line {number}", name, _in_columns(values, columns, ends))
@@ -211,16 +311,24 @@ def _is_whole(value: re.Match[str]) -> bool:
 
 
 def _with_zeros(rows: Sequence[_Row]) -> list[_Row]:
-    """The rows with the zeros at the end of cells of classes that a program has dropped."""
+    """The rows with the zeros at the end of cells of classes that a program has dropped.
+
+    Programs write so many decimals, or so many digits from the first that is not 0 on. A cell gets
+    as many zeros as both allow.
+    """
     of_classes = [row for row in rows if not _OVERALL.fullmatch(row.name)]
     shares = [row.cells.get(cell, "").strip() for row in of_classes for cell in CELLS]
-    longest = max((len(share.partition(".")[2].rstrip("% ")) for share in shares), default=0)
+    numbers = [match for share in shares if (match := _share(share))]
+    decimals = max((len(match[2] or "") for match in numbers), default=0)
+    digits = max((_digits(match) for match in numbers), default=0)
 
     def padded(text: str) -> str:
-        match = _NUMBER.fullmatch(text.strip())
-        if match is None or _is_missing(text) or not longest:
+        match = _share(text.strip())
+        if match is None or not decimals:
             return text
-        return f"{match[1] or 0}.{(match[2] or '').ljust(longest, '0')}{match[3]}"
+        whole, part = match[1] or "0", match[2] or ""
+        wanted = min(decimals, len(part) + max(digits - max(_digits(match), 1), 0))
+        return f"{whole}.{part.ljust(wanted, '0')}{match[3]}" if wanted else text
 
     return [
         replace(row, cells=row.cells | {name: padded(row.cells.get(name, "")) for name in CELLS})
@@ -230,29 +338,50 @@ def _with_zeros(rows: Sequence[_Row]) -> list[_Row]:
     ]
 
 
+def _share(text: str) -> re.Match[str] | None:
+    """The parts of a printed number; None for what is missing or none."""
+    return None if _is_missing(text) else _NUMBER.fullmatch(text)
+
+
+def _digits(match: re.Match[str]) -> int:
+    """How many digits a number shows, from the first that is not 0 on."""
+    return len(f"{match[1] or ''}{match[2] or ''}".lstrip("0"))
+
+
 def _assemble(rows: Sequence[_Row]) -> PrintedTable:
     kinds: dict[str, list[_Row]] = defaultdict(list)
     for row in rows:
         match = _OVERALL.fullmatch(row.name)
-        kinds[(match[1] or match[2]).lower() if match else "class"].append(row)
-    classes, averages = kinds["class"], [*kinds["macro"], *kinds["weighted"]]
+        kind = match and (match["kind"] or match["average"] or "weighted").lower()
+        kinds[kind or "class"].append(row)
+    classes, accuracies = kinds["class"], kinds["accuracy"]
+    averages = [row for kind in _AVERAGES for row in kinds[kind]]
     _check_names([row.name for row in classes])
     percent = any(
         _is_percent(row.cells.get(cell, ""), row.place)
         for row in (*classes, *averages)
         for cell in CELLS
     )
-    accuracies = [_accuracy(row) for row in kinds["accuracy"]]
-    totals = [_support(row) for row in (*averages, *kinds["accuracy"]) if not _repeats(row)]
+    totals = [_support(row) for row in (*averages, *accuracies) if not _repeats(row)]
+    macro, weighted, micro = (
+        _cells(kinds[kind][0], percent) if kinds[kind] else {} for kind in _AVERAGES
+    )
     return PrintedTable(
         classes=tuple(
-            PrintedClass(row.name, _support(row), _cells(row, percent)) for row in classes
+            PrintedClass(row.name, _support(row), _cells(row, percent), _undefined(row))
+            for row in classes
         ),
-        accuracy=accuracies[0] if accuracies else None,
-        macro=_cells(kinds["macro"][0], percent) if kinds["macro"] else {},
-        weighted=_cells(kinds["weighted"][0], percent) if kinds["weighted"] else {},
+        accuracy=_accuracy(accuracies[0]) if accuracies else None,
+        macro=macro,
+        weighted=weighted,
+        micro=micro,
         total=next((total for total in totals if total is not None), None),
     )
+
+
+def _undefined(row: _Row) -> frozenset[str]:
+    """The cells that say that they are no number, instead of nothing."""
+    return frozenset(name for name in CELLS if row.cells.get(name, "").strip().casefold() == "nan")
 
 
 def _check_names(names: Sequence[str]) -> None:

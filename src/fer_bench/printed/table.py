@@ -1,7 +1,8 @@
 """A classification report as it was printed."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fer_bench.errors import FerError
 
@@ -40,11 +41,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class PrintedClass:
-    """The row of one class; `cells` has those of `CELLS` that are printed."""
+    """The row of one class.
+
+    Attributes:
+        name: of the class.
+        support: number of its samples; None where that is not printed.
+        cells: those of `CELLS` that are printed as numbers.
+        undefined: those that are printed as `nan`.
+    """
 
     name: str
     support: int | None
     cells: Mapping[str, Cell]
+    undefined: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class PrintedTable:
         accuracy: of all samples.
         macro: cells of the plain averages over classes.
         weighted: cells of the averages weighted by support.
+        micro: cells of the ratios over all classes together.
         total: number of samples, as printed beside the averages.
     """
 
@@ -63,4 +73,41 @@ class PrintedTable:
     accuracy: Cell | None = None
     macro: Mapping[str, Cell] = field(default_factory=dict)
     weighted: Mapping[str, Cell] = field(default_factory=dict)
+    micro: Mapping[str, Cell] = field(default_factory=dict)
     total: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a table leaves open about the way it was made.
+
+    Attributes:
+        zero_division: what stands for a ratio without anything to divide by, as the argument of
+            that name in scikit-learn; NaN where the averages leave such a ratio out.
+        blank_is_undefined: with NaN, whether a cell of a class that is not printed is such a ratio.
+        all_classes: whether every image is of a printed class. Else there are others, of which
+            some may be predicted as printed ones: the report has only some `labels`, or an image
+            may be of several classes.
+    """
+
+    zero_division: float = 0.0
+    blank_is_undefined: bool = False
+    all_classes: bool = True
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether averages leave out what is not defined."""
+        return math.isnan(self.zero_division)
+
+
+def readings(table: PrintedTable) -> list[Reading]:
+    """The ways in which a table may have been made, the likeliest first."""
+    zeros = [Reading(0.0), Reading(1.0)]
+    left_out = [Reading(math.nan, blank_is_undefined=True), Reading(math.nan)]
+    some_are_nan = any(row.undefined for row in table.classes)
+    ordered = left_out + zeros if some_are_nan else zeros + left_out
+    some = [replace(reading, all_classes=False) for reading in ordered]
+    if table.accuracy is not None:
+        return ordered  # it is only printed of all classes
+    ratios = {cell.value for name, cell in table.micro.items() if name != "f1"}
+    return some if len(ratios) > 1 else ordered + some
