@@ -194,6 +194,7 @@ def _objective(session: Session) -> Objective:
         training.label_smoothing,
         training.valence_arousal_loss,
         training.valence_arousal_weight,
+        training.loss,
     )
 
 
