@@ -315,6 +315,13 @@ class Dataset(Section):
         """The names in `balance`, one or more."""
         return self.balance if isinstance(self.balance, tuple) else (self.balance,)
 
+    @property
+    def label_choice(self) -> dict[str, Any]:
+        """What decides the labels besides the dataset itself, where that is anything."""
+        made = self.classes and {name: list(texts) for name, texts in self.classes.items()}
+        choice = {"labels": self.labels, "class_labels": made}
+        return {name: value for name, value in choice.items() if value is not None}
+
     @field_validator("name")
     @classmethod
     def _known_name(cls, name: str) -> str:

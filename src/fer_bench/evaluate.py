@@ -255,6 +255,7 @@ def _measure(subject: Subject, protocol: Protocol, manifest: Manifest) -> dict[s
         "class_rule": protocol.class_rule if protocol.data else None,
         "selection": subject.config.selection,
         "trunk_views": subject.config.cache.views,
+        **(protocol.data or subject.config).dataset.label_choice,
     }
     document["warnings"] = _warnings(subject, protocol, manifest)
     return document

@@ -55,19 +55,19 @@ class Label(NamedTuple):
     shares: NDArray[np.float64]
 
 
-class Unusable(Exception):
+class NoLabelError(Exception):
     """The votes for an image make no label; the message is the reason, by which it is counted."""
 
 
 def label(votes: Sequence[int], rule: Rule) -> Label:
-    """The label that `votes`, in the order of `VOTES`, make by `rule`. Raises: Unusable."""
+    """The label that `votes`, in the order of `VOTES`, make by `rule`. Raises: NoLabelError."""
     counted = np.array([0 if number <= OUTLIER else number for number in votes])
     taken = _TAKE[rule](counted)
     if taken.sum() <= MAJORITY * counted.sum():
-        raise Unusable("no majority of votes")
+        raise NoLabelError("no majority of votes")
     first = VOTES[int(taken.argmax())]
     if first in NO_EMOTION:
-        raise Unusable(NO_EMOTION[first])
+        raise NoLabelError(NO_EMOTION[first])
     emotions = taken[: len(EMOTIONS)].astype(np.float64)
     if rule == "multi_target":  # all that are right are equally right
         emotions = (emotions > 0).astype(np.float64)
@@ -80,7 +80,7 @@ def _majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _probability(votes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The leading labels. Raises: Unusable when they are too many."""
+    """The leading labels. Raises: NoLabelError when they are too many."""
     taken = np.zeros_like(votes)
     last = 0
     for place in np.argsort(-votes, kind="stable"):  # equal votes in the order of the columns
@@ -93,7 +93,7 @@ def _probability(votes: NDArray[np.int64]) -> NDArray[np.int64]:
             break
         taken[place] = last = votes[place]
     if np.count_nonzero(taken) > MOST_LABELS:
-        raise Unusable("votes for too many expressions")
+        raise NoLabelError("votes for too many expressions")
     return taken
 
 
@@ -177,11 +177,12 @@ def relabelled(manifest: Manifest, path: Path, rule: Rule, rows_of_table: int) -
     rows = read_rows(path)
     numbers = [int(name.rpartition("_")[2]) for name in manifest.samples["sample_id"]]
     _check_rows(rows, numbers, manifest, path, rows_of_table)
-    found, dropped = [], Counter[str]()
+    found: list[Label | None] = []
+    dropped = Counter[str]()
     for number, split in zip(numbers, manifest.samples["split"], strict=True):
         try:
             found.append(_labelled(rows[number], rule if split == "train" else "majority"))
-        except Unusable as reason:
+        except NoLabelError as reason:
             dropped[str(reason)] += 1
             found.append(None)
     stays = np.array([one is not None for one in found], dtype=bool)
@@ -201,7 +202,7 @@ def relabelled(manifest: Manifest, path: Path, rule: Rule, rows_of_table: int) -
 
 def _labelled(row: _Row, rule: Rule) -> Label:
     if not row.image:
-        raise Unusable("no image name")
+        raise NoLabelError("no image name")
     return label(row.votes, rule)
 
 

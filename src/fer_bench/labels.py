@@ -110,6 +110,6 @@ def chosen(
 def _meant(source: str, present: Collection[str], order: str | None) -> str:
     """The label that `source` spells; a code of the dataset where no label is called so."""
     label = key(source)
-    if label in present or order not in CODES:
+    if label in present or order is None or order not in CODES:
         return label
     return decode(source, order) or label

@@ -216,10 +216,10 @@ class Manifest:
             "release": self.release,
             "fingerprint": self.fingerprint,
             "classes": list(self.classes),
-            "soft_labels": self.is_soft,
             "counts": self.counts(),
             "dropped": dict(self.dropped),
             "problems": [problem.to_json() for problem in self.problems],
+            "soft_labels": self.is_soft,
         }
 
     @cached_property
@@ -242,9 +242,7 @@ class Manifest:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def regrouped(
-    manifest: Manifest, groups: Mapping[str, Collection[str]], reason: str
-) -> Manifest:
+def regrouped(manifest: Manifest, groups: Mapping[str, Collection[str]], reason: str) -> Manifest:
     """The samples of some classes, under the names of groups of them.
 
     Soft labels are added up in each group and divided by what is left of them. Where that makes

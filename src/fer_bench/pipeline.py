@@ -218,7 +218,7 @@ def _batches_of(count: int, config: Experiment, first_step: int, share: Share) -
 
 def _targets(split: Split, config: Experiment, index: Any) -> dict[str, Any]:
     known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
-    targets = {name: tf.gather(known[name], index) for name in config.model.targets}
+    targets: dict[str, Any] = {name: tf.gather(known[name], index) for name in config.model.targets}
     if split.soft_labels is not None and "expression" in targets:
         targets[SHARES] = tf.gather(split.soft_labels, index)
     return targets

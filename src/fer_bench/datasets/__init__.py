@@ -170,7 +170,8 @@ def _without_absent_classes(manifest: Manifest) -> Manifest:
         )
     text = "classes of this dataset have no image here and are left out"
     problem = Problem("class_absent", "warning", len(absent), absent, text)
-    return replace(manifest, classes=classes, problems=(*manifest.problems, problem))
+    shown_ones = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
+    return replace(shown_ones, problems=(*manifest.problems, problem))
 
 
 def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:

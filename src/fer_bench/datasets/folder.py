@@ -100,9 +100,7 @@ def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image
     return images
 
 
-def _splits(
-    tree: Path, wanted: Collection[str], dropped: Counter[str]
-) -> Mapping[str, Path]:
+def _splits(tree: Path, wanted: Collection[str], dropped: Counter[str]) -> Mapping[str, Path]:
     names = [inner.name for inner in subfolders(tree, Counter())]
     splits = [name for name in names if split_of(name)]
     if not splits:

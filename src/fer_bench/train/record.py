@@ -38,6 +38,7 @@ def write_record(session: Session, status: str) -> None:
             "classes": list(manifest.classes),
             "counts": manifest.counts(),
             "dropped": dict(manifest.dropped),
+            **session.config.dataset.label_choice,
         },
         "model": {
             "backbone": session.config.model.backbone,
