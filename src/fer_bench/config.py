@@ -318,8 +318,8 @@ class Dataset(Section):
     @property
     def label_choice(self) -> dict[str, Any]:
         """What decides the labels besides the dataset itself, where that is anything."""
-        made = self.classes and {name: list(texts) for name, texts in self.classes.items()}
-        choice = {"labels": self.labels, "class_labels": made}
+        made = {name: list(texts) for name, texts in (self.classes or {}).items()}
+        choice = {"labels": self.labels, "class_labels": made or None}
         return {name: value for name, value in choice.items() if value is not None}
 
     @field_validator("name")

@@ -81,8 +81,9 @@ def read_release(config: Dataset) -> Manifest:
         manifest = _choose_classes(manifest, config)
     elif config.contempt != "keep":
         manifest = _without_contempt(manifest, config.contempt)
-    manifest = _without_absent_classes(manifest)
-    _check_training(manifest)
+    manifest = _without_absent_classes(manifest, config.root)
+    if spec.prepare is None:  # one's own images, where no count of a release says what is missing
+        _check_training(manifest)
     return manifest
 
 
@@ -142,7 +143,7 @@ def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
     try:
         groups = chosen(config.classes, manifest.classes, order=config.name)
     except DataError as error:
-        raise DataError(f"{manifest.root}: {error}") from error
+        raise DataError(f"{config.root}: {error}") from error
     return regrouped(manifest, groups, "class not chosen")
 
 
@@ -156,16 +157,19 @@ def _check_training(manifest: Manifest) -> None:
         )
 
 
-def _without_absent_classes(manifest: Manifest) -> Manifest:
-    """Nothing can be learnt or measured about a class that no sample of any split shows."""
-    shown = set(manifest.samples["label"].unique())
+def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
+    """Nothing can be learnt or measured about a class that no sample of any split shows.
+
+    A class that soft labels alone name is learnt.
+    """
+    shown = set(manifest.samples["label"].unique()) | manifest.shared_classes()
     absent = tuple(name for name in manifest.classes if name not in shown)
     if not absent:
         return manifest
     classes = tuple(name for name in manifest.classes if name in shown)
     if len(classes) < 2:
         raise DataError(
-            f"{manifest.root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            f"{root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
             "Check that dataset.root names the whole dataset."
         )
     text = "classes of this dataset have no image here and are left out"

@@ -144,7 +144,9 @@ def protocol(name: str, metrics: Document, record: Document, config: Document) -
 
 def _class_labels(made: Document | None) -> str | None:
     """`other: contempt, disgust; happiness: happy`."""
-    return made and "; ".join(f"{name}: {', '.join(texts)}" for name, texts in made.items())
+    if not made:
+        return None
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in made.items())
 
 
 def selection(metrics: Document, config: Document) -> str:
