@@ -49,6 +49,7 @@ VOTES = (
     *("unknown", "NF"),
 )
 
+
 def ferplus_majority(root: Path, faces: Sequence[Face]) -> Layout:
     """The table with that of FERPlus beside it."""
     return _ferplus(root, faces, "majority")

@@ -31,11 +31,11 @@ def spreadsheet(root: Path, faces: Sequence[Face]) -> Layout:
         lines.append(
             f"{split};{spelled};faces\\{number}.png; {person} ;{face.valence};{face.arousal};F"
         )
-        known = (SPLITS[split], face.label, person, face.valence, face.arousal, "F")
+        known = (SPLITS[split], face.label, face.valence, face.arousal, person, "F")
         expected.append((path, path, *known))
     header = "\ufeffUsage;Emotion;File Name;Subject;Valence;Arousal;sex"
     _write(root / "all faces.csv", header, lines, "\r\n")
-    columns = ["sample_id", "path", "split", "label", "group", "valence", "arousal", "gender"]
+    columns = ["sample_id", "path", "split", "label", "valence", "arousal", "group", "gender"]
     return _layout(root, pd.DataFrame(expected, columns=columns))
 
 
