@@ -1,6 +1,5 @@
 """`dataset.classes`: choosing, merging and renaming classes, and what becomes of other names."""
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -263,8 +262,7 @@ def test_adopted_predictions_may_be_of_other_classes(
 def test_other_names_from_training_to_the_page(
     tmp_path: Path, fer: Fer, write_config: Callable[..., Path], tiny: dict[str, Any]
 ) -> None:
-    classes = {"smile <b>": ["happy"], "Übriges & Co": ["sad", "fear"], "neutral": ["neutral"]}
-    classes = {name.replace(" <b>", ""): labels for name, labels in classes.items()}
+    classes = {"smile": ["happy"], "Übriges & Co": ["sad", "fear"], "neutral": ["neutral"]}
     outputs, dataset = tmp_path / "outputs", tiny["dataset"] | {"classes": classes}
     config = write_config(tiny | {"dataset": dataset}, "merged")
     trained = fer("train", config, "--outputs", outputs)
@@ -286,4 +284,3 @@ def test_other_names_from_training_to_the_page(
     assert set(predictions["label"]) == set(names)
     pages = [path.read_text(encoding="utf-8") for path in run.rglob("*.html")]
     assert any("Übriges &amp; Co" in page for page in pages)
-    assert len(list(itertools.chain(*(run.rglob(f"*.{kind}") for kind in ("html", "png"))))) > 1
