@@ -252,6 +252,22 @@ def test_soft_labels_change_neither_images_nor_order(
     assert_same(batches(training, experiment, 1), batches(softened(training), experiment, 1))
 
 
+def test_an_epoch_of_soft_labels_can_begin_at_any_step(
+    experiment: Experiment, training: decoding.Split
+) -> None:
+    split = softened(training)
+    whole, rest = (
+        [
+            targets[SHARES].numpy()
+            for _, targets in pipeline.training_batches(split, experiment, 2, n)
+        ]
+        for n in (0, 2)
+    )
+    assert len(rest) == len(whole) - 2 > 0
+    for first, second in zip(whole[2:], rest, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_without_the_expression_there_is_no_soft_label(
     experiment: Experiment, training: decoding.Split
 ) -> None:

@@ -93,12 +93,12 @@ def chosen(
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, sources in classes.items():
-        labels = [_meant(source, present, order) for source in sources]
-        there = tuple(dict.fromkeys(label for label in labels if label in present))
-        absent = [label for label in labels if label not in present]
-        unknown = [label for label in absent if label not in EXPRESSIONS] if there else absent
+        labels = {source: _meant(source, present, order) for source in sources}
+        there = tuple(dict.fromkeys(label for label in labels.values() if label in present))
+        absent = [source for source, label in labels.items() if label not in present]
+        unknown = [source for source in absent if not canonical(source)] if there else absent
         if unknown:
-            hint = did_you_mean(unknown[0], present)
+            hint = did_you_mean(key(unknown[0]), present)
             raise DataError(
                 f"dataset.classes: {name} takes {unknown[0]!r}, which is no label here; there are "
                 f"{', '.join(present)}.\n{hint or 'Name one of these, or remove it.'}"

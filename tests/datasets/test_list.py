@@ -1,10 +1,12 @@
 """A table with path and label of every image, in the forms in which people write them."""
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from layouts import Face, Layout, Writer, assert_samples, of_each, problems, save
 from layouts import list_ as layout_of
 from PIL import Image
@@ -13,7 +15,7 @@ from fer_bench.config import Dataset
 from fer_bench.datasets import list_ as adapter
 from fer_bench.datasets import load_manifest, read_release
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS, Manifest
+from fer_bench.manifest import BOX, EXPRESSIONS, Manifest
 
 WRITERS = [layout_of.csv, layout_of.spreadsheet]
 SIX = [f"{name}{number}.png" for name in ("happy", "sad", "neutral") for number in (0, 1)]
@@ -163,13 +165,11 @@ def test_absolute_paths_inside_the_root_are_those_images(tmp_path: Path) -> None
 
 
 def test_missing_and_unlisted_images_are_counted_and_named(tmp_path: Path) -> None:
-    text = rows({"gone.png": "happy", "sad1.png": "", "notes.txt": "sad"})
-    (table(tmp_path, text) / "notes.txt").write_text("")
+    table(tmp_path, rows({"gone.png": "happy", "sad1.png": ""}))
     save(Image.new("RGB", (8, 8)), tmp_path / "more/new.png")
     manifest = read(tmp_path)
     assert manifest.dropped == {
         "listed without a file": 1,
-        "not an image": 1,
         "no label": 1,
         "not listed": 1,
     }
@@ -177,6 +177,40 @@ def test_missing_and_unlisted_images_are_counted_and_named(tmp_path: Path) -> No
     assert found["listed_without_file"].examples == ("line 8: gone.png",)
     assert found["file_not_listed"].examples == ("more/new.png",)
     assert len(manifest.samples) == 5
+
+
+RECIPES = Path(__file__).parents[2] / "docs/datasets.md"
+# File names as those datasets have them, in the form that is documented, for the code of a label.
+NAMES = {
+    "ExpW": ["image/origin/some_actor_{}.jpg"],
+    "JAFFE": ["KA.{}1.39.tiff", "YM.{}3.63.tiff"],
+    "KDEF": ["AF01/AF01{}S.JPG", "BF01/BF01{}S.JPG", "AM05/AM05{}S.JPG"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documented_recipes_make_a_table(tmp_path: Path, name: str) -> None:
+    blocks = RECIPES.read_text(encoding="utf-8").split("```sh\n")[1:]
+    block = next(block for block in blocks if block.startswith(f"# {name}"))
+    _, command, config = block.splitlines()[:3]
+    keys = yaml.safe_load(config.removeprefix("# "))["dataset"]
+    labels = {
+        form.format(code): label for label, code in keys["classes"].items() for form in NAMES[name]
+    }
+    for path in [*labels, "AM05/AM05ANFL.JPG"]:  # seen from the side
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    lines = [f"some_actor_{code}.jpg 0 10 20 60 50 99.1 {code}\n" for code in range(7)]
+    (tmp_path / "label.lst").write_text("".join(lines))
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    manifest = read_release(Dataset.model_validate(keys | {"root": tmp_path}))
+    samples = manifest.samples
+    assert dict(zip(samples["path"], samples["label"], strict=True)) == labels
+    assert manifest.classes == EXPRESSIONS[:7]
+    if name == "ExpW":
+        assert samples[list(BOX)].drop_duplicates().to_numpy().tolist() == [[20, 10, 40, 40]]
+    else:
+        assert samples["group"].nunique() == 2
 
 
 # What else a table may say ---------------------------------------------------------------------

@@ -276,14 +276,12 @@ def _present(
     if rows.empty:
         raise DataError(f"'{table}' has no row below its first line.\nWrite a line per image.")
     there, named = rows["path"].isin(present), rows["label"] != ""
-    is_image = rows["path"].map(is_image_name)
     absent = _lines(rows[~there])
     dropped["listed without a file"] += len(absent)
-    dropped["not an image"] += int((there & ~is_image).sum())
-    dropped["no label"] += int((there & is_image & ~named).sum())
+    dropped["no label"] += int((there & ~named).sum())
     unlisted = sorted(path for path in present - set(rows["path"]) if is_image_name(path))
     dropped["not listed"] += len(unlisted)
-    stays = there & is_image & named
+    stays = there & named
     if not stays.any():
         first = rows["path"].iloc[0]
         raise DataError(
