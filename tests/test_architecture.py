@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fer_bench"
 LAYERS = {
     "": 0,
     "errors": 0,
+    "ferplus": 1,
     "machine": 0,
     "registry": 0,
     "settings": 0,
@@ -115,6 +116,7 @@ LIGHT = {
         "arrayfile",
         "cachedir",
         "describe",
+        "ferplus",
         "labels",
         "layout",
         "registry",

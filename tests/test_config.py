@@ -568,7 +568,12 @@ SPECIAL = {
     ("Dataset", "name"): st.sampled_from(DATASETS.names()),
     ("Dataset", "validation"): st.one_of(st.floats(0.01, 0.99), st.just("validation")),
     ("Dataset", "balance"): st.sampled_from(["none", "class_weights", "undersample"]),
-    **{("Dataset", key): st.none() for key in ("split", "images", "labels", "per_class")},
+    **{("Dataset", key): st.none() for key in ("split", "images", "labels", "table", "per_class")},
+    ("Dataset", "contempt"): st.just("keep"),
+    ("Dataset", "classes"): st.sampled_from(
+        [None, ["happiness", "zufrieden"], {"other": ["fear", 1], "happy": "happy", "ü": ["no"]}]
+    ),
+    ("Training", "loss"): st.just("cross_entropy"),
     ("Model", "backbone"): st.sampled_from(BACKBONES.names()),
     ("Model", "weights"): st.sampled_from(["none", "imagenet", "a.h5", "b.keras", "run:x-s1-0a"]),
     ("Model", "targets"): st.just(["expression", "valence_arousal"]),

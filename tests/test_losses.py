@@ -9,7 +9,15 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_bench.losses import Objective, cross_entropy, discordance, mean_squared_error
+from fer_bench.losses import (
+    SHARES,
+    Objective,
+    cross_entropy,
+    discordance,
+    mean_squared_error,
+    multi_target,
+    soft_cross_entropy,
+)
 
 CLASSES = 3
 NAN = float("nan")
@@ -38,6 +46,70 @@ def test_cross_entropy_is_that_of_keras(smoothing: float) -> None:
         cross_entropy(tf.constant(logits), tf.constant(codes), smoothing),
         reference(np.eye(CLASSES)[codes], logits),
         rtol=1e-6,
+    )
+
+
+def some_shares(n: int = 8, seed: int = 0) -> tuple[Any, Any]:
+    """Logits and soft labels, (n, CLASSES) each."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(n, CLASSES)).astype(np.float32)
+    return logits, generator.dirichlet([1] * CLASSES, n).astype(np.float32)
+
+
+def softmax(logits: Any) -> Any:
+    raised = np.exp(logits.astype(np.float64))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_soft_cross_entropy_is_the_closed_form(smoothing: float) -> None:
+    logits, shares = some_shares()
+    target = (1 - smoothing) * shares + smoothing / CLASSES
+    expected = -(target * np.log(softmax(logits))).sum(axis=1)
+    found = soft_cross_entropy(tf.constant(logits), tf.constant(shares), smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@given(st.integers(0, 10_000))
+def test_soft_labels_of_one_class_are_hard_labels(seed: int) -> None:
+    logits, shares = some_shares(seed=seed)
+    codes = shares.argmax(axis=1)
+    soft = soft_cross_entropy(tf.constant(logits), tf.one_hot(codes, CLASSES), 0.1)
+    hard = cross_entropy(tf.constant(logits), tf.constant(codes), 0.1)
+    np.testing.assert_allclose(soft, hard, rtol=1e-5)
+
+
+def test_the_gradient_of_soft_cross_entropy_is_answer_less_target() -> None:
+    logits, shares = map(tf.constant, some_shares())
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = tf.reduce_sum(soft_cross_entropy(logits, shares, 0.0))
+    np.testing.assert_allclose(
+        tape.gradient(loss, logits), softmax(logits.numpy()) - shares, atol=1e-5
+    )
+
+
+def test_of_several_right_classes_the_most_probable_one_counts() -> None:
+    logits, _ = some_shares(4)
+    shares = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [1 / 3] * 3], np.float32)
+    factors = 0.999 * (shares > 0) + 0.001  # as the release of FERPlus writes it
+    expected = -np.log((factors * softmax(logits)).max(axis=1))
+    np.testing.assert_allclose(multi_target(logits, shares), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "multi_target"])
+def test_the_objective_takes_soft_labels_and_weighs_by_the_hard_one(loss: Any) -> None:
+    logits, shares = some_shares()
+    codes = np.arange(8, dtype=np.int32) % CLASSES
+    weights = np.array([1, 2, 0.5], np.float32)
+    targets = {"expression": tf.constant(codes), SHARES: tf.constant(shares)}
+    found = Objective(weights, expression_loss=loss)({"expression": tf.constant(logits)}, targets)
+    of = {
+        "cross_entropy": soft_cross_entropy(logits, shares, 0.0),
+        "multi_target": multi_target(logits, shares),
+    }
+    assert float(found) == pytest.approx(
+        float((of[loss].numpy() * weights[codes]).mean()), rel=1e-5
     )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from fer_bench import decoding, pipeline
 from fer_bench.config import Augment, Experiment
 from fer_bench.datasets import load_manifest
+from fer_bench.losses import SHARES
 
 EVERYTHING = Augment(
     flip=True, rotation=0.1, zoom=0.2, shear=0.1, shift=0.1, brightness=0.2, contrast=0.2
@@ -217,6 +218,66 @@ def test_rows_come_in_the_very_order_of_their_images(
         for each in (expected, found)
     ]
     assert_same(*as_arrays)
+
+
+# Soft labels -----------------------------------------------------------------------------------
+
+
+def softened(split: decoding.Split) -> decoding.Split:
+    """The split with a soft label of its own for each image."""
+    shares = np.random.default_rng(0).dirichlet(np.ones(8), len(split)).astype(np.float32)
+    return replace(split, soft_labels=shares)
+
+
+@pytest.mark.parametrize("keys", [{}, {"balance": "oversample"}, {"expand": 150}])
+def test_each_soft_label_goes_with_its_image(
+    experiment: Experiment, training: decoding.Split, keys: dict[str, Any]
+) -> None:
+    split = softened(training)
+    assert split.soft_labels is not None
+    config = with_still_images(experiment, **keys)
+    of_images = pipeline.training_batches(split, config, 1)
+    of_rows = pipeline.training_rows(rows_of(split, config), split, config, 1)
+    source = {tuple(row): code for row, code in zip(split.soft_labels, split.codes, strict=True)}
+    for (_, targets), (_, same) in zip(of_images, of_rows, strict=True):
+        np.testing.assert_array_equal(targets[SHARES], same[SHARES])
+        np.testing.assert_array_equal(targets["expression"], same["expression"])
+        codes = [source[tuple(row)] for row in targets[SHARES].numpy()]
+        np.testing.assert_array_equal(targets["expression"], codes)
+
+
+def test_soft_labels_change_neither_images_nor_order(
+    experiment: Experiment, training: decoding.Split
+) -> None:
+    assert_same(batches(training, experiment, 1), batches(softened(training), experiment, 1))
+
+
+def test_an_epoch_of_soft_labels_can_begin_at_any_step(
+    experiment: Experiment, training: decoding.Split
+) -> None:
+    split = softened(training)
+    whole, rest = (
+        [
+            targets[SHARES].numpy()
+            for _, targets in pipeline.training_batches(split, experiment, 2, n)
+        ]
+        for n in (0, 2)
+    )
+    assert len(rest) == len(whole) - 2 > 0
+    for first, second in zip(whole[2:], rest, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_without_the_expression_there_is_no_soft_label(
+    experiment: Experiment, training: decoding.Split
+) -> None:
+    model = experiment.model.model_copy(update={"targets": ("valence_arousal",)})
+    config = experiment.model_copy(update={"model": model})
+    _, targets = next(iter(pipeline.training_batches(softened(training), config, 0)))
+    assert set(targets) == {"valence_arousal"}
+
+
+# Several epochs and views ----------------------------------------------------------------------
 
 
 def test_several_epochs_are_one_after_the_other(

@@ -19,7 +19,7 @@ from fer_bench.config import Dataset
 from fer_bench.datasets import load_manifest
 from fer_bench.delimited import TableFormatError, numbers, read_delimited
 from fer_bench.errors import FerError, RunError
-from fer_bench.labels import SPELLINGS, canonical
+from fer_bench.labels import SPELLINGS, canonical, ordered
 from fer_bench.layout import listed
 from fer_bench.manifest import EXPRESSIONS, SPLITS, Manifest
 from fer_bench.metrics import compute
@@ -211,16 +211,14 @@ def _counted(names: Sequence[str], noun: str, one: str, many: str) -> str:
 
 
 def _columns(adoption: Adoption, table: pd.DataFrame, manifest: Manifest | None) -> dict[str, str]:
-    """The column of each class, by canonical name, in the order of `EXPRESSIONS`."""
+    """The column of each class, by its name, in the order of the dataset or of `labels.ordered`."""
     found: dict[str, str] = {}
     for column in [name for name in map(str, table) if name.startswith("p_")]:
         spelled = column.removeprefix("p_")
-        name = canonical(spelled)
+        name = _class_name(spelled, manifest)
         if name is None:
-            hint = did_you_mean(spelled, SPELLINGS)
             raise adoption.error(
-                f"column {column} is of no known class; known are {', '.join(EXPRESSIONS)} and "
-                f"their adjectives. {hint}".rstrip()
+                f"column {column} is of no known class; {_known(spelled, manifest)}"
             )
         if name in found:
             raise adoption.error(f"columns {found[name]} and {column} are both of class {name}.")
@@ -232,7 +230,20 @@ def _columns(adoption: Adoption, table: pd.DataFrame, manifest: Manifest | None)
         )
     if manifest:
         _check_classes(adoption, found, manifest)
-    return {name: found[name] for name in EXPRESSIONS if name in found}
+    return {name: found[name] for name in (manifest.classes if manifest else ordered(found))}
+
+
+def _class_name(text: str, manifest: Manifest | None) -> str | None:
+    """The class that `text` names: one of the dataset as it calls it, or else an expression."""
+    return text if manifest and text in manifest.classes else canonical(text)
+
+
+def _known(text: str, manifest: Manifest | None) -> str:
+    """The names that there are, for a message about `text`."""
+    others = [name for name in manifest.classes if name not in EXPRESSIONS] if manifest else []
+    hint = did_you_mean(text, [*SPELLINGS, *others])
+    names = ", ".join([*others, *EXPRESSIONS])
+    return f"known are {names} and their adjectives. {hint}".rstrip()
 
 
 def _check_classes(adoption: Adoption, found: Iterable[str], manifest: Manifest) -> None:
@@ -242,7 +253,7 @@ def _check_classes(adoption: Adoption, found: Iterable[str], manifest: Manifest)
             f"lacks {', '.join(missing)}: dataset '{manifest.name}' has the classes "
             f"{', '.join(manifest.classes)}.\n{NEVER_ANSWERED}"
         )
-    beyond = [name for name in EXPRESSIONS if name in found and name not in manifest.classes]
+    beyond = [name for name in found if name not in manifest.classes]
     if beyond:
         raise adoption.error(
             f"has probabilities of {', '.join(beyond)}, and dataset '{manifest.name}' has only "
@@ -292,10 +303,10 @@ def _labels(
     adoption: Adoption, table: pd.DataFrame, classes: tuple[str, ...], manifest: Manifest | None
 ) -> pd.DataFrame:
     """Columns `sample_id` and `label`, a row for each of the file, in its order."""
-    given = _given_labels(adoption, table) if "label" in table else None
+    given = _given_labels(adoption, table, manifest) if "label" in table else None
     if manifest is None:
         assert given is not None  # checked where the file is read
-        if beyond := [name for name in EXPRESSIONS if name not in classes and name in set(given)]:
+        if beyond := [name for name in ordered(given) if name not in classes]:
             raise adoption.error(
                 f"labels say {', '.join(beyond)}, and the columns p_<class> have only "
                 f"{', '.join(classes)}.\n{NEVER_ANSWERED}"
@@ -316,14 +327,14 @@ def _labels(
     return pd.DataFrame({"sample_id": ids, "label": labels})
 
 
-def _given_labels(adoption: Adoption, table: pd.DataFrame) -> "pd.Series[str]":
-    names = {text: canonical(text) for text in table["label"].unique()}
+def _given_labels(
+    adoption: Adoption, table: pd.DataFrame, manifest: Manifest | None
+) -> "pd.Series[str]":
+    names = {text: _class_name(text, manifest) for text in table["label"].unique()}
     unknown = [text for text, name in names.items() if name is None]
     if unknown:
-        hint = did_you_mean(unknown[0], SPELLINGS)
         raise adoption.error(
-            f"label {unknown[0]!r} is of no known class; known are {', '.join(EXPRESSIONS)} and "
-            f"their adjectives. {hint}".rstrip()
+            f"label {unknown[0]!r} is of no known class; {_known(unknown[0], manifest)}"
         )
     return table["label"].map(names)
 
@@ -366,7 +377,10 @@ def _remarks(table: pd.DataFrame, frame: pd.DataFrame, probabilities: FloatArray
     """What the file says beyond what is taken from it."""
     if "predicted" not in table:
         return []
-    said = table["predicted"].map(lambda text: f"p_{canonical(text)}")
+    columns = set(frame.columns[3:])
+    said = table["predicted"].map(
+        lambda text: f"p_{text}" if f"p_{text}" in columns else f"p_{canonical(text)}"
+    )
     code = pd.Index(frame.columns[3:]).get_indexer(pd.Index(said))
     chosen = np.where(code >= 0, probabilities[np.arange(len(code)), code], -1.0)
     differ = int((probabilities.max(axis=1) - chosen > TOLERANCE).sum())

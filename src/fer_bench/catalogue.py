@@ -111,9 +111,12 @@ def expected_classes(config: Dataset) -> tuple[str, ...]:
     Those that turn out to have no image are left out when it is read.
     """
     spec: DatasetSpec = DATASETS[config.name]
+    if config.classes:
+        return tuple(config.classes)
+    classes = spec.labels[config.labels] if config.labels else spec.classes
     if config.contempt == "keep":
-        return spec.classes
-    return tuple(name for name in spec.classes if name != "contempt")
+        return classes
+    return tuple(name for name in classes if name != "contempt")
 
 
 def describe_model(experiment: Experiment) -> tuple[dict[str, Any], FreezePlan]:

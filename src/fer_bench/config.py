@@ -16,11 +16,13 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from fer_bench import labels
 from fer_bench.errors import ConfigError
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
 from fer_bench.yaml_files import parse_value, read_yaml
@@ -101,6 +103,82 @@ def _one_or_more(value: Any) -> Any:
     return names[0] if len(names) == 1 else tuple(names)
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+# What a class may be called: it heads a column of every table of predictions.
+_CLASS_NAME = re.compile(r"\w[\w .+&-]{0,39}")
+
+
+def _choice_of_classes(value: Any) -> Any:
+    """A list of classes is a mapping of each to itself, so that one choice has one spelling."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        value = {name: [name] for name in _texts(value)}
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            "must be a list of classes, or a mapping of each class to the labels that make it, "
+            f"got {_shown(value)}"
+        )
+    names = [labels.canonical(name) or name.strip() for name in _texts(list(value))]
+    made = [_texts(of if isinstance(of, list | tuple) else [of]) for of in value.values()]
+    _check_names(names)
+    _check_labels(names, made)
+    found = dict(zip(names, made, strict=True))
+    return {name: found[name] for name in labels.ordered(names)}
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    """Names and numbers as text."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"names of classes and labels must be text, got {_shown(value)}")
+    return tuple(map(str, values))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not _CLASS_NAME.fullmatch(name):
+            raise ValueError(
+                "the name of a class is up to 40 letters, digits, blanks and _ - + & ., with a "
+                f"letter or digit at the beginning, got {_shown(name)}"
+            )
+    if len(set(names)) < max(len(names), 2):
+        raise ValueError(f"must be two or more different classes, got {', '.join(names) or 'none'}")
+
+
+def _check_labels(names: Sequence[str], made: Sequence[Sequence[str]]) -> None:
+    """Every class has a label, and every label one class."""
+    of: dict[str, str] = {}
+    for name, texts in zip(names, made, strict=True):
+        if not texts:
+            raise ValueError(f"{name} has no label")
+        for text in texts:
+            label = labels.key(text)
+            if label in of:
+                both = f"in {of[label]} and {name}" if of[label] != name else f"in {name} twice"
+                raise ValueError(f"the label {label!r} cannot be {both}")
+            of[label] = name
+
+
+_LABEL_SCHEMA = {"type": ["string", "integer"]}
+_CLASSES_SCHEMA = {
+    "anyOf": [
+        {"type": "array", "items": _LABEL_SCHEMA, "minItems": 2},
+        {
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1}]
+            },
+            "minProperties": 2,
+        },
+        {"type": "null"},
+    ]
+}
+
+
 class Dataset(Section):
     """Which samples, and how they are split and balanced."""
 
@@ -109,8 +187,28 @@ class Dataset(Section):
     images: Literal["aligned", "original"] | None = Field(
         None, description="rafdb, official release: which images; default aligned"
     )
-    labels: Literal["csv", "folder"] | None = Field(
-        None, description="affectnet from Kaggle: which of its two labels; default csv"
+    labels: Literal["csv", "folder", "majority", "probability", "multi_target"] | None = Field(
+        None,
+        description="affectnet from Kaggle: which of its two labels, csv or folder; default csv. "
+        "fer2013 with fer2013new.csv of FERPlus: majority, probability or multi_target, which is "
+        "what is made of the ten votes; default: the labels of fer2013 itself",
+    )
+    table: Path | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="list: the CSV file, in the root, with path and label of every image; default "
+        "the only one there",
+    )
+    classes: Annotated[
+        dict[str, tuple[str, ...]] | None,
+        BeforeValidator(_choice_of_classes),
+        WithJsonSchema(_CLASSES_SCHEMA),
+    ] = Field(
+        None,
+        exclude_if=_is_none,
+        description="the classes to tell apart; what they do not name is left out. A list, or a "
+        "mapping of each class to the labels that make it, for example {happiness: [happy, 1], "
+        "other: [contempt, disgust]}; default: all classes of the dataset",
     )
     contempt: Literal["keep", "drop", "disgust"] = Field(
         "keep", description="whether contempt is a class, is left out, or counts as disgust"
@@ -194,16 +292,38 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _options_of_the_dataset(self) -> "Dataset":
-        options: tuple[str, ...] = DATASETS[self.name].options
-        for key in ("images", "labels"):
+        spec = DATASETS[self.name]
+        options = (*spec.options, "labels") if spec.labels else spec.options
+        for key in ("images", "labels", "table"):
             if getattr(self, key) is not None and key not in options:
                 raise _about(f"dataset.{key}", f"has no effect on dataset '{self.name}'; remove it")
+        if self.labels is not None and self.labels not in spec.labels:
+            known = ", ".join(spec.labels)
+            raise _about(
+                "dataset.labels", f"must be {known} for '{self.name}', got {self.labels!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_choice_of_classes(self) -> "Dataset":
+        if self.classes is not None and self.contempt != "keep":
+            raise _about(
+                "dataset.contempt",
+                "must be left out beside classes, which say themselves what becomes of contempt: "
+                "leave it out there, or write disgust: [disgust, contempt]",
+            )
         return self
 
     @property
     def balances(self) -> tuple[Balance, ...]:
         """The names in `balance`, one or more."""
         return self.balance if isinstance(self.balance, tuple) else (self.balance,)
+
+    @property
+    def label_choice(self) -> dict[str, Any]:
+        """What decides the labels besides the dataset itself, where that is anything."""
+        made = {name: list(texts) for name, texts in (self.classes or {}).items()}
+        return {"labels": self.labels, "class_labels": made or None}
 
     @field_validator("name")
     @classmethod
@@ -286,10 +406,6 @@ class Neck(Section):
 
 
 Target = Literal["expression", "valence_arousal"]
-
-
-def _is_none(value: Any) -> bool:
-    return value is None
 
 
 class Model(Section):
@@ -380,7 +496,12 @@ class Training(Section):
     gradient_clip: float | None = Field(
         None, gt=0, description="largest global norm of the gradient; null: no clipping"
     )
-    loss: Literal["cross_entropy"] = Field("cross_entropy", description="loss of the expression")
+    loss: Literal["cross_entropy", "multi_target"] = Field(
+        "cross_entropy",
+        description="loss of the expression; multi_target, which is the default with "
+        "dataset.labels: multi_target: of the classes that are right for an image only the most "
+        "probable one counts",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="probability taken from the true class and spread over all"
     )
@@ -598,6 +719,17 @@ class Experiment(Section):
         "variable MLFLOW_TRACKING_URI names. Not part of the run id",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_of_the_labels(cls, data: Any) -> Any:
+        """FERPlus defines its multi-target labels together with their loss."""
+        match data:
+            case {"dataset": {"labels": "multi_target"}}:
+                training = data.get("training") or {}
+                if isinstance(training, dict) and training.get("loss") is None:
+                    return data | {"training": training | {"loss": "multi_target"}}
+        return data
+
     @field_validator("stages")
     @classmethod
     def _distinct_names(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -631,6 +763,20 @@ class Experiment(Section):
             raise _about("training.select", f"{select} needs expression among model.targets")
         if select and select.endswith("_ccc") and "valence_arousal" not in targets:
             raise _about("training.select", f"{select} needs valence_arousal among model.targets")
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits_the_labels(self) -> "Experiment":
+        if self.training.loss != "multi_target":
+            return self
+        if self.dataset.labels != "multi_target":
+            raise _about("training.loss", "multi_target needs dataset.labels: multi_target")
+        if self.training.label_smoothing:
+            raise _about(
+                "training.label_smoothing",
+                "must be 0 with the loss multi_target, which has a smoothing of its own; or set "
+                "training.loss: cross_entropy",
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,14 +1,13 @@
 """One dataset's model on another dataset: which images can be measured, and how it may answer."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_bench.errors import DataError
-from fer_bench.manifest import Manifest
+from fer_bench.manifest import Manifest, regrouped
 
 ClassRule = Literal["intersection", "mask_logits"]
 FloatArray = NDArray[np.float64]
@@ -32,11 +31,8 @@ def shared_classes(known: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
 
 def restricted(manifest: Manifest, shared: Sequence[str]) -> Manifest:
     """The images of a dataset that show a class which the model knows; the others are counted."""
-    shows = manifest.samples["label"].isin(shared)
-    dropped = {**manifest.dropped, "class unknown to the model": int((~shows).sum())}
-    classes = tuple(name for name in manifest.classes if name in shared)
-    samples = manifest.samples[shows].reset_index(drop=True)
-    return replace(manifest, samples=samples, classes=classes, dropped=dropped)
+    groups = {name: [name] for name in manifest.classes if name in shared}
+    return regrouped(manifest, groups, "class unknown to the model")
 
 
 def answers(

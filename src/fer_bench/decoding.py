@@ -42,6 +42,8 @@ class Split:
             None where they are too many.
         size: height and width in pixels.
         channels: 1 or 3.
+        soft_labels: float32 shares of the classes, shape (n, C), each row summing to 1; None
+            where labels are hard.
         change: what happens to each image between decoding and resizing; None for nothing.
         digest: SHA-256 of all pixels; empty where no cache was asked.
     """
@@ -53,6 +55,7 @@ class Split:
     pixels: NDArray[np.uint8] | None
     size: int
     channels: int
+    soft_labels: NDArray[np.float32] | None = None
     change: Change | None = None
     digest: str = ""
 
@@ -191,7 +194,8 @@ def split_files(manifest: Manifest, split: str, size: int) -> Split:
     paths = np.array([root + path for path in rows["path"].tolist()])
     boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
     values = manifest.valence_arousal(split)
-    return Split(paths, manifest.codes(split), values, boxes, None, size, manifest.channels)
+    soft, channels = manifest.soft_labels(split), manifest.channels
+    return Split(paths, manifest.codes(split), values, boxes, None, size, channels, soft)
 
 
 def _decoded_batches(split: Split) -> Iterable[NDArray[np.uint8]]:

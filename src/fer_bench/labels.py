@@ -1,9 +1,11 @@
 """The spellings and codes under which data sets know an expression, and the one name used here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS
+from fer_bench.registry import did_you_mean
 
 _ADJECTIVES = {
     "happy": "happiness",
@@ -43,6 +45,21 @@ def canonical(name: str) -> str | None:
     return SPELLINGS.get(_LEADING_NUMBER.sub("", name.strip()).casefold())
 
 
+def key(text: str) -> str:
+    """What a dataset calls a class, in one spelling: the canonical name, or the text in lower case.
+
+    Two texts with the same key are the same label.
+    """
+    return canonical(text) or text.strip().casefold()
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: expressions first, in the order of `EXPRESSIONS`, then others as given."""
+    distinct = list(dict.fromkeys(names))
+    known = [name for name in EXPRESSIONS if name in distinct]
+    return (*known, *(name for name in distinct if name not in EXPRESSIONS))
+
+
 def decode(code: str, order: str) -> str | None:
     """The expression that `code`, as text, means in the order `order` of `CODES`, or None."""
     try:
@@ -56,3 +73,43 @@ def translation(source: str, target: str) -> dict[int, int | None]:
     """Code in the order `source` → code in the order `target`; None where it has no such class."""
     codes = {name: code for code, name in CODES[target].items()}
     return {code: codes.get(name) for code, name in CODES[source].items()}
+
+
+def chosen(
+    classes: Mapping[str, Collection[str]], present: Collection[str], order: str | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Which of the labels of a dataset make each class of `dataset.classes`.
+
+    An expression that a dataset does not have may be named beside one that it has, so that one
+    experiment fits several datasets. Any other label must be there.
+
+    Args:
+        classes: class → labels in any spelling, or codes in the order `order`.
+        present: the labels of the dataset, as `key` spells them.
+        order: the order of codes of this dataset, a key of `CODES`; None where it has no codes.
+
+    Raises:
+        DataError: a label is not there, or a class has none that is.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, sources in classes.items():
+        labels = {source: _meant(source, present, order) for source in sources}
+        there = tuple(dict.fromkeys(label for label in labels.values() if label in present))
+        absent = [source for source, label in labels.items() if label not in present]
+        unknown = [source for source in absent if not canonical(source)] if there else absent
+        if unknown:
+            hint = did_you_mean(key(unknown[0]), present)
+            raise DataError(
+                f"dataset.classes: {name} takes {unknown[0]!r}, which is no label here; there are "
+                f"{', '.join(present)}.\n{hint or 'Name one of these, or remove it.'}"
+            )
+        found[name] = there
+    return found
+
+
+def _meant(source: str, present: Collection[str], order: str | None) -> str:
+    """The label that `source` spells; a code of the dataset where no label is called so."""
+    label = key(source)
+    if label in present or order is None or order not in CODES:
+        return label
+    return decode(source, order) or label

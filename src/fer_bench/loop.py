@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fer_bench.device import Device
-from fer_bench.losses import Objective
+from fer_bench.losses import SHARES, Objective
 from fer_bench.model import named_outputs
 
 # The most steps of one call of what `build_train_steps` makes.
@@ -73,7 +73,8 @@ def build_train_step(
     @tf.function(jit_compile=compiled)
     def replica_step(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            outputs = named_outputs(forward(inputs), tuple(targets))
+            names = tuple(name for name in targets if name != SHARES)
+            outputs = named_outputs(forward(inputs), names)
             penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
             loss = objective(outputs, targets) + penalty / replicas
             scaled = optimizer.scale_loss(loss)

@@ -8,6 +8,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 EPSILON = 1e-6
+# The name of the soft label of the expression among the targets of a batch.
+SHARES = "shares"
+# How much a class that is not right for an image still counts with the loss `multi_target`, so
+# that there is always a gradient (FERPlus release, src/ferplus.py).
+MULTI_TARGET_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
@@ -15,28 +20,32 @@ class Objective:
     """The loss of one batch, from what a model says and what is true.
 
     Attributes:
-        class_weights: factor on the cross-entropy of each class, shape (C,).
-        label_smoothing: probability taken from the true class and spread over all.
+        class_weights: factor on the loss of the samples of each class, shape (C,); the class of a
+            sample with a soft label is its hard label.
+        label_smoothing: probability taken from the target and spread over all classes.
         valence_arousal_loss: `mse` or `ccc` (one minus the concordance correlation).
-        valence_arousal_weight: factor on it, beside the cross-entropy.
+        valence_arousal_weight: factor on it, beside the loss of the expression.
+        expression_loss: `cross_entropy`, or `multi_target`, which needs soft labels.
     """
 
     class_weights: NDArray[np.float32]
     label_smoothing: float = 0.0
     valence_arousal_loss: Literal["mse", "ccc"] = "ccc"
     valence_arousal_weight: float = 1.0
+    expression_loss: Literal["cross_entropy", "multi_target"] = "cross_entropy"
 
     def __call__(self, outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
         """This replica's part of the loss; the parts of all replicas add up to the loss.
 
         Args:
             outputs: `expression`: logits (n, C); `valence_arousal`: (n, 2) in [-1, 1]; or one.
-            targets: of the same names, class indices (n,) and (n, 2) with NaN where unknown.
+            targets: of the same names, class indices (n,) and (n, 2) with NaN where unknown; with
+                soft labels also `SHARES` (n, C).
         """
         loss = tf.constant(0.0)
         if "expression" in outputs:
             codes = targets["expression"]
-            losses = cross_entropy(outputs["expression"], codes, self.label_smoothing)
+            losses = self._of_expression(outputs["expression"], codes, targets.get(SHARES))
             weighted = losses * tf.gather(tf.constant(self.class_weights), codes)
             count = _all_sum(tf.cast(tf.size(codes), tf.float32))
             loss += tf.reduce_sum(weighted) / count
@@ -46,6 +55,14 @@ class Objective:
             loss += self.valence_arousal_weight * part
         return loss
 
+    def _of_expression(self, logits: Any, codes: Any, shares: Any) -> Any:
+        """The loss of each sample, shape (n,)."""
+        if shares is None:
+            return cross_entropy(logits, codes, self.label_smoothing)
+        if self.expression_loss == "multi_target":
+            return multi_target(logits, shares)
+        return soft_cross_entropy(logits, shares, self.label_smoothing)
+
 
 def cross_entropy(logits: Any, codes: Any, label_smoothing: float) -> Any:
     """Cross-entropy of each sample, shape (n,), from float32 logits (n, C) and indices (n,).
@@ -53,9 +70,27 @@ def cross_entropy(logits: Any, codes: Any, label_smoothing: float) -> Any:
     With smoothing s the target is 1 - s + s/C for the true class and s/C for each other one
     (Szegedy et al., 2016, "Rethinking the Inception architecture", section 7).
     """
-    classes = logits.shape[-1]
-    target = tf.one_hot(codes, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return soft_cross_entropy(logits, tf.one_hot(codes, logits.shape[-1]), label_smoothing)
+
+
+def soft_cross_entropy(logits: Any, shares: Any, label_smoothing: float) -> Any:
+    """-sum_c q_c log p_c of each sample, shape (n,), from float32 logits and shares, (n, C) each.
+
+    q are the shares, or with smoothing s (1 - s) q + s/C.
+    """
+    target = shares * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def multi_target(logits: Any, shares: Any) -> Any:
+    """-log max_c t_c p_c of each sample, shape (n,), from float32 logits and shares, (n, C) each.
+
+    t is 1 where the share is positive, `MULTI_TARGET_EPSILON` elsewhere: naming any of the right
+    classes is right (Barsoum et al., 2016, "Training deep networks for facial expression
+    recognition with crowd-sourced label distribution", section 4.2, and its release).
+    """
+    factors = tf.where(shares > 0, 1.0, MULTI_TARGET_EPSILON)
+    return -tf.reduce_max(tf.math.log(factors) + tf.nn.log_softmax(logits), axis=-1)
 
 
 def mean_squared_error(true: Any, predicted: Any) -> Any:

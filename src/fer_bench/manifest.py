@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,8 @@ COLUMNS = ("sample_id", "path", "split", "label")
 # The face in the image, in pixels: left and upper edge, width and height.
 BOX = ("face_x", "face_y", "face_width", "face_height")
 AXES = ("valence", "arousal")
+# Before the name of a class: how much of a sample's soft label falls to it.
+SOFT = "soft_"
 ATTRIBUTES = ("gender", "race", "age")
 
 Severity = Literal["info", "warning", "error"]
@@ -82,13 +84,17 @@ class Manifest:
         name: the registered name of the dataset.
         release: which release was recognised, for example `opencv-emotion`.
         root: the folder that `path` is relative to.
-        classes: canonical class names, in the order of the model's logits.
+        classes: class names, in the order of the model's logits: canonical ones, but for what
+            `dataset.classes` names otherwise.
         channels: 1 when every image is grey (kept as one channel until the model), else 3.
         samples: columns `sample_id` (unique), `path` (relative to `root`), `split` (one of
             `SPLITS`), `label` (one of `classes`); optional: `valence` and `arousal` in [-1, 1] or
             NaN, `group` (samples of one person or source; they stay in one split), the columns of
             `BOX` (what of the image is used), of `ATTRIBUTES` (subgroups of people), `usage` (the
             part of the release) and `bytes` (size of the source, where that is not the file).
+            Soft labels are a column `soft_<class>` for every class: shares in [0, 1] that add up
+            to 1. What is trained on is then this distribution; `label` stays what is counted,
+            balanced and evaluated.
         dropped: how many rows of the source were left out, by reason.
         problems: what reading found that a user should know.
         image_size: height and width in pixels of every image, where the release fixes them.
@@ -129,6 +135,26 @@ class Manifest:
                 raise DataError(
                     f"{self.root}: {column} {strange[0]!r} is none of {', '.join(known)}."
                 )
+        if self.is_soft:
+            self._check_soft_labels()
+
+    def _check_soft_labels(self) -> None:
+        present = [name for name in map(str, self.samples) if name.startswith(SOFT)]
+        if sorted(present) != sorted(SOFT + name for name in self.classes):
+            raise ValueError(f"manifest of {self.name} has {present} for {list(self.classes)}")
+        shares = _shares(self.samples, self.classes)
+        wrong = ~((shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) < 1e-4))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{self.root}: the soft label of {self.samples['sample_id'].iloc[row]!r} is "
+                f"{shares[row].tolist()}.\nShares must not be negative, and add up to 1."
+            )
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether the samples have soft labels."""
+        return any(str(name).startswith(SOFT) for name in self.samples)
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split, index 0..n-1. Raises: DataError when it is empty."""
@@ -145,6 +171,19 @@ class Manifest:
         index = {name: code for code, name in enumerate(self.classes)}
         labels = self.split(split)["label"].tolist()
         return np.array([index[label] for label in labels], dtype=np.int32)
+
+    def soft_labels(self, split: str) -> NDArray[np.float32] | None:
+        """Shares of one split, shape (n, len(classes)), each row summing to 1; None without any."""
+        if not self.is_soft:
+            return None
+        return _shares(self.split(split), self.classes).astype(np.float32)
+
+    def shared_classes(self) -> set[str]:
+        """The classes that have a share in any soft label."""
+        if not self.is_soft:
+            return set()
+        shares = _shares(self.samples, self.classes)
+        return {name for name, any_ in zip(self.classes, shares.any(axis=0), strict=True) if any_}
 
     def valence_arousal(self, split: str) -> NDArray[np.float32]:
         """Valence and arousal of one split, shape (n, 2), in [-1, 1], NaN where unknown."""
@@ -187,13 +226,14 @@ class Manifest:
             "counts": self.counts(),
             "dropped": dict(self.dropped),
             "problems": [problem.to_json() for problem in self.problems],
+            "soft_labels": self.is_soft,
         }
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what decides a sample, whatever the order: id, split, label, size in bytes.
 
-        Where only a part of each image is used, its box too.
+        Where only a part of each image is used, its box too; where labels are soft, these.
         """
         samples = self.samples
         if "bytes" in samples:
@@ -203,6 +243,52 @@ class Manifest:
             sizes = [os.stat(f"{root}/{path}").st_size for path in samples["path"]]  # noqa: PTH116
         columns = [samples[column].tolist() for column in ("sample_id", "split", "label")]
         boxes = [samples[column].tolist() for column in BOX if column in samples]
-        rows = zip(*columns, sizes, *boxes, strict=True)
+        soft = [_digits(samples[SOFT + name]) for name in self.classes] if self.is_soft else []
+        rows = zip(*columns, sizes, *boxes, *soft, strict=True)
         lines = sorted("\t".join(map(str, row)) for row in rows)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def regrouped(manifest: Manifest, groups: Mapping[str, Collection[str]], reason: str) -> Manifest:
+    """The samples of some classes, under the names of groups of them.
+
+    Soft labels are added up in each group and divided by what is left of them. Where that makes
+    another group likelier than the one of the own label, it becomes the label.
+
+    Args:
+        manifest: left as it is.
+        groups: new class → classes of `manifest` that make it, each in one group at most, in the
+            order of the new classes.
+        reason: under which samples of the other classes are counted.
+    """
+    group_of = {name: group for group, names in groups.items() for name in names}
+    labels = manifest.samples["label"].map(group_of)
+    stays = labels.notna()
+    samples = manifest.samples[stays].assign(label=labels[stays]).reset_index(drop=True)
+    if manifest.is_soft:
+        samples = _soft_in_groups(samples, groups)
+    left_out = int((~stays).sum())
+    counted = {reason: manifest.dropped.get(reason, 0) + left_out} if left_out else {}
+    dropped = {**manifest.dropped, **counted}
+    return replace(manifest, samples=samples, classes=tuple(groups), dropped=dropped)
+
+
+def _soft_in_groups(samples: pd.DataFrame, groups: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    shares = np.stack([_shares(samples, list(names)).sum(axis=1) for names in groups.values()], 1)
+    shares /= shares.sum(axis=1, keepdims=True)
+    names = np.array(list(groups))
+    own = shares[np.arange(len(samples)), pd.Index(names).get_indexer(pd.Index(samples["label"]))]
+    overtaken = shares.max(axis=1) > own + 1e-9  # sums of the same votes may differ by rounding
+    label = samples["label"].mask(overtaken, pd.Series(names[shares.argmax(axis=1)]))
+    others = samples.drop(columns=[name for name in samples if str(name).startswith(SOFT)])
+    columns = {SOFT + name: shares[:, code] for code, name in enumerate(groups)}
+    return others.assign(label=label, **columns)
+
+
+def _shares(samples: pd.DataFrame, classes: Collection[str]) -> NDArray[np.float64]:
+    """The soft labels of these classes, shape (n, len(classes))."""
+    return samples[[SOFT + name for name in classes]].to_numpy(np.float64)
+
+
+def _digits(shares: "pd.Series[float]") -> list[str]:
+    return [f"{share:.6f}" for share in shares.tolist()]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fer_bench.augmentation import change_intensities, compose, draw_intensities, draw_warps, warp
 from fer_bench.config import Augment, Dataset, Experiment
 from fer_bench.decoding import Rows, Split, fetch, look_up, split_files, undecodable
+from fer_bench.losses import SHARES
 from fer_bench.manifest import Manifest
 
 _ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
@@ -123,7 +124,8 @@ def training_batches(
 
     Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and what is to be predicted, by
     the names in `config.model.targets`: `expression`, int32 class indices, shape (batch,);
-    `valence_arousal`, float32, shape (batch, 2), NaN where unknown.
+    `valence_arousal`, float32, shape (batch, 2), NaN where unknown. Where labels are soft,
+    `losses.SHARES` beside `expression`: float32, shape (batch, C), each row summing to 1.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
     augment = config.image.augment
@@ -216,7 +218,10 @@ def _batches_of(count: int, config: Experiment, first_step: int, share: Share) -
 
 def _targets(split: Split, config: Experiment, index: Any) -> dict[str, Any]:
     known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
-    return {name: tf.gather(known[name], index) for name in config.model.targets}
+    targets: dict[str, Any] = {name: tf.gather(known[name], index) for name in config.model.targets}
+    if split.soft_labels is not None and "expression" in targets:
+        targets[SHARES] = tf.gather(split.soft_labels, index)
+    return targets
 
 
 def trunk_views(split: Split, config: Experiment, views: int) -> tuple[str, Callable[[int], Any]]:

@@ -171,6 +171,7 @@ class Measurement:
             class_rule=protocol.class_rule if protocol.data else None,
             selection=config.selection,
             trunk_views=config.cache.views,
+            **(protocol.data or config).dataset.label_choice,
         )
 
     def answers(self, probabilities: FloatArray) -> tuple[tuple[str, ...], FloatArray]:

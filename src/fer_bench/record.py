@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fer_bench.config import Dataset
 from fer_bench.manifest import Manifest
 from fer_bench.splits import split_digest
 
@@ -27,6 +28,8 @@ class DatasetRecord:
         classes: in the order of the model's logits.
         counts: samples by split and class.
         dropped: rows that were left out, by reason.
+        labels: which of several labels the release has; None where it has one.
+        class_labels: by class, the labels of the release that it takes; None where all are kept.
     """
 
     name: str | None = None
@@ -36,10 +39,12 @@ class DatasetRecord:
     classes: Sequence[str]
     counts: Mapping[str, Mapping[str, int]]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    labels: str | None = None
+    class_labels: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "DatasetRecord":
-        """That of a dataset which was read."""
+    def of(cls, manifest: Manifest, config: Dataset) -> "DatasetRecord":
+        """That of a dataset which was read as `config` says."""
         return cls(
             name=manifest.name,
             release=manifest.release,
@@ -48,6 +53,7 @@ class DatasetRecord:
             classes=list(manifest.classes),
             counts=manifest.counts(),
             dropped=dict(manifest.dropped),
+            **config.label_choice,
         )
 
 
@@ -117,6 +123,8 @@ class ProtocolRecord:
         class_rule: how classes were treated that one side lacks; None on the run's own dataset.
         selection: the split that chose the model, or `unknown`.
         trunk_views: how many views of each image the frozen layers saw while training.
+        labels: which of several labels the release has; None where it has one.
+        class_labels: by class, the labels of the release that it takes; None where all are kept.
     """
 
     dataset: str | None
@@ -128,6 +136,8 @@ class ProtocolRecord:
     class_rule: str | None = None
     selection: str
     trunk_views: int | None
+    labels: str | None = None
+    class_labels: Mapping[str, Sequence[str]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The section."""

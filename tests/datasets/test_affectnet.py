@@ -158,7 +158,7 @@ def test_the_way_to_an_experiment(layout: Writer, written: Written) -> None:
 def test_it_is_registered() -> None:
     spec = DATASETS["affectnet"]
     assert spec.read is affectnet.read
-    assert spec.options == ("labels",)
+    assert list(spec.labels) == ["csv", "folder"]
     assert "may not be passed on" in spec.source
 
 

@@ -65,7 +65,8 @@ def manifest(layout: Layout) -> Manifest:
 
 
 def test_every_dataset_has_a_layout() -> None:
-    datasets = {name.partition(".")[0] for name in WRITERS}
+    # A module that is called as a built-in ends in an underscore, as its dataset does not.
+    datasets = {name.partition(".")[0].removesuffix("_") for name in WRITERS}
     assert datasets == set(DATASETS.names()) - {"drawn"}
 
 

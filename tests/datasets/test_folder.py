@@ -9,7 +9,7 @@ from PIL import Image
 
 from fer_bench.config import Dataset
 from fer_bench.datasets import folder as adapter
-from fer_bench.datasets import load_manifest
+from fer_bench.datasets import load_manifest, read_release
 from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
@@ -129,7 +129,7 @@ def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
 def test_a_class_that_training_lacks_is_refused(tmp_path: Path, where: str) -> None:
     tree(tmp_path, [*splits("train", "val", "test"), f"{where}/fear"])
     with pytest.raises(DataError, match="training has no image of fear, which another split has"):
-        read(tmp_path)
+        read_release(Dataset(name="folder", root=tmp_path))
 
 
 # splits ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """FER2013 as the challenge and Kaggle offer it: one table, or folders of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +41,62 @@ def csv(root: Path, faces: Sequence[Face]) -> Layout:
 @lru_cache
 def _shown(pixels: bytes) -> str:
     return " ".join(map(str, pixels))
+
+
+# The columns of FERPlus after the two that say which image it is.
+VOTES = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "NF"),
+)
+
+
+def ferplus_majority(root: Path, faces: Sequence[Face]) -> Layout:
+    """The table with that of FERPlus beside it."""
+    return _ferplus(root, faces, "majority")
+
+
+def ferplus_probability(root: Path, faces: Sequence[Face]) -> Layout:
+    """The same, of which training takes the distribution of votes."""
+    return _ferplus(root, faces, "probability")
+
+
+def ferplus_multi_target(root: Path, faces: Sequence[Face]) -> Layout:
+    """The same, of which training takes all expressions with many votes."""
+    return _ferplus(root, faces, "multi_target")
+
+
+def _ferplus(root: Path, faces: Sequence[Face], rule: str) -> Layout:
+    """Seven votes for the expression and three for another; FER2013 has no contempt."""
+    shown = [face if face.label in CODES else replace(face, label="neutral") for face in faces]
+    layout = csv(root, shown)
+    others = [VOTES[(VOTES.index(face.label) + 1) % 8] for face in faces]
+    turns = [usage for usage, _ in in_turn(shown, SPLITS)]
+    votes = [{face.label: 7, other: 3} for face, other in zip(faces, others, strict=True)]
+    write_votes(root / "fer2013new.csv", zip(turns, votes, strict=True))
+    samples = layout.samples.assign(label=[face.label for face in faces])
+    dataset = layout.dataset | {"labels": rule}
+    return Layout(dataset, samples, f"fer2013-csv-ferplus-{rule}-unrecognised")
+
+
+def write_votes(path: Path, rows: Iterable[tuple[str, dict[str, int]]]) -> None:
+    """`fer2013new.csv` as the release has it: parts of the challenge, and votes by name.
+
+    A row without an image name is one whose votes have the name `no name`.
+    """
+    lines = []
+    for number, (usage, votes) in enumerate(rows):
+        name = "" if "no name" in votes else f"fer{number:07d}.png"
+        lines.append(",".join([usage, name, *(str(votes.get(vote, 0)) for vote in VOTES)]))
+    path.write_text("\n".join([",".join(["Usage", "Image name", *VOTES]), *lines, ""]))
+
+
+def write_faces(path: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """`fer2013.csv` with grey faces of one grey value each: part of the challenge and label."""
+    lines = [
+        f"{CODES[label]},{' '.join([str(number % 256)] * 48 * 48)},{usage}"
+        for number, (usage, label) in enumerate(rows)
+    ]
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines, ""]))
 
 
 def msambare(root: Path, faces: Sequence[Face]) -> Layout:

@@ -10,8 +10,9 @@ import pandas as pd
 from fer_bench.archive import is_release_file, unpack
 from fer_bench.config import Dataset
 from fer_bench.errors import DataError
+from fer_bench.labels import chosen, ordered
 from fer_bench.layout import listed, read_table, reading
-from fer_bench.manifest import EXPRESSIONS, Manifest, Problem
+from fer_bench.manifest import Manifest, Problem, regrouped
 from fer_bench.registry import DATASETS
 from fer_bench.splits import carve, join_groups, undersample
 
@@ -25,12 +26,14 @@ class DatasetSpec:
     Attributes:
         read: section `dataset` of an experiment → manifest, with the splits that the release
             itself has; everything is `train` where it has none. Of the section it reads `root` and
-            the keys in `options`. Raises: DataError.
+            the keys that are its own. With `classes`, a label may be any text, as `labels.key`
+            spells it; choosing among them is not the adapter's. Raises: DataError.
         prepare: makes the folder, given (root, archive or None, force); None where there is
             nothing to make. Raises: DataError.
         source: where the data comes from and what its licence allows, in one sentence.
         classes: what its labels can say, in the order of `EXPRESSIONS`. A folder may show fewer.
-        options: which of the keys `images` and `labels` it knows.
+        options: which of the keys `images` and `table` it knows.
+        labels: the values of the key `labels` that it knows, and the classes of each.
         overlaps: other datasets that hold some of the same images, and which these are.
     """
 
@@ -39,6 +42,7 @@ class DatasetSpec:
     source: str
     classes: tuple[str, ...]
     options: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overlaps: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,7 +69,7 @@ def load_manifest(config: Dataset) -> Manifest:
 
 
 def read_release(config: Dataset) -> Manifest:
-    """The dataset in its official splits, without what `exclude` and `contempt` leave out.
+    """The dataset in its official splits, without what `exclude` leaves out, in its classes.
 
     Raises: DataError.
     """
@@ -73,9 +77,14 @@ def read_release(config: Dataset) -> Manifest:
     manifest = spec.read(config)
     if config.exclude:
         manifest = _exclude(manifest, config.exclude)
-    if config.contempt != "keep":
+    if config.classes:
+        manifest = _choose_classes(manifest, config)
+    elif config.contempt != "keep":
         manifest = _without_contempt(manifest, config.contempt)
-    return _without_absent_classes(manifest)
+    manifest = _without_absent_classes(manifest, config.root)
+    if spec.prepare is None:  # one's own images, where no count of a release says what is missing
+        _check_training(manifest)
+    return manifest
 
 
 def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], None]:
@@ -123,30 +132,50 @@ def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
             f"{manifest.root}: dataset '{manifest.name}' has no class contempt.\n"
             "Remove dataset.contempt."
         )
-    shows = manifest.samples["label"] == "contempt"
-    classes = tuple(name for name in manifest.classes if name != "contempt")
+    groups = {name: [name] for name in manifest.classes if name != "contempt"}
     if choice == "disgust":
-        labels = manifest.samples["label"].mask(shows, "disgust")
-        classes = tuple(name for name in EXPRESSIONS if name in {*classes, "disgust"})
-        return replace(manifest, samples=manifest.samples.assign(label=labels), classes=classes)
-    return replace(_drop(manifest, shows, "contempt"), classes=classes)
+        groups["disgust"] = [*groups.get("disgust", []), "contempt"]
+    return regrouped(manifest, {name: groups[name] for name in ordered(groups)}, "contempt")
 
 
-def _without_absent_classes(manifest: Manifest) -> Manifest:
-    """Nothing can be learnt or measured about a class that no sample of any split shows."""
-    shown = set(manifest.samples["label"].unique())
+def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
+    assert config.classes is not None  # the caller looked
+    try:
+        groups = chosen(config.classes, manifest.classes, order=config.name)
+    except DataError as error:
+        raise DataError(f"{config.root}: {error}") from error
+    return regrouped(manifest, groups, "class not chosen")
+
+
+def _check_training(manifest: Manifest) -> None:
+    """Raises: DataError when training lacks a class that another split has."""
+    training = manifest.counts().get("train", {})
+    if unknown := [name for name, count in training.items() if not count]:
+        raise DataError(
+            f"{manifest.root}: training has no image of {', '.join(unknown)}, which another split "
+            "has.\nAdd such images to training, or choose other classes with dataset.classes."
+        )
+
+
+def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
+    """Nothing can be learnt or measured about a class that no sample of any split shows.
+
+    A class that soft labels alone name is learnt.
+    """
+    shown = set(manifest.samples["label"].unique()) | manifest.shared_classes()
     absent = tuple(name for name in manifest.classes if name not in shown)
     if not absent:
         return manifest
     classes = tuple(name for name in manifest.classes if name in shown)
     if len(classes) < 2:
         raise DataError(
-            f"{manifest.root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            f"{root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
             "Check that dataset.root names the whole dataset."
         )
     text = "classes of this dataset have no image here and are left out"
     problem = Problem("class_absent", "warning", len(absent), absent, text)
-    return replace(manifest, classes=classes, problems=(*manifest.problems, problem))
+    shown_ones = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
+    return replace(shown_ones, problems=(*manifest.problems, problem))
 
 
 def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:

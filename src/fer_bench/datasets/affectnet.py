@@ -588,6 +588,6 @@ DATASETS.register(
             "images may not be passed on."
         ),
         classes=EXPRESSIONS,
-        options=("labels",),
+        labels=dict.fromkeys(("csv", "folder"), EXPRESSIONS),
     ),
 )

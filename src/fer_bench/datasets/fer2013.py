@@ -1,7 +1,8 @@
 """FER2013: 35,887 grey faces of 48 px, as one table of pixels or as folders of images.
 
 The challenge had three parts: Training, PublicTest and PrivateTest. Scores are compared on
-PrivateTest, so the part of every image is kept in `usage` wherever the layout tells it.
+PrivateTest, so the part of every image is kept in `usage` wherever the layout tells it. The table
+may have the votes of FERPlus beside it (see `ferplus`).
 """
 
 import csv
@@ -23,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from fer_bench import ferplus
 from fer_bench.cachedir import cache_root, cached
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec, preparation
@@ -85,7 +87,10 @@ class _Found:
 def read(config: Dataset) -> Manifest:
     """The images of whichever layout is below the root; those of a table lie in the cache.
 
-    Raises: DataError when there is none of the layouts, more than one, or a damaged one.
+    With `labels`, those of FERPlus.
+
+    Raises: DataError when there is none of the layouts, more than one, or a damaged one; or no
+        votes for its rows.
     """
     root = config.root
     with reading(root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"):
@@ -102,11 +107,24 @@ def read(config: Dataset) -> Manifest:
         image_size=(SIDE, SIDE),
     )
     release, problems = recognise(manifest.counts(), {found.layout: RELEASES[found.layout]})
-    return replace(
+    manifest = replace(
         manifest,
         release=release or f"{found.layout}-unrecognised",
         problems=(*problems, *manifest.problems),
     )
+    return _with_votes(manifest, found, config) if config.labels else manifest
+
+
+def _with_votes(manifest: Manifest, found: _Found, config: Dataset) -> Manifest:
+    rule = next(rule for rule in ferplus.RULES if rule == config.labels)
+    with reading(config.root):
+        if found.layout != "fer2013-csv":
+            raise DataError(
+                f"dataset.labels: {rule} needs {TABLES[0]}, whose rows FERPlus labels; found "
+                f"folders of images ({found.layout}).\nGive the folder of the table, or remove it."
+            )
+        rows_of_table = len(found.samples) + sum(found.dropped.values())
+        return ferplus.relabelled(manifest, ferplus.find_table(config.root), rule, rows_of_table)
 
 
 def _read_layout(root: Path) -> _Found:
@@ -380,6 +398,7 @@ DATASETS.register(
             "pages for their terms, and do not pass the images on."
         ),
         classes=CLASSES,
+        labels=dict.fromkeys(ferplus.RULES, EXPRESSIONS),
         overlaps={"opencv_emotion": "it is the Training and one test part of FER2013"},
     ),
 )

@@ -1,7 +1,7 @@
 """Your own images: a folder a class, with or without a folder a split above, in any size."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import pandas as pd
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
-from fer_bench.labels import canonical
+from fer_bench.labels import key, ordered
 from fer_bench.layout import (
     class_folders,
     find,
@@ -41,40 +41,54 @@ def read(config: Dataset) -> Manifest:
 
     The first folder inside a class folder is the group: `happy/anna/1.jpg` is of group `anna`.
 
-    Raises: DataError when there are fewer than two classes, a folder stands for no class, or
-        training lacks a class that another split has.
+    Raises: DataError when there are fewer than two classes, or a folder stands for no class. With
+        `classes`, any folder stands for one.
     """
-    root = config.root
+    root, wanted = config.root, _wanted(config)
     with reading(root, "Set dataset.root to a folder that has one folder a class."):
-        tree = find(root, _is_tree) or root
+        tree = find(root, lambda folder: _is_tree(folder, wanted)) or root
         dropped = Counter[str]()
-        images, problems = _test_split(_images(tree, dropped))
+        images, problems = _test_split(_images(tree, config, dropped))
         classes = _classes(images)
-        problems += _missing(images, classes)
+        problems += _missing(images, wanted)
         samples = _samples(images, tree.relative_to(root).as_posix())
     return Manifest(NAME, NAME, root, classes, 3, samples, dict(dropped), tuple(problems))
 
 
-def _is_tree(folder: Path) -> bool:
+def _wanted(config: Dataset) -> tuple[str, ...]:
+    """The labels that a tree of this dataset is known by."""
+    named = [key(text) for texts in (config.classes or {}).values() for text in texts]
+    return ordered([*EXPRESSIONS, *named])
+
+
+def _is_tree(folder: Path, wanted: Collection[str]) -> bool:
     names = [inner.name for inner in subfolders(folder, Counter())]
-    return any(canonical(name) or split_of(name) for name in names)
+    return any(key(name) in wanted or split_of(name) for name in names)
 
 
-def _images(tree: Path, dropped: Counter[str]) -> _Images:
+def _images(tree: Path, config: Dataset, dropped: Counter[str]) -> _Images:
     """The paths of all images relative to `tree`."""
-    found = {
-        split: {
-            label: _images_below(folder, folder.relative_to(tree).as_posix(), dropped)
-            for label, folder in class_folders(part, EXPRESSIONS, dropped, complete=False).items()
-        }
-        for split, part in _splits(tree, dropped).items()
-    }
+    found: dict[str, dict[str, list[_Image]]] = {}
+    for split, part in _splits(tree, _wanted(config), dropped).items():
+        labels = found.setdefault(split, {})
+        for label, folder in _class_folders(part, config, dropped):
+            images = _images_below(folder, folder.relative_to(tree).as_posix(), dropped)
+            labels.setdefault(label, []).extend(images)
     if "train" not in found:
         raise DataError(
             f"no train folder beside {listed(found)}.\n"
             "Rename a split folder, or remove that level and set dataset.split."
         )
     return found
+
+
+def _class_folders(
+    part: Path, config: Dataset, dropped: Counter[str]
+) -> Iterable[tuple[str, Path]]:
+    """Label and folder of every class. Raises: DataError, without `classes`, for other names."""
+    if config.classes:
+        return [(key(folder.name), folder) for folder in subfolders(part, dropped)]
+    return class_folders(part, EXPRESSIONS, dropped, complete=False).items()
 
 
 def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image]:
@@ -86,12 +100,12 @@ def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image
     return images
 
 
-def _splits(tree: Path, dropped: Counter[str]) -> Mapping[str, Path]:
+def _splits(tree: Path, wanted: Collection[str], dropped: Counter[str]) -> Mapping[str, Path]:
     names = [inner.name for inner in subfolders(tree, Counter())]
     splits = [name for name in names if split_of(name)]
     if not splits:
         return {"train": tree}
-    if labels := [name for name in names if canonical(name)]:
+    if labels := [name for name in names if key(name) in wanted]:
         raise DataError(
             f"holds folders of splits ({listed(splits)}) beside folders of classes "
             f"({listed(labels)}).\nPut all class folders into split folders, or none."
@@ -119,22 +133,17 @@ def _classes(images: _Images) -> tuple[str, ...]:
             "there is nothing to tell apart.\nEvery class needs a folder of its own, for example "
             "happy/ and sad/, with images in it (.jpg, .png or .bmp)."
         )
-    return tuple(label for label in EXPRESSIONS if label in present)
+    return ordered(sorted(present))
 
 
-def _missing(images: _Images, classes: tuple[str, ...]) -> list[Problem]:
-    """Which split lacks which class. Raises: DataError when training does."""
-    if unknown := [label for label in classes if not images["train"].get(label)]:
-        raise DataError(
-            f"training has no image of {', '.join(unknown)}, which another split has.\n"
-            "Add such images to training, or move that class away everywhere."
-        )
+def _missing(images: _Images, wanted: Collection[str]) -> list[Problem]:
+    """Which split lacks which class."""
     # An empty folder was meant to be a class.
     named = {label for labels in images.values() for label in labels}
     missing = [
         f"{split} {label}"
         for split, labels in images.items()
-        for label in EXPRESSIONS
+        for label in wanted
         if label in named and not labels.get(label)
     ]
     text = "classes without an image: their recall there is unknown"

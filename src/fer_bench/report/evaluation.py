@@ -131,6 +131,8 @@ def protocol(name: str, metrics: Document, record: Document, config: Document) -
         "images": f"{metrics['n']:,}" if "n" in metrics else None,
         "test fingerprint": str(metrics["fingerprint"])[:16] if "fingerprint" in metrics else None,
         "classes": ", ".join(map(str, classes)) or None,
+        "labels": said.get("labels"),
+        "labels of a class": _class_labels(said.get("class_labels")),
         "views of an image": _VIEWS.get(views, views),
         "rule for classes": rule and _RULES.get(rule, rule),
         "model chosen on": _chosen_on(selection(metrics, config), record),
@@ -138,6 +140,13 @@ def protocol(name: str, metrics: Document, record: Document, config: Document) -
         "intervals": _intervals(metrics.get("interval")),
     }
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
+
+
+def _class_labels(made: Document | None) -> str | None:
+    """`other: contempt, disgust; happiness: happy`."""
+    if not made:
+        return None
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in made.items())
 
 
 def selection(metrics: Document, config: Document) -> str:

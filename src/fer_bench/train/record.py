@@ -27,7 +27,7 @@ def write_record(session: Session, status: str) -> None:
         threads=device.threads,
         workers=device.workers,
         versions=versions("fer-bench", "tensorflow", "keras", "numpy"),
-        dataset=DatasetRecord.of(session.manifest),
+        dataset=DatasetRecord.of(session.manifest, config.dataset),
         model=ModelRecord(
             backbone=config.model.backbone,
             weights=config.model.weights,

@@ -194,6 +194,7 @@ def _objective(session: Session) -> Objective:
         training.label_smoothing,
         training.valence_arousal_loss,
         training.valence_arousal_weight,
+        training.loss,
     )
 
 
@@ -203,5 +204,5 @@ def _class_weights(session: Session) -> NDArray[np.float32]:
     if "class_weights" not in session.config.dataset.balances:
         return np.ones(classes, dtype=np.float32)
     codes = session.splits["train"].codes
-    sizes = np.bincount(codes, minlength=classes)
+    sizes = np.bincount(codes, minlength=classes).clip(min=1)  # a class in soft labels alone
     return (len(codes) / (classes * sizes)).astype(np.float32)
