@@ -1,12 +1,9 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -24,6 +21,7 @@ from fer_bench.errors import RunError
 from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import ATTRIBUTES, AXES, Manifest
 from fer_bench.metrics import compute, headline
+from fer_bench.model import load_model
 from fer_bench.predictions import PREDICTED_AXES, Predictions, read_predictions
 from fer_bench.registry import DATASETS
 from fer_bench.rundir import RunDirectory, write_atomically, write_json
@@ -135,20 +133,10 @@ def open_subject(run: RunDirectory, device: Device, display: Display) -> Subject
     config = load_experiment(run.config)
     manifest = load_manifest(config.dataset)
     run.check_dataset(manifest.root, manifest.fingerprint)
-    model = _load_model(run.model)
+    model = load_model(run.model)
     use_fast_kernels(model, device.kind)
     step = loop.build_predict_step(device.strategy, model, config.model.targets)
     return Subject(run, config, manifest, model, step, device, display)
-
-
-def _load_model(path: Path) -> Any:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path}: the model cannot be loaded ({str(error).splitlines()[0]}).\n"
-            "Train the run again with --fresh."
-        ) from error
 
 
 # Predictions -----------------------------------------------------------------------------------
