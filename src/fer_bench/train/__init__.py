@@ -34,6 +34,11 @@ CALM_DOWN = (
     "or set training.precision: float32."
 )
 
+STAYS = "{run_id}: what the run had reached before stays as it was"
+TAKES_OVER = (
+    "the new run has a save point and is in the place of the old one: leave out --fresh now"
+)
+
 
 def train(
     config: Experiment,
@@ -69,7 +74,8 @@ def train(
             display.message(FINISHED.format(run_id=run.run_id))
             return run
         replaced = fresh and (run.is_begun() or not device.writes)
-        with _grown_beside(run, device) if replaced else contextlib.nullcontext(run) as place:
+        grown = _grown_beside(run, device, display) if replaced else contextlib.nullcontext(run)
+        with grown as place:
             session = open_session(
                 config, place, device, display, stop, manifest=manifest, parent=parent
             )
@@ -89,7 +95,7 @@ def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -
 
 
 @contextlib.contextmanager
-def _grown_beside(run: RunDirectory, device: Device) -> Iterator[RunDirectory]:
+def _grown_beside(run: RunDirectory, device: Device, display: Display) -> Iterator[RunDirectory]:
     """Where the successor of `run` is written until its first save point; what is left is removed.
 
     Only the worker that writes has such a folder; the others have nothing to read there.
@@ -101,6 +107,9 @@ def _grown_beside(run: RunDirectory, device: Device) -> Iterator[RunDirectory]:
     try:
         with place.lock():
             yield place
+    except BaseException:
+        display.message(STAYS.format(run_id=run.run_id) if place.path.exists() else TAKES_OVER)
+        raise
     finally:
         successor.discard(run.path)
 
@@ -299,8 +308,8 @@ def _save(session: Session, stage_run: StageRun, *, is_best: bool = False) -> No
         run, progress, optimizer = session.run, session.progress, stage_run.optimizer
         state.save(run, progress, session.model, optimizer, stage_run.still, is_best=is_best)
         if run != _place(run):
+            successor.take_place(_place(run).path)
             session.run = _place(run)
-            successor.take_place(session.run.path)
 
 
 def _place(run: RunDirectory) -> RunDirectory:
