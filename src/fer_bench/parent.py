@@ -1,11 +1,11 @@
 """A finished run that is trained longer: a new run, which goes on from it and names it."""
 
+import contextlib
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from fer_bench import state
 from fer_bench.config import Experiment, load_experiment
@@ -75,19 +75,30 @@ def _kept_model(run: RunDirectory) -> Progress:
     """Where a run stood with the model that it kept."""
     try:
         record = run.read_json(run.run_json)
-        rows = pd.read_csv(run.history, float_precision="round_trip")
-        best = record["best"]
-        epoch = int(best["epoch"])
-        history: list[dict[str, Any]] = (
-            rows.astype(object).where(rows.notna(), None).to_dict("records")
-        )
+        epoch = int(record["best"]["epoch"])
         stage_epochs = [int(stage["epochs"]) for stage in record["stages"]]
+        history = _read_history(run)[:epoch]
+        if len(history) < epoch:
+            raise ValueError(f"{run.history.name} has {len(history)} epochs of {epoch}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{run.path}: does not say how it was trained ({error}), so that nothing can go on "
             "from it.\nTrain it again with --fresh."
         ) from error
-    return Progress(stage_epochs, epoch=epoch, history=history[:epoch], best=best, stage=-1)
+    return Progress(stage_epochs, epoch=epoch, history=history, best=record["best"], stage=-1)
+
+
+def _read_history(run: RunDirectory) -> list[dict[str, Any]]:
+    with run.history.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> int | float | str | None:
+    """What was written: a number as it was, to the last bit; None for an empty cell."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text or None
 
 
 def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Progress) -> None:
