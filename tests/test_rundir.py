@@ -132,14 +132,6 @@ def test_what_a_run_says_of_itself(run: RunDirectory) -> None:
     assert run.started() == "2026-01-02T03:04:05"
 
 
-def test_clearing_keeps_the_lock(run: RunDirectory) -> None:
-    write_json(run.metrics("test"), {})
-    write_json(run.run_json, {})
-    with run.lock():
-        run.clear()
-        assert [path.name for path in run.path.iterdir()] == ["lock"]
-
-
 def test_a_run_that_was_not_begun_leaves_no_folder(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.lock():
         raise ZeroDivisionError

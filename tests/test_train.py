@@ -633,7 +633,7 @@ def test_the_best_model_of_an_earlier_stage_is_the_one_that_is_kept(
 ) -> None:
     good, bad = tiny["stages"][0], {"name": "bad", "epochs": 2, "learning_rate": 0.5}
     document = tiny | {
-        "training": tiny["training"] | {"select": "val_loss"},
+        "training": tiny["training"] | {"select": "val_loss", "keep_state_mb": 0},
         "stages": [good, bad],
     }
     run, _ = trained(fer, write_config(document), outputs)

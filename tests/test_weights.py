@@ -20,7 +20,7 @@ from keras import layers
 from numpy.typing import NDArray
 from typer.testing import Result
 
-from fer_bench import loop, weights
+from fer_bench import loop, weight_source, weights
 from fer_bench.backbones import BackboneSpec
 from fer_bench.config import Model, load_experiment
 from fer_bench.errors import ConfigError, RunError
@@ -394,7 +394,8 @@ def test_a_bug_is_not_taken_for_a_failed_download(
 
     registry: Registry[Any] = Registry("backbone", "fer_bench.backbones")
     registry.register("cnn_compact", BackboneSpec(lambda _: None, "cnn", 16, imagenet=imagenet))
-    monkeypatch.setattr(weights, "BACKBONES", registry)
+    for module in (weights, weight_source):
+        monkeypatch.setattr(module, "BACKBONES", registry)
     with pytest.raises(ValueError, match="a bug"):
         load_weights(target, config("imagenet"), NOWHERE)
 

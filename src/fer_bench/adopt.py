@@ -410,6 +410,8 @@ def _write(
         classes=dataset.classes,
         selection="unknown",
         trunk_views=None,
+        labels=dataset.labels,
+        class_labels=dataset.class_labels,
     )
     metrics = compute(read_predictions(path))
     metrics |= {"protocol": protocol.to_json(), "warnings": warnings}
@@ -420,8 +422,8 @@ def _write(
 
 def _dataset(adoption: Adoption, frame: pd.DataFrame, manifest: Manifest | None) -> DatasetRecord:
     """Section `dataset` of `run.json`; without a manifest, what the file itself shows."""
-    if manifest:
-        return DatasetRecord.of(manifest)
+    if manifest and adoption.dataset:
+        return DatasetRecord.of(manifest, adoption.dataset)
     classes = [str(name).removeprefix("p_") for name in frame.columns[3:]]
     sizes = Counter(frame["label"])
     counts = {adoption.split: {name: sizes[name] for name in classes}}

@@ -529,6 +529,14 @@ class Training(Section):
     save_every: int = Field(
         500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
     )
+    # What is kept of a run says nothing about what it is.
+    keep_state_mb: float = Field(
+        64.0,
+        ge=0,
+        exclude=True,
+        description="largest last save point, in MB (10^6 bytes), that a finished run keeps, so "
+        "that `fer train --more-epochs` goes on from it exactly. Not part of the run id",
+    )
 
     _switch = field_validator("xla", mode="before")(_switch_as_text)
 

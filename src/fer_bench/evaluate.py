@@ -1,12 +1,9 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -22,7 +19,7 @@ from fer_bench.errors import RunError
 from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import ATTRIBUTES
 from fer_bench.metrics import compute, headline
-from fer_bench.model import named_outputs
+from fer_bench.model import OTHER_MODEL, load_model, named_outputs
 from fer_bench.predictions import Predictions, predictions_frame, read_predictions
 from fer_bench.protocol import Measurement, TrainedRun
 from fer_bench.registry import DATASETS
@@ -33,7 +30,6 @@ from fer_bench.views import Views, native_size, windows
 
 # Above this many images, copies are looked for only by `fer data audit`.
 IMAGES_LOOKED_AT = 100_000
-OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
 Condition = tuple[str, int | None]
 Array = NDArray[Any]
 
@@ -88,20 +84,12 @@ def evaluate(
 
 def open_subject(trained: TrainedRun, device: Device, display: Display) -> Subject:
     """Load a finished run's model. Raises: RunError when it cannot be read, or is another one."""
-    path, targets = trained.run.model, trained.config.model.targets
-    model = _load_model(path)
+    targets = trained.config.model.targets
+    model = load_model(trained.run.model)
     _check_shapes(trained, model)
     use_fast_kernels(model, device.kind)
     step = loop.build_predict_step(device.strategy, model, targets)
     return Subject(trained, model, step, device, display)
-
-
-def _load_model(path: Path) -> Any:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
 
 
 def _check_shapes(trained: TrainedRun, model: Any) -> None:

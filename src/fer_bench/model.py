@@ -1,5 +1,7 @@
 """Backbone, neck, head and outputs as one flat graph."""
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -7,7 +9,7 @@ from keras import layers, regularizers
 
 from fer_bench.backbones import BackboneSpec
 from fer_bench.config import Head, Model
-from fer_bench.errors import ConfigError
+from fer_bench.errors import ConfigError, RunError
 from fer_bench.neck import NECK_PREFIX, add_neck
 from fer_bench.registry import BACKBONES
 
@@ -74,6 +76,18 @@ def attach_head(backbone: Any, config: Model, classes: int) -> Any:
         )(x)
     (first, *others) = outputs.values()
     return keras.Model(backbone.input, outputs if others else first, name=config.backbone)
+
+
+OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
+
+
+def load_model(path: Path) -> Any:
+    """The model that a run has kept. Raises: RunError where the file cannot be read."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
 
 
 def named_outputs(output: Any, targets: tuple[str, ...]) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class Record:
     selection: str
     tracking: Sequence[str] = ()
     best: Mapping[str, Any] | None = None
+    parent: Mapping[str, Any] | None = None
+    state_kept: bool = False
     images_per_second: float | None = None
     seconds: float | None = None
 

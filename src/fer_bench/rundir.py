@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -11,21 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_bench import successor
 from fer_bench.errors import DataError, RunError
+from fer_bench.locks import LOCK, created_locked, is_alive, is_locked, remove_unlocked
 
-LOCK = "lock"
+# A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
+# the one that holds the run.
+_TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that `path` holds either its old or its new content, never a part."""
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _write_beside(path, temporary, lambda beside: beside.write_bytes(data))
+
+
+def _write_beside(path: Path, temporary: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill the file `temporary`, then put that in the place of `path` in one step."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        with created_locked(temporary) as file:
+            write(temporary)
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,7 +59,7 @@ class RunDirectory:
     @property
     def outputs(self) -> Path:
         """The folder of all runs."""
-        return self.path.parent
+        return successor.outputs_of(self.path)
 
     @property
     def config(self) -> Path:
@@ -157,72 +167,83 @@ class RunDirectory:
                 "Restore the files, or train the run again with --fresh."
             )
 
-    def clear(self) -> None:
-        """Remove everything but the lock."""
-        for path in self.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
-
-    def replace_file(self, path: Path, write: Callable[[Path], None]) -> None:
+    def replace_file(self, path: Path, write: Callable[[Path], Any]) -> None:
         """Let `write` make a file beside `path`, then put it in its place in one step."""
-        temporary = path.with_name(f".writing-{path.name}")
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        _write_beside(path, path.with_name(f".writing-{path.name}"), write)
+
+    def is_begun(self) -> bool:
+        """Whether there is anything but the lock."""
+        return self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir())
 
     def is_locked(self) -> bool:
-        """Whether some process holds this run."""
-        return is_locked(self.path / LOCK)
+        """Whether some process holds this run, or trains its successor."""
+        return is_locked(self.path / LOCK) or successor.is_replaced(self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this run for one process; the lock vanishes with the process, however it ends.
 
+        What a killed process has left in the run is cleared.
+
         Raises:
             RunError: another process holds it; the message names that process.
         """
+        successor.settle(self.path)
+        if successor.is_replaced(self.path):
+            raise self._held(successor.beside(self.path) / LOCK)
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RunError(
-                    f"{self.path}: this run is being trained by {holder}.\n"
-                    "Wait for it to end, stop it, or train under another --outputs."
-                ) from error
+                raise self._held(self.path / LOCK) from error
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
+            self._clear_left_behind()
             try:
                 yield
             finally:
-                if [path.name for path in self.path.iterdir()] == [LOCK]:
-                    shutil.rmtree(self.path)  # nothing was begun
+                file.truncate(0)
+                if self.path.is_dir() and not self.is_begun():
+                    shutil.rmtree(self.path)
 
+    def _held(self, lock: Path) -> RunError:
+        holder = lock.read_text(encoding="utf-8").strip() or "another process"
+        return RunError(
+            f"{self.path}: this run is being trained by {holder}.\n"
+            "Wait for it to end, stop it, or train under another --outputs."
+        )
 
-def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock on a file."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return False
-    with file:
+    def clear_left_behind(self) -> None:
+        """Remove what a killed process has left in the run; where one holds it, all of it stays."""
+        if not self.is_locked():
+            with contextlib.suppress(OSError):  # of somebody else, or on a disk that is read only
+                self._clear_left_behind()
+
+    def _clear_left_behind(self) -> None:
+        for path in self.path.rglob(".*"):
+            named = _TEMPORARY.fullmatch(path.name)
+            if named and not is_alive(int(named["process"] or 0)):
+                remove_unlocked(path)
+        if self.state.exists() and self._has_ended_without_state():
+            shutil.rmtree(self.state)
+
+    def _has_ended_without_state(self) -> bool:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+            record = self.read_json(self.run_json)
+        except RunError:
+            return False
+        return record.get("status") == "finished" and not record.get("state_kept")
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:
     """The run called `run_id`. Raises: RunError naming the runs that are there."""
     run = RunDirectory(outputs / run_id)
+    with contextlib.suppress(OSError):  # where runs can only be read, they stay as they are
+        successor.settle(run.path)
     if run.run_json.exists():
+        run.clear_left_behind()
         return run
     present = [other.run_id for other in list_runs(outputs)]
     found = f"it holds {', '.join(present[:8])}" if present else "it holds no runs"
@@ -238,4 +259,5 @@ def list_runs(outputs: Path) -> list[RunDirectory]:
         raise RunError(
             f"{outputs}: no such folder.\nGive the folder that holds your runs, or train one first."
         )
+    successor.settle_all(outputs)
     return [RunDirectory(path.parent) for path in sorted(outputs.glob("*/run.json"))]

@@ -7,9 +7,11 @@ step, so that a kill at any moment leaves files that belong together.
 """
 
 import json
+import shutil
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,8 @@ class Progress:
         weights: names of the files that together hold the model: what stays as it is in the stage,
             and what moves.
         best_weights: the same of the selected model, which may be of an earlier stage.
+        parent: the run that this one goes on from (`run_id`), after which of its epochs (`epoch`),
+            and whether with its optimizer (`optimizer`: `kept` or `new`); None for most runs.
     """
 
     stage_epochs: list[int]
@@ -60,6 +64,12 @@ class Progress:
     optimizer: str = ""
     weights: list[str] = field(default_factory=list)
     best_weights: list[str] = field(default_factory=list)
+    parent: dict[str, Any] | None = None
+
+    @property
+    def files(self) -> set[str]:
+        """The names of all files of arrays."""
+        return {self.optimizer, *self.weights, *self.best_weights} - {""}
 
     @property
     def done(self) -> bool:
@@ -82,27 +92,44 @@ def save(
         run: the run that is saved.
         progress: where it stands; the names of its files are entered.
         model: the model as it is now.
-        optimizer: that of the stage.
+        optimizer: that of the stage; None where the next stage begins with a new one.
         still: which of `model.variables`, by their numbers, stay as they are in the stage.
         is_best: whether this is the best model so far.
     """
     point = f"{progress.epoch:05d}-{progress.step:07d}"
     resting = f"still-{progress.stage:03d}.npz"
     moving = f"weights-{point}.npz"
-    progress.optimizer = f"optimizer-{point}.npz"
+    progress.optimizer = f"optimizer-{point}.npz" if optimizer else ""
     weights = dict(enumerate(model.variables))
     _write(run, moving, {index: v for index, v in weights.items() if index not in still})
-    _write(run, progress.optimizer, dict(enumerate(optimizer.variables)))
+    if optimizer:
+        _write(run, progress.optimizer, dict(enumerate(optimizer.variables)))
     if resting not in progress.weights:
         _write(run, resting, {index: weights[index] for index in still})
     progress.weights = [resting, moving]
     if is_best:
         progress.best_weights = progress.weights
     write_json(run.state / "progress.json", asdict(progress))
-    named = {"progress.json", progress.optimizer, *progress.weights, *progress.best_weights}
     for path in run.state.iterdir():
-        if path.name not in named:
+        if path.name not in {"progress.json", *progress.files}:
             path.unlink()
+
+
+def copy(source: RunDirectory, run: RunDirectory, progress: Progress) -> None:
+    """Begin `run` with the arrays of `source` that `progress` names."""
+    run.state.mkdir(parents=True, exist_ok=True)
+    for name in sorted(progress.files):
+        _copy_file(source.state / name, run, name)
+    write_json(run.state / "progress.json", asdict(progress))
+
+
+def _copy_file(path: Path, run: RunDirectory, name: str) -> None:
+    run.replace_file(run.state / name, lambda temporary: shutil.copyfile(path, temporary))
+
+
+def size(run: RunDirectory) -> int:
+    """How many bytes the save point takes."""
+    return sum(path.stat().st_size for path in run.state.glob("*"))
 
 
 def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> None:

@@ -23,15 +23,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.backbones import BackboneSpec
-from fer_bench.config import Model, load_experiment
-from fer_bench.errors import ConfigError, RunError
+from fer_bench.config import Model
+from fer_bench.errors import ConfigError
 from fer_bench.model import HEAD_PREFIX, backbone_layers
 from fer_bench.neck import NECK_PREFIX
-from fer_bench.registry import BACKBONES, did_you_mean
-from fer_bench.rundir import find_run
-
-RUN = "run:"
+from fer_bench.registry import BACKBONES
+from fer_bench.weight_source import find_weights
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,13 @@ def load_weights(model: Any, config: Model, outputs: Path) -> str | None:
         ConfigError: there are no such weights, they cannot be read, or they do not fit.
         RunError: the run to take them from is missing or not finished.
     """
+    path = find_weights(config, outputs)
     if config.weights == "none":
         return None
-    if config.weights == "imagenet":
+    if path is None:
         network = _imagenet(config.backbone)
         saved = [SavedLayer(each.name, each.get_weights()) for each in _weighted(network.layers)]
         return _transfer(saved, model, config)
-    is_run = config.weights.startswith(RUN)
-    path = _model_of_run(config, outputs) if is_run else Path(config.weights)
     with _hdf5(path) as file:
         return _transfer(_saved_layers(file, path, model), model, config)
 
@@ -159,18 +155,10 @@ def _numbers(value: Any, source: SavedLayer, config: Model) -> NDArray[np.float3
 
 
 def _imagenet(backbone: str) -> Any:
-    """The network of `keras.applications` with its ImageNet weights."""
-    spec: BackboneSpec = BACKBONES[backbone]
-    if spec.imagenet is None:
-        having = [name for name in BACKBONES.names() if BACKBONES[name].imagenet]
-        raise ConfigError(
-            f"model.weights: there are no ImageNet weights for {backbone}.\n"
-            f"Set model.weights: none, a file or run:<run_id>, or take one of these backbones: "
-            f"{', '.join(having) or 'none has them'}."
-        )
+    """The network of `keras.applications` with its ImageNet weights; see `find_weights`."""
     with _without_progress_bar():
         try:
-            return spec.imagenet()
+            return BACKBONES[backbone].imagenet()
         except Exception as error:
             message = _explain_download(error, backbone)
             if message is None:
@@ -211,28 +199,6 @@ def _explain_download(error: Exception, backbone: str) -> str | None:
     )
 
 
-# Another run
-
-
-def _model_of_run(config: Model, outputs: Path) -> Path:
-    """The saved model of the finished run that `config.weights` names."""
-    run = find_run(outputs, config.weights.removeprefix(RUN))
-    status = run.status()
-    if status != "finished":
-        raise RunError(
-            f"model.weights: {config.weights}: the run is not finished (status: {status}).\n"
-            f"Finish it with: fer train {run.config}"
-        )
-    backbone = load_experiment(run.config).model.backbone
-    # resnet50 and resnet50_ippm are one backbone, which only differ in what comes after it.
-    if BACKBONES[backbone].build is not BACKBONES[config.backbone].build:
-        raise ConfigError(
-            f"model.weights: {config.weights} has the backbone {backbone}, this experiment has "
-            f"{config.backbone}.\nSet model.backbone: {backbone}, or take another run."
-        )
-    return run.model
-
-
 # Files
 
 
@@ -243,7 +209,6 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
     Raises:
         ConfigError: there is no such file, it is of another kind, or it turns out to be damaged.
     """
-    _check_present(path)
     try:
         if h5py.is_hdf5(path):
             source: Path | io.BytesIO = path
@@ -258,17 +223,6 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
             f"model.weights: {path}: incomplete, or not a file of Keras weights ({reason}).\n"
             "Use a .weights.h5, .h5 or .keras file as Keras saves it."
         ) from error
-
-
-def _check_present(path: Path) -> None:
-    if path.is_file():
-        return
-    beside = sorted(file.name for file in path.parent.glob("*") if file.suffix in (".h5", ".keras"))
-    found = f"Found there: {', '.join(beside[:8])}." if beside else ""
-    raise ConfigError(
-        f"model.weights: {path}: no such file ({path.absolute()}). "
-        f"{did_you_mean(path.name, beside) or found}".strip()
-    )
 
 
 def _saved_layers(file: h5py.File, path: Path, model: Any) -> list[SavedLayer]:

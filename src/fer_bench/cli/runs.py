@@ -29,23 +29,54 @@ def train(
     device: DeviceName = "auto",
     threads: Threads = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Throw away what this run has reached.")
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Train it anew. What the run has reached stays until there is a new save point.",
+        ),
     ] = False,
+    more_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Train the finished run of this experiment for N more epochs of its last stage, "
+            "as a new run.",
+        ),
+    ] = None,
     workers: WorkerAddresses = None,
     index: WorkerIndex = None,
 ) -> None:
     """Train an experiment, or go on where it was interrupted. Prints the run id."""
     from fer_bench.config import load_experiment
+    from fer_bench.parent import longer
+    from fer_bench.preflight import FINISHED, check_training, is_finished
+    from fer_bench.rundir import RunDirectory
     from fer_bench.workers import find_workers
 
     experiment = load_experiment(config, overrides or [])
-    chosen = open_device(device, threads, find_workers(workers, index, os.environ))
+    run_id = longer(experiment, more_epochs or 0).run_id
+    together = find_workers(workers, index, os.environ)
+    if not (together or fresh) and is_finished(RunDirectory(outputs / run_id)):
+        messages.print(FINISHED.format(run_id=run_id), soft_wrap=True, highlight=False)
+        typer.echo(run_id)
+        return
+    checked = check_training(experiment, outputs, fresh=fresh, more_epochs=more_epochs)
+    chosen = open_device(device, threads, together)
 
     from fer_bench.train import train as train_run
 
     with open_display() as display:
-        run = train_run(experiment, outputs, chosen, display, fresh=fresh)
-    say(run.run_id)
+        train_run(
+            checked.config,
+            outputs,
+            chosen,
+            display,
+            fresh=fresh,
+            manifest=checked.manifest,
+            parent=checked.parent,
+        )
+    say(run_id)
 
 
 def evaluate(

@@ -274,6 +274,7 @@ def _row(
         views=text(look_up(protocol, "views")) or "none",
         class_rule=text(look_up(protocol, "class_rule")),
         selection=text(look_up(protocol, "selection")) or "validation",
+        parent=text(look_up(record, "parent", "run_id")),
         resamples=whole(look_up(document, "interval", "resamples")),
         per_class={
             str(entry["name"]): {part: number(entry.get(part)) for part in ("recall", "f1")}

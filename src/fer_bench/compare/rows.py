@@ -36,6 +36,7 @@ class Row:
         letter: runs of a group that share a letter cannot be told apart by accuracy; the best has
             `a`. Empty for a run without expressions, and for one that is worse than the best
             where only pairs with the best are tested.
+        parent: the run that it goes on from, trained longer; None for most runs.
         resamples: of the bootstrap that the intervals of `metrics` come from.
         per_class: {class: {`recall`, `f1`}}.
     """
@@ -58,6 +59,7 @@ class Row:
     class_rule: str | None = None
     selection: str = "validation"
     letter: str = ""
+    parent: str | None = None
     resamples: int | None = None
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 

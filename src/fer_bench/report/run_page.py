@@ -367,7 +367,9 @@ def _told(title: str, lines: Sequence[Series], marks: Sequence[Mark]) -> str:
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     """What happened in a run, as label and text; what it doesn't say is left out."""
-    dataset, model, best = (record.get(part) or {} for part in ("dataset", "model", "best"))
+    dataset, model, best, parent = (
+        record.get(part) or {} for part in ("dataset", "model", "best", "parent")
+    )
     speed = record.get("images_per_second")
     facts = {
         "status": record.get("status"),
@@ -380,6 +382,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "trained, by stage": _listed(model.get("trainable_parameters")),
         "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
         "views of an image that frozen layers see": _several(record.get("trunk_views")),
+        "goes on from": _origin(parent),
         "epoch kept": best.get("epoch"),
         "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', math.nan):.4f}",
         "device": record.get("device"),
@@ -390,6 +393,14 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "ended": record.get("ended"),
     }
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
+
+
+def _origin(parent: Mapping[str, Any]) -> str | None:
+    """The run that this one goes on from, where it does."""
+    if not parent:
+        return None
+    optimizer = "its optimizer" if parent["optimizer"] == "kept" else "a new optimizer"
+    return f"{parent['run_id']} after epoch {parent['epoch']}, with {optimizer}"
 
 
 def _several(views: int | None) -> int | None:

@@ -265,6 +265,7 @@ def _explained(group: Group) -> str:
         lines.append(LETTERS[group.pairs_with])
     marked = {mark for row in group.runs if (mark := MARKS.get(row.selection))}
     lines += [f"{mark} {meaning}." for mark, meaning in MEANINGS.items() if mark in marked]
+    lines += [f"{row.run_id} goes on from {row.parent}." for row in group.runs if row.parent]
     lines += group.remarks
     return "\n".join(lines)
 

@@ -20,7 +20,8 @@ import yaml
 
 from fer_bench.config import LESS_IS_BETTER, Experiment, load_experiment
 from fer_bench.errors import ConfigError, Interrupted, RunError
-from fer_bench.rundir import LOCK, write_atomically
+from fer_bench.locks import LOCK
+from fer_bench.rundir import write_atomically
 from fer_bench.search.rounds import Rounds, Run, Slots, log_file, make_trials
 from fer_bench.search.space import Space, load_space, varied
 from fer_bench.search.study import DATABASE, Trial, open_study

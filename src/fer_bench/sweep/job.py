@@ -15,7 +15,8 @@ import yaml
 
 from fer_bench.config import Experiment, Section, with_value
 from fer_bench.errors import RunError
-from fer_bench.rundir import RunDirectory, is_locked, write_atomically
+from fer_bench.locks import is_locked
+from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.sweep.parent import PARENT
 
 # How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.

@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from fer_bench.errors import ConfigError
-from fer_bench.rundir import LOCK, RunDirectory, write_atomically
+from fer_bench.locks import LOCK
+from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.sweep.job import PAUSE, Job, Outcome, is_done, run_job
 
 # How often a job may lose its node or its worker before it counts as failed.

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench import loop, pipeline, schedule, state, together
+from fer_bench import loop, pipeline, schedule, state, successor, together
 from fer_bench.config import Experiment
 from fer_bench.device import Device, out_of_memory
 from fer_bench.display import Display
 from fer_bench.errors import Interrupted, TrainingError, WorkerLost
+from fer_bench.manifest import Manifest
+from fer_bench.parent import Parent
+from fer_bench.preflight import FINISHED
 from fer_bench.rundir import RunDirectory, write_atomically
 from fer_bench.state import Progress
 from fer_bench.stopping import stop_on_signals
@@ -31,11 +34,32 @@ CALM_DOWN = (
     "or set training.precision: float32."
 )
 
+STAYS = "{run_id}: what the run had reached before stays as it was"
+TAKES_OVER = (
+    "the new run has a save point and is in the place of the old one: leave out --fresh now"
+)
+
 
 def train(
-    config: Experiment, outputs: Path, device: Device, display: Display, *, fresh: bool = False
+    config: Experiment,
+    outputs: Path,
+    device: Device,
+    display: Display,
+    *,
+    fresh: bool = False,
+    manifest: Manifest | None = None,
+    parent: Parent | None = None,
 ) -> RunDirectory:
     """Train `config` to the end, from the last save point where there is one.
+
+    Args:
+        config: what is trained.
+        outputs: the folder of all runs.
+        device: what computes.
+        display: where progress is shown.
+        fresh: begin anew. What the run has reached stays until there is a first save point.
+        manifest: the dataset, where it was read before.
+        parent: the finished run that a run without a save point of its own goes on from.
 
     Raises:
         FerError: the data, the device or the run directory do not allow it.
@@ -45,34 +69,105 @@ def train(
     run = RunDirectory(outputs / config.run_id)
     lock = run.lock() if device.writes else contextlib.nullcontext()
     with lock, stop_on_signals() as stop:
-        if fresh and device.writes:
-            run.clear()
-        if device.workers > 1:
-            reached = f"{config.to_yaml()} {run.status()} {state.read_progress(run)}"
-            together.agree(device, f"the experiment, or what is in {run.path},", reached)
-        if run.status() == "finished":
-            display.message(f"{run.run_id} is finished; --fresh trains it again")
+        _agree(run, config, device, fresh)
+        if not fresh and run.status() == "finished":
+            display.message(FINISHED.format(run_id=run.run_id))
             return run
-        session = open_session(config, run, device, display, stop)
-        watchers = config.tracking if device.writes else ()
-        with Mirror(run, watchers, display.message) as mirror:
-            _run(session, mirror)
+        replaced = fresh and (run.is_begun() or not device.writes)
+        grown = _grown_beside(run, device, display) if replaced else contextlib.nullcontext(run)
+        with grown as place:
+            session = open_session(
+                config, place, device, display, stop, manifest=manifest, parent=parent
+            )
+            _run(session)
     return run
 
 
-def _run(session: Session, mirror: Mirror) -> None:
+def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -> None:
+    """Make sure that all workers train the same, and go on from the same place."""
+    if device.workers == 1:
+        return
+    # Only after this has the worker that writes cleared what a killed process left in the run.
+    together.agree(device, "the experiment, or --fresh,", f"{config.to_yaml()} {fresh}")
+    if not fresh:
+        reached = f"{run.status()} {state.read_progress(run)}"
+        together.agree(device, f"what is in {run.path}", reached)
+
+
+@contextlib.contextmanager
+def _grown_beside(run: RunDirectory, device: Device, display: Display) -> Iterator[RunDirectory]:
+    """Where the successor of `run` is written until its first save point; what is left is removed.
+
+    Only the worker that writes has such a folder; the others have nothing to read there.
+    """
+    place = RunDirectory(successor.beside(run.path))
+    if not device.writes:
+        yield place
+        return
+    try:
+        with place.lock():
+            yield place
+    except BaseException:
+        display.message(STAYS.format(run_id=run.run_id) if place.path.exists() else TAKES_OVER)
+        raise
+    finally:
+        successor.discard(run.path)
+
+
+def _run(session: Session) -> None:
     """Train every stage that is left, with the outcome in `run.json`."""
+    with _mirrored(session) as send:
+        _begin(session)
+        send()
+        with _end_recorded(session):
+            while not session.progress.done:
+                _train_stage(session, send)
+        _finish(session)
+
+
+@contextlib.contextmanager
+def _mirrored(session: Session) -> Iterator[Callable[[], None]]:
+    """What sends the run to its trackers; they hear of none that does not have its place yet."""
+    watchers = session.config.tracking if session.device.writes else ()
+    place = _place(session.run)
+    mirror = Mirror(place, watchers, session.display.message)
+
+    def send() -> None:
+        if session.run == place:
+            mirror.send()
+
+    try:
+        yield send
+    finally:
+        if session.run == place:
+            mirror.close()
+
+
+def _begin(session: Session) -> None:
+    """Write what there is before the first step."""
+    run, parent, progress = session.run, session.parent, session.progress
     if session.device.writes:
-        write_atomically(session.run.config, session.config.to_yaml())
+        write_atomically(run.config, session.config.to_yaml())
     write_record(session, "running")
-    mirror.send()
-    with _end_recorded(session):
-        while not session.progress.done:
-            _train_stage(session, mirror)
-    _write_model(session)
+    if not (parent and session.device.writes):
+        return
+    if parent.has_state:
+        state.copy(parent.run, run, progress)
+    else:
+        state.save(run, progress, session.model, None, is_best=True)
+    _write_history(session)
+
+
+def _finish(session: Session) -> None:
+    """Write the selected model, which until now the save points held."""
+    run, progress, model = session.run, session.progress, session.model
+    if not session.device.writes:
+        return
+    state.restore(run, progress, "best", model.variables)
+    run.replace_file(run.model, model.save)
     write_record(session, "finished")
-    if session.device.writes:
-        shutil.rmtree(session.run.state, ignore_errors=True)
+    if not session.keeps_state:
+        shutil.rmtree(run.state, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -100,7 +195,7 @@ def _explained(session: Session, error: BaseException) -> BaseException:
     return error
 
 
-def _train_stage(session: Session, mirror: Mirror) -> None:
+def _train_stage(session: Session, send: Callable[[], None]) -> None:
     """Train the stage that owns the current epoch, to its end."""
     progress = session.progress
     stage_run = enter_stage(session)
@@ -110,16 +205,7 @@ def _train_stage(session: Session, mirror: Mirror) -> None:
             return
         _train_epoch(session, stage_run)
         _end_epoch(session, stage_run)
-        mirror.send()
-
-
-def _write_model(session: Session) -> None:
-    """Write the selected model. Until training is over the save points hold it."""
-    run, model = session.run, session.model
-    if not session.device.writes:
-        return
-    state.restore(run, session.progress, "best", model.variables)
-    run.replace_file(run.model, model.save)
+        send()
 
 
 def _train_epoch(session: Session, stage_run: StageRun) -> None:
@@ -200,7 +286,7 @@ def _stopped(session: Session) -> Interrupted:
 
 def _end_epoch(session: Session, stage_run: StageRun) -> None:
     """Validate, keep the model if it is the best, apply the stage's rules and save."""
-    config, progress, run = session.config, session.progress, session.run
+    config, progress = session.config, session.progress
     clock = time.monotonic()
     row = _history_row(session, stage_run)
     metric, best = config.select, progress.best
@@ -212,8 +298,7 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.totals, progress.epoch_seconds = [0.0, 0.0, 0.0], 0.0
     _apply_stage_rules(progress, stage_run, row["val_loss"])
-    if session.device.writes:
-        write_atomically(run.history, pd.DataFrame(progress.history).to_csv(index=False))
+    _write_history(session)
     _save(session, stage_run, is_best=is_best)
     session.display.end_epoch(row, is_best=is_best)
 
@@ -222,6 +307,20 @@ def _save(session: Session, stage_run: StageRun, *, is_best: bool = False) -> No
     if session.device.writes:
         run, progress, optimizer = session.run, session.progress, stage_run.optimizer
         state.save(run, progress, session.model, optimizer, stage_run.still, is_best=is_best)
+        if run != _place(run):
+            successor.take_place(_place(run).path)
+            session.run = _place(run)
+
+
+def _place(run: RunDirectory) -> RunDirectory:
+    """Where a run belongs that may have grown beside another."""
+    return RunDirectory(run.outputs / run.run_id)
+
+
+def _write_history(session: Session) -> None:
+    if session.device.writes:
+        frame = pd.DataFrame(session.progress.history)
+        write_atomically(session.run.history, frame.to_csv(index=False))
 
 
 def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def write_record(session: Session, status: str) -> None:
         selection=config.selection,
         tracking=list(config.tracking),
         best=progress.best,
+        parent=progress.parent,
+        state_kept=status == "finished" and session.keeps_state,
         images_per_second=round(float(np.mean(speeds)), 1) if speeds else None,
         seconds=round(seconds, 1),
     )

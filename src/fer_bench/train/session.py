@@ -17,11 +17,13 @@ from fer_bench.display import Display
 from fer_bench.errors import DataError, DeviceError, Interrupted
 from fer_bench.kernels import use_fast_kernels
 from fer_bench.manifest import Manifest
-from fer_bench.model import attach_head, build_backbone
+from fer_bench.model import attach_head, build_backbone, load_model
+from fer_bench.parent import Parent, advice_to_go_on
 from fer_bench.registry import BACKBONES
 from fer_bench.rundir import RunDirectory
 from fer_bench.state import Progress
 from fer_bench.stopping import Stop
+from fer_bench.weight_source import find_weights
 from fer_bench.weights import load_weights
 
 # How long the steps of one call may take: so often training looks at the sums on the device, moves
@@ -30,6 +32,11 @@ SECONDS_PER_CALL = 0.5
 CHOSEN_ON_TEST = (
     "selection: test_split: the test images choose the model, so that its score on them is too "
     "high; every table and page of this run will say so"
+)
+NO_STATE = (
+    "warning: its last save point was not kept: a new optimizer goes on from the model that it "
+    "kept, of epoch {epoch}, which is not what one longer run would have done; "
+    "training.keep_state_mb (now {limit:g}) says how large a save point is kept"
 )
 
 
@@ -47,9 +54,15 @@ class Pace:
         self.steps = max(1, min(fitting, 4 * self.steps, self.most))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """Everything one process holds while it trains one run."""
+    """Everything one process holds while it trains one run.
+
+    Attributes:
+        run: where it is written. One that replaces another moves there with its first save point.
+        parent: what it goes on from; None where it begins by itself or at its own save point.
+        progress: where it stands.
+    """
 
     config: Experiment
     run: RunDirectory
@@ -60,6 +73,7 @@ class Session:
     splits: dict[str, decoding.Split]
     model: Any
     stages: list[schedule.ResolvedStage]
+    parent: Parent | None
     progress: Progress
     totals: loop.Totals
     pace: Pace
@@ -86,61 +100,59 @@ class Session:
         """Whether XLA compiles the training step."""
         return self.device.compiles(self.config.training.xla)
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the save point is small enough to stay when the run is finished."""
+        return state.size(self.run) <= self.config.training.keep_state_mb * 1e6
+
 
 def open_session(
-    config: Experiment, run: RunDirectory, device: Device, display: Display, stop: Stop
+    config: Experiment,
+    run: RunDirectory,
+    device: Device,
+    display: Display,
+    stop: Stop,
+    *,
+    manifest: Manifest | None = None,
+    parent: Parent | None = None,
 ) -> Session:
-    """Check the stages, then the data; build the model and go back to the last save point.
+    """Check, build and restore everything, in the order of what it costs; nothing is written.
+
+    First what takes no time: the save point is readable and the weights are there. Then the dataset
+    is read, the network is built and the stages are found in it, the weights are fetched and put
+    into it, and last all images are decoded.
+
+    Args:
+        config: what is trained.
+        run: where it is written, and where its last save point is.
+        device: what computes.
+        display: where progress is shown.
+        stop: whether to stop.
+        manifest: the dataset, where it was read before.
+        parent: what a run without a save point of its own goes on from.
 
     Raises:
         FerError: the stages, the weights, the data or the save point do not allow it.
         Interrupted: `stop` was set.
     """
-    precision = chosen_precision(config, device)
-    keras.utils.clear_session()  # layer names count from the start in every run
-    keras.mixed_precision.set_global_policy(POLICIES[precision])
-    keras.utils.set_random_seed(config.seed)
-    with device.strategy.scope():
-        backbone = build_backbone(config.model, config.image.size)
-    schedule.check_stages(backbone.layers, config.stages)
     progress = state.read_progress(run)
-    if progress is None and config.model.weights != "none":
-        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
-    with device.strategy.scope():
-        weights_digest = (
-            run.weights_digest() if progress else load_weights(backbone, config.model, run.outputs)
-        )
-    manifest = _open_manifest(config, display)
+    parent = None if progress else parent
+    origin = parent.run if parent else run if progress else None
+    if origin is None:
+        find_weights(config.model, run.outputs)
+    manifest = _checked(manifest or load_manifest(config.dataset), config, display)
     together.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
-    if progress:
-        run.check_dataset(manifest.root, manifest.fingerprint)
-    with device.strategy.scope():
-        model = attach_head(backbone, config.model, len(manifest.classes))
-        stages = schedule.resolve_stages(model, config.stages, config.model)
-    use_fast_kernels(model, device.kind)
-
+    if origin:
+        origin.check_dataset(manifest.root, manifest.fingerprint)
+    backbone = _build_backbone(config, device)
+    weights_digest = (
+        origin.weights_digest() if origin else _load_weights(backbone, config, run, device, display)
+    )
+    model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
-    splits = {
-        split: decoding.open_split(
-            manifest, split, config.image.size, _show_decoding(display, split, stop), store=store
-        )
-        for split in ("train", config.selection_split)
-    }
+    splits = _decode(config, manifest, store, display, stop)
     _check_shares(config, device, splits)
-    if progress is None:
-        progress = Progress([stage.epochs for stage in config.stages])
-        display.message(f"{run.run_id}: training on {device.name}, {precision}")
-        for stage, resolved in zip(config.stages, stages, strict=True):
-            display.message(f"  {schedule.describe(stage, resolved)}")
-        steps = pipeline.steps_per_epoch(splits["train"], config)
-        if warning := schedule.slow_statistics(model, stages, config.model, steps):
-            display.message(f"warning: {warning}")
-    else:
-        state.restore(run, progress, "model", model.variables)
-        display.message(
-            f"{run.run_id}: going on at epoch {progress.epoch + 1}, step {progress.step}"
-        )
-    return Session(
+    session = Session(
         config,
         run,
         device,
@@ -150,7 +162,8 @@ def open_session(
         splits,
         model,
         stages,
-        progress,
+        parent,
+        progress or (parent.progress if parent else Progress([s.epochs for s in config.stages])),
         loop.Totals(),
         # Within a call, TensorFlow may begin a step before the one before is over. What two workers
         # add up would then meet in another order in each, and both would wait for ever.
@@ -159,6 +172,89 @@ def open_session(
         run.started() or now(),
         weights_digest,
     )
+    _restore(session)
+    _announce(session)
+    return session
+
+
+def _build_backbone(config: Experiment, device: Device) -> Any:
+    """The backbone with random weights, which has the layers that the stages name."""
+    keras.utils.clear_session()  # layer names count from the start in every run
+    keras.mixed_precision.set_global_policy(POLICIES[chosen_precision(config, device)])
+    keras.utils.set_random_seed(config.seed)
+    with device.strategy.scope():
+        backbone = build_backbone(config.model, config.image.size)
+    schedule.check_stages(backbone.layers, config.stages)
+    return backbone
+
+
+def _load_weights(
+    backbone: Any, config: Experiment, run: RunDirectory, device: Device, display: Display
+) -> str | None:
+    if config.model.weights != "none":
+        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
+    with device.strategy.scope():
+        return load_weights(backbone, config.model, run.outputs)
+
+
+def _build_model(
+    backbone: Any, config: Experiment, device: Device, classes: int
+) -> tuple[Any, list[schedule.ResolvedStage]]:
+    with device.strategy.scope():
+        model = attach_head(backbone, config.model, classes)
+        stages = schedule.resolve_stages(model, config.stages, config.model)
+    use_fast_kernels(model, device.kind)
+    return model, stages
+
+
+def _decode(
+    config: Experiment, manifest: Manifest, store: Store, display: Display, stop: Stop
+) -> dict[str, decoding.Split]:
+    """The images that train and those that choose the model, all of them decoded."""
+    return {
+        split: decoding.open_split(
+            manifest, split, config.image.size, _show_decoding(display, split, stop), store=store
+        )
+        for split in ("train", config.selection_split)
+    }
+
+
+def _restore(session: Session) -> None:
+    """Give the model the values of the save point that it goes on from, if there is one."""
+    parent, progress, model = session.parent, session.progress, session.model
+    if parent and not parent.has_state:
+        model.set_weights(load_model(parent.run.model).get_weights())
+    elif progress.weights:
+        origin = parent.run if parent else session.run
+        state.restore(origin, progress, "model", model.variables)
+
+
+def _announce(session: Session) -> None:
+    """Say where training begins."""
+    config, run, progress = session.config, session.run, session.progress
+    say = session.display.message
+    if session.parent:
+        say(f"{run.run_id}: going on from {session.parent.run.run_id} after epoch {progress.epoch}")
+        if not session.parent.has_state:
+            say(NO_STATE.format(epoch=progress.epoch, limit=config.training.keep_state_mb))
+    elif progress.weights:
+        say(f"{run.run_id}: going on at epoch {progress.epoch + 1}, step {progress.step}")
+    else:
+        say(f"{run.run_id}: training on {session.device.name}, {session.precision}")
+        _describe_stages(session)
+        if session.device.writes:
+            for advice in advice_to_go_on(config, run.outputs):
+                say(advice)
+
+
+def _describe_stages(session: Session) -> None:
+    config, say = session.config, session.display.message
+    for stage, resolved in zip(config.stages, session.stages, strict=True):
+        say(f"  {schedule.describe(stage, resolved)}")
+    steps = pipeline.steps_per_epoch(session.splits["train"], config)
+    slow = schedule.slow_statistics(session.model, session.stages, config.model, steps)
+    if slow:
+        say(f"warning: {slow}")
 
 
 def chosen_precision(config: Experiment, device: Device) -> str:
@@ -167,8 +263,8 @@ def chosen_precision(config: Experiment, device: Device) -> str:
     return device.precision(config.training.precision, depthwise=depthwise)
 
 
-def _open_manifest(config: Experiment, display: Display) -> Manifest:
-    manifest = load_manifest(config.dataset)
+def _checked(manifest: Manifest, config: Experiment, display: Display) -> Manifest:
+    """The dataset, in which the targets are; says what there is to know of it."""
     if "valence_arousal" in config.model.targets:
         _check_valence_arousal(manifest, config)
     for warning in manifest.warnings():
