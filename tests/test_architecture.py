@@ -29,6 +29,8 @@ LAYERS = {
     "corruptions": 1,
     "crossing": 1,
     "duplicates": 1,
+    "images": 1,
+    "threads": 1,
     "inspection": 1,
     "labels": 1,
     "layout": 1,
@@ -95,7 +97,8 @@ LIGHT = {
     "predictions",
     *("adopt", "printed"),
     *("corruptions", "robustness"),
-    *("audit", "duplicates", "inspection", "twins"),
+    *("audit", "duplicates", "images", "inspection", "threads", "twins"),
+    *("cache", "decoding"),
     "tracking",
     *("search", "suite", "sweep"),
     *(
