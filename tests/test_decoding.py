@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from batches import assert_same, batches, decoded, pixels
 from PIL import Image
 
@@ -57,19 +56,21 @@ def test_only_the_face_in_its_box_is_used(experiment: Experiment) -> None:
     np.testing.assert_array_equal(decoded(face)[0], expected)
 
 
-@pytest.mark.parametrize(
-    ("box", "rows", "columns"),
-    [
-        ((-5, -7, 20, 20), slice(0, 13), slice(0, 15)),
-        ((20, 10, 30, 30), slice(10, 24), slice(20, 24)),
-        ((99, 99, 5, 5), slice(23, 24), slice(23, 24)),
-    ],
-)
-def test_a_box_that_leaves_the_image_is_cut_at_its_edge(
-    experiment: Experiment, box: tuple[int, int, int, int], rows: slice, columns: slice
-) -> None:
-    image = np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3)
-    np.testing.assert_array_equal(decoding._crop(tf.constant(image), box), image[rows, columns])
+def test_a_face_outside_of_its_image_is_named(experiment: Experiment) -> None:
+    manifest = boxed(load_manifest(experiment.dataset), (0, 0, 9, 9), (99, 99, 5, 5))
+    second = decoding.split_files(manifest, "train", 10).paths
+    with pytest.raises(DataError, match=r"(?s)png.*outside of the 24x24 pixels") as found:
+        decoding.open_split(manifest, "train", 10)
+    assert str(found.value).partition(":")[0] in second
+
+
+def test_the_first_broken_image_is_named(experiment: Experiment, copied_root: Path) -> None:
+    manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
+    paths = [Path(path) for path in decoding.split_files(manifest, "train", 24).paths.tolist()]
+    for path in paths[40:]:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=str(paths[40])):
+        decoding.open_split(manifest, "train", 24)
 
 
 def test_progress_reaches_the_end(experiment: Experiment) -> None:
@@ -100,8 +101,8 @@ class Decoded:
     def __init__(self) -> None:
         self.images = 0
 
-    def __call__(self, done: int, _: int) -> None:
-        self.images += done  # all the images of a tiny split are one batch
+    def __call__(self, done: int, total: int) -> None:
+        self.images += total if done == total else 0
 
 
 def test_with_a_store_the_second_start_decodes_nothing(
@@ -148,6 +149,18 @@ def test_an_image_changed_in_place_is_decoded_anew(
     np.testing.assert_array_equal(decoded(after)[1:], decoded(before)[1:])
     assert after.digest != before.digest
     assert decoded(before)[0].tobytes() == old  # what a run has open stays as it was
+
+
+@pytest.mark.parametrize("limit", [10**9, 1000])  # of which the second keeps a digest only
+def test_images_of_an_older_decoder_are_not_used(
+    experiment: Experiment, own_cache: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    manifest, count, store = load_manifest(experiment.dataset), Decoded(), Store(limit, print)
+    with monkeypatch.context() as older:
+        older.setattr(decoding, "VERSION", decoding.VERSION - 1)
+        decoding.open_split(manifest, "train", 24, count, store=store)
+    decoding.open_split(manifest, "train", 24, count, store=store)
+    assert count.images == 2 * 72
 
 
 def test_a_copy_of_the_dataset_elsewhere_is_found(

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fer_bench import twins
 from fer_bench.manifest import Manifest
 from fer_bench.twins import seen_in_training
 
@@ -64,6 +65,18 @@ def test_images_are_read_once(make: Make) -> None:
     for path in manifest.root.glob("*.png"):  # of the same size: the fingerprint stays
         path.write_bytes(bytes(path.stat().st_size))
     assert seen_in_training(manifest, "test", 1) == first == {"b": "exact"}
+
+
+def test_what_an_older_decoder_found_is_not_used(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make(a=("train", picture(0)), b=("test", picture(0)))
+    with monkeypatch.context() as older:
+        older.setattr(twins, "VERSION", twins.VERSION - 1)
+        assert seen_in_training(manifest, "test", 1) == {"b": "exact"}
+    for path in manifest.root.glob("*.png"):  # of the same size: the fingerprint stays
+        path.write_bytes(bytes(path.stat().st_size))
+    assert seen_in_training(manifest, "test", 1) == {}
 
 
 def test_another_split_of_the_same_files_is_looked_at_again(make: Make) -> None:

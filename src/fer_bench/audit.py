@@ -122,7 +122,7 @@ def audit(
     Args:
         manifest: the dataset in its official splits.
         overlaps: other datasets that hold some of the same images, and which these are.
-        workers: number of processes; None means one a processor, or this one for few images.
+        workers: number of threads; None means one a usable core.
         on_progress: called with (images read, images in all).
     """
     # The findings must not depend on the order in which an adapter lists its samples.

@@ -3,29 +3,32 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from fer_bench.cache import Store, Wanted
 from fer_bench.cachedir import cached
 from fer_bench.errors import DataError
+from fer_bench.images import VERSION, Box, Pixels, read_image, resize
+from fer_bench.machine import usable_cores
 from fer_bench.manifest import BOX, Manifest
+from fer_bench.threads import in_order
 
 # Without a cache, up to this many bytes of decoded images are kept in memory; beyond, files are
 # decoded each time.
 MEMORY_BYTES = 4 * 2**30
-DECODE_BATCH = 256
-# Part of the key of every decoded image. It changes when decoding or resizing does.
-_DECODING = 1
+# A thread decodes so many images at once: enough to make the hand-over cheap, and few enough for
+# many threads to hold as many.
+DECODE_BATCH = 32
 # What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
 # in its split) → uint8 image of the same shape. Called from several threads at once.
-Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+Change = Callable[[Pixels, int], Pixels]
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _key(files: Split, root: Path) -> str:
         hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     if files.boxes is not None:
         hashed.update(files.boxes.tobytes())
-    return f"{_DECODING} {files.size} {files.channels} {hashed.hexdigest()}"
+    return f"{VERSION} {files.size} {files.channels} {hashed.hexdigest()}"
 
 
 def _status(path: str) -> os.stat_result:
@@ -171,20 +174,47 @@ def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Sp
 
 def _decoded_blocks(
     files: Split, on_progress: Callable[[int, int], None] | None
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[Pixels]:
     """All images in their order. Raises: DataError naming the first that cannot be decoded."""
     done = 0
-    try:
-        for block in _decoded_batches(files):
-            yield block
-            done += len(block)
-            if on_progress:
-                on_progress(done, len(files))
-    except tf.errors.OpError as error:
-        paths, channels = files.paths, files.channels
-        if files.change is not None and _first_undecodable(paths, channels) is None:
-            raise  # `change` failed: a bug, whose traceback the message holds
-        raise undecodable(paths[done : done + DECODE_BATCH], channels) from error
+    for block in in_order(partial(decode, files), _parts(np.arange(len(files)))):
+        yield block
+        done += len(block)
+        if on_progress:
+            on_progress(done, len(files))
+
+
+def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + DECODE_BATCH] for start in range(0, len(rows), DECODE_BATCH)]
+
+
+def decode(split: Split, rows: NDArray[np.int64]) -> Pixels:
+    """Some images of a split, from their files: shape (rows, size, size, channels).
+
+    Raises:
+        DataError: an image cannot be decoded; the message names it.
+    """
+    images = np.empty((len(rows), *split.shape[1:]), dtype=np.uint8)
+    for place, row in enumerate(rows.tolist()):
+        image = read_image(str(split.paths[row]), split.channels, _box(split, row))
+        if split.change is not None:
+            image = split.change(image, row)
+        images[place] = resize(image, split.size)
+    return images
+
+
+def decode_together(split: Split, rows: NDArray[np.int64]) -> Pixels:
+    """As `decode`, by several threads."""
+    # Each thread gets the same number of images, even if they are few.
+    parts = np.array_split(rows, min(usable_cores().number, len(rows)) or 1)
+    return np.concatenate(list(in_order(partial(decode, split), parts)))
+
+
+def _box(split: Split, row: int) -> Box:
+    if split.boxes is None:
+        return None
+    left, top, width, height = split.boxes[row].tolist()
+    return left, top, left + width, top + height
 
 
 def split_files(manifest: Manifest, split: str, size: int) -> Split:
@@ -196,91 +226,3 @@ def split_files(manifest: Manifest, split: str, size: int) -> Split:
     values = manifest.valence_arousal(split)
     soft, channels = manifest.soft_labels(split), manifest.channels
     return Split(paths, manifest.codes(split), values, boxes, None, size, channels, soft)
-
-
-def _decoded_batches(split: Split) -> Iterable[NDArray[np.uint8]]:
-    dataset = tf.data.Dataset.range(len(split))
-    decode = _decoder(split)
-    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    numbered = dataset.batch(DECODE_BATCH).prefetch(2).as_numpy_iterator()
-    batches: Iterable[NDArray[np.uint8]] = numbered
-    return batches
-
-
-def _decoder(split: Split) -> Callable[[Any], Any]:
-    """A function from a sample's index to its uint8 image (size, size, channels)."""
-    size, channels = split.size, split.channels
-    paths = tf.constant(split.paths)
-    boxes = None if split.boxes is None else tf.constant(split.boxes)
-
-    def decode(index: Any) -> Any:
-        file = tf.io.read_file(paths[index])
-        image = tf.io.decode_image(file, channels=channels, expand_animations=False)
-        if boxes is not None:
-            image = _crop(image, boxes[index])
-        if split.change is not None:
-            image = _changed(image, index, split.change)
-        if tf.reduce_any(tf.shape(image)[:2] != size):
-            resized = tf.image.resize(image, (size, size), antialias=True)
-            image = tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
-        return tf.ensure_shape(image, (size, size, channels))
-
-    return decode
-
-
-def _changed(image: Any, index: Any, change: Change) -> Any:
-    """The uint8 `image` (h, w, channels) after `change`, which runs in Python."""
-
-    def call(pixels: NDArray[np.uint8], row: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return change(pixels, int(row))
-
-    changed = tf.numpy_function(call, [image, index], tf.uint8, stateful=False)
-    changed.set_shape(image.shape)
-    return changed
-
-
-def _crop(image: Any, box: Any) -> Any:
-    """The part of `image` inside `box` (left, top, width, height); at least one pixel."""
-    shape = tf.shape(image)
-    left, top = tf.clip_by_value(box[0], 0, shape[1] - 1), tf.clip_by_value(box[1], 0, shape[0] - 1)
-    right = tf.clip_by_value(box[0] + box[2], left + 1, shape[1])
-    bottom = tf.clip_by_value(box[1] + box[3], top + 1, shape[0])
-    return image[top:bottom, left:right]
-
-
-def undecodable(paths: NDArray[np.str_], channels: int) -> DataError:
-    """The error that names the first of `paths` which does not decode."""
-    return _first_undecodable(paths, channels) or DataError(
-        f"an image near {paths[0]} could be read only at the second try; try again."
-    )
-
-
-def _first_undecodable(paths: NDArray[np.str_], channels: int) -> DataError | None:
-    for path in paths:
-        try:
-            tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
-        except tf.errors.OpError as error:
-            reason = error.message.split("\n")[0].split(" [Op:")[0]
-            size = Path(path).stat().st_size if Path(path).exists() else 0
-            return DataError(
-                f"{path}: this image cannot be decoded ({size:,} bytes; {reason}).\n"
-                "Replace the file from the original archive, or remove it."
-            )
-    return None
-
-
-def fetch(split: Split, index: Any) -> Any:
-    """Sample indices (n,) → uint8 images (n, size, size, channels)."""
-    if split.pixels is not None:
-        return look_up(Rows(split.pixels, "uint8"), index)
-    signature = tf.TensorSpec(split.shape[1:], tf.uint8)
-    return tf.map_fn(_decoder(split), index, fn_output_signature=signature)
-
-
-def look_up(rows: Rows, index: Any) -> Any:
-    """Row numbers (n,) → these rows, read from where they are kept."""
-    values = rows.values
-    stored = tf.as_dtype(values.dtype)
-    found = tf.numpy_function(lambda row: np.asarray(values[row]), [index], stored, stateful=False)
-    found = tf.ensure_shape(found, (None, *values.shape[1:]))
-    return found if stored.name == rows.dtype else tf.bitcast(found, rows.dtype)

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from fer_bench.images import ImageError, upright_size
 from fer_bench.manifest import ATTRIBUTES, AXES, Manifest
+from fer_bench.threads import in_order
 
 BINS = 20
 
@@ -24,7 +23,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     """
     samples = manifest.samples
     document = manifest.to_json()
-    document["image_sizes"] = _sizes(manifest.root / path for path in samples["path"].unique())
+    document["image_sizes"] = _sizes(f"{manifest.root}/{path}" for path in samples["path"].unique())
     for axis in AXES:
         if axis in samples:
             document[axis] = _histogram(samples[axis].to_numpy(np.float64))
@@ -38,18 +37,17 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     return document
 
 
-def _sizes(paths: Iterable[Path]) -> dict[str, int]:
+def _sizes(paths: Iterable[str]) -> dict[str, int]:
     # Only headers are read; the time goes to opening files, which threads do side by side.
-    with ThreadPoolExecutor() as pool:
-        return dict(Counter(pool.map(_size, paths)).most_common())
+    return dict(Counter(in_order(_size, paths)).most_common())
 
 
-def _size(path: Path) -> str:
+def _size(path: str) -> str:
     try:
-        with Image.open(path) as image:
-            return f"{image.width}x{image.height}"
-    except (OSError, ValueError, Image.DecompressionBombError):
+        width, height = upright_size(path)
+    except ImageError:
         return "unreadable"
+    return f"{width}x{height}"
 
 
 def _histogram(values: Any) -> dict[str, Any]:

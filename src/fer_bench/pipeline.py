@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fer_bench.augmentation import change_intensities, compose, draw_intensities, draw_warps, warp
 from fer_bench.config import Augment, Dataset, Experiment
-from fer_bench.decoding import Rows, Split, fetch, look_up, split_files, undecodable
+from fer_bench.decoding import Rows, Split, decode, decode_together, split_files
 from fer_bench.losses import SHARES
 from fer_bench.manifest import Manifest
 
@@ -301,9 +301,29 @@ def first_images(
     batches = batches.unbatch().take(number).batch(number)
     try:
         images, codes = next(batches.as_numpy_iterator())
-    except tf.errors.OpError as error:
-        raise undecodable(files.paths, files.channels) from error
+    except tf.errors.OpError:
+        decode(files, np.arange(len(files)))  # raises the error that TensorFlow has wrapped
+        raise
     return images.round().clip(0, 255).astype(np.uint8), codes
+
+
+def fetch(split: Split, index: Any) -> Any:
+    """Sample indices (n,) → uint8 images (n, size, size, channels)."""
+    if split.pixels is not None:
+        return look_up(Rows(split.pixels, "uint8"), index)
+    images = tf.numpy_function(
+        lambda rows: decode_together(split, rows), [index], tf.uint8, stateful=False
+    )
+    return tf.ensure_shape(images, (None, *split.shape[1:]))
+
+
+def look_up(rows: Rows, index: Any) -> Any:
+    """Row numbers (n,) → these rows, read from where they are kept."""
+    values = rows.values
+    stored = tf.as_dtype(values.dtype)
+    found = tf.numpy_function(lambda row: np.asarray(values[row]), [index], stored, stateful=False)
+    found = tf.ensure_shape(found, (None, *values.shape[1:]))
+    return found if stored.name == rows.dtype else tf.bitcast(found, rows.dtype)
 
 
 def _prefetched(dataset: Any, load: Callable[..., Any]) -> Any:

@@ -5,12 +5,11 @@ from the saved predictions for the images as they are.
 """
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,15 +17,13 @@ from numpy.typing import NDArray
 
 from fer_bench import corruptions
 from fer_bench.corruptions import CORRUPTIONS, Condition, Pixels, corrupt
+from fer_bench.decoding import Change, Split, open_split
 from fer_bench.errors import RunError
+from fer_bench.machine import usable_cores
 from fer_bench.manifest import Manifest
 from fer_bench.metrics import RESAMPLES, Cell, FloatArray, resampled_cell, weight_blocks
 from fer_bench.predictions import Expression, Predictions
 from fer_bench.statistics import LEVEL, wilson
-
-if TYPE_CHECKING:
-    from fer_bench.decoding import Change, Split
-
 
 # Spoiled images for which it pays to start a process, and how many are sent to one at a time.
 IMAGES_PER_PROCESS = 10_000
@@ -37,7 +34,7 @@ def measure(
     manifest: Manifest,
     split: str,
     size: int,
-    predict: "Callable[[Split], NDArray[Any]]",
+    predict: Callable[[Split], NDArray[Any]],
     conditions: Sequence[Condition],
     clean: Predictions,
     on_progress: Callable[[int, int], None] | None = None,
@@ -62,8 +59,6 @@ def measure(
         RunError: `clean` has no expressions, or those of other samples.
         DataError: an image cannot be decoded; the message names it.
     """
-    from fer_bench.decoding import open_split  # TensorFlow, which a summary doesn't need
-
     classes = np.array(_expression(clean).classes)
     keys = [str(key) for key in manifest.split(split)["sample_id"]]
     table: dict[str, Any] = {"sample_id": keys}
@@ -80,25 +75,23 @@ def measure(
 
 def _native_images(manifest: Manifest, split: str, size: int) -> list[Pixels]:
     """Every image of a split as it comes from its file, after the crop: uint8, (h, w, channels)."""
-    from fer_bench.decoding import open_split
-
     images: dict[int, Pixels] = {}
 
     def keep(image: Pixels, index: int) -> Pixels:
-        images[index] = image.copy()  # TensorFlow reuses the memory of the one it gave
+        images[index] = image
         return image
 
     open_split(manifest, split, size, change=keep)
     return [images[index] for index in range(len(images))]
 
 
-def _replacement(images: Sequence[Pixels]) -> "Change":
+def _replacement(images: Sequence[Pixels]) -> Change:
     return lambda _, index: images[index]
 
 
 def _executor(images: int) -> Executor:
     """A process for each core where there is work for them, else a thread."""
-    processes = min(os.cpu_count() or 1, images // IMAGES_PER_PROCESS)
+    processes = min(usable_cores().number, images // IMAGES_PER_PROCESS)
     if processes < 2:
         return ThreadPoolExecutor(1)
     # Spawned: a fork of a process in which TensorFlow runs may wait for ever.

@@ -18,7 +18,8 @@ from scipy.sparse import coo_array
 
 from fer_bench.cachedir import cached
 from fer_bench.duplicates import CORRELATION, DISTANCE, SIDE, near_pairs
-from fer_bench.inspection import Box, Seen, inspect_all
+from fer_bench.images import VERSION, Box
+from fer_bench.inspection import Seen, inspect_all
 from fer_bench.manifest import BOX, Manifest
 from fer_bench.splits import split_digest
 
@@ -38,7 +39,7 @@ def seen_in_training(
     Args:
         manifest: the dataset in the splits of the experiment.
         split: the name of the split that is asked about.
-        workers: number of processes; None means one a processor, or this one for few images.
+        workers: number of threads; None means one a usable core.
         on_progress: called with (images read, images in all).
     """
 
@@ -46,7 +47,7 @@ def seen_in_training(
         found = _seen_elsewhere(manifest, split, workers, on_progress)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
 
-    parts = (manifest.fingerprint, split_digest(manifest.samples), split, SIDE, DISTANCE)
+    parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, SIDE, DISTANCE)
     folder = cached("twins", " ".join(map(str, (*parts, CORRELATION))), find)
     document: dict[str, Relation] = json.loads((folder / "twins.json").read_text(encoding="utf-8"))
     return document

@@ -74,7 +74,7 @@ def audit(
         bool, typer.Option("--strict", help="End with exit code 2 on any finding that is an error.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read images; default one per core.")
+        int | None, typer.Option(min=1, help="Threads that read images; default one per core.")
     ] = None,
     quarantine: Annotated[
         Path | None,

@@ -7,7 +7,6 @@ by side as another of zeros and ones (images x classes and runs), products in fl
 these counts, exactly, for every run and resample.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fer_bench.machine import usable_cores
 from fer_bench.predictions import Expression
 
 # Resamples in one product: with 300 runs of 7 classes, a thread then holds less than 40 MB.
 _AT_A_TIME = 512
-_THREADS = min(8, os.cpu_count() or 1)
+_MOST_THREADS = 8
 
 FloatArray = NDArray[np.float64]
 _Counts = NDArray[np.float32]
@@ -65,8 +65,9 @@ def expression_draws(
         draws["macro_f1"][:, stretch] = 2 * scores.T / len(classes)
 
     # The stretches share the cores; products that each want all of them would wait for another.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(fill, range(0, resamples, _AT_A_TIME)))
+    threads = min(_MOST_THREADS, usable_cores().number)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, range(0, resamples, _AT_A_TIME)))
     return draws
 
 
