@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fer_bench.archive import is_image_name
+from fer_bench.filenames import NOT_AN_IMAGE, is_image_name, reason_left_out
 from fer_bench.cachedir import cached
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec, preparation
