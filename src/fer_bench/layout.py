@@ -49,29 +49,32 @@ def reading(root: Path, advice: str = "") -> Iterator[Links]:
     Raises: DataError, also when `root` is no folder; the message then ends with `advice`. Where
         links were not followed, the message names them.
     """
-    with links.below(root) as followed:
-        try:
-            if not root.is_dir():
-                raise DataError(f"{_instead(root)}.\n{advice or 'Give the unpacked folder.'}")
-            yield followed
-        except OSError as error:
-            place = error.filename or root
-            raise DataError(
-                f"{place}: cannot be read ({error.strerror or error}).\nCheck your rights there."
-            ) from error
-        except DataError as error:
-            raise DataError(f"{root}: {error}{followed.explanation()}") from error
+    try:
+        if not root.is_dir():
+            raise DataError(_instead(root, advice or "Give the unpacked folder."))
+        with links.below(root) as followed:
+            try:
+                yield followed
+            except DataError as error:
+                raise DataError(f"{error}{followed.explanation()}") from error
+    except OSError as error:
+        place = error.filename or root
+        raise DataError(
+            f"{place}: cannot be read ({error.strerror or error}).\nCheck your rights there."
+        ) from error
+    except DataError as error:
+        raise DataError(f"{root}: {error}") from error
 
 
-def _instead(root: Path) -> str:
-    """What is at `root`, which is no folder, and what lies where it should be."""
+def _instead(root: Path, advice: str) -> str:
+    """What is at `root`, which is no folder, what to do, and what lies where it should be."""
     if root.exists():
-        return "a file"
+        return f"a file.\n{advice}"
     if root.is_symlink():
-        return f"a symbolic link to {root.readlink()}, where nothing is"
+        return f"a symbolic link to {root.readlink()}, where nothing is.\n{advice}"
     if not root.parent.is_dir():
-        return "no such folder"
-    return f"no such folder; '{root.parent}' holds {contents(root.parent)}"
+        return f"no such folder.\n{advice}"
+    return f"no such folder.\n{advice}\n'{root.parent}' holds {contents(root.parent)}."
 
 
 def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
@@ -136,6 +139,26 @@ def has_folder(folder: Path, place: str) -> bool:
 def has_file(folder: Path, place: str) -> bool:
     """Whether there is a file at `place` in `folder`, reached by links that are followed."""
     return S_ISREG(_mode(folder, place))
+
+
+def missing_folder(folder: Path, place: str, known: Collection[str] = ()) -> DataError:
+    """The error that no folder is at `place` in `folder`, with what is there instead.
+
+    Args:
+        folder: a folder that is there.
+        place: what is missing, or has a part that is missing.
+        known: folders that are what they should be, so that none of them is the missing one.
+    """
+    outer, *inner = PurePosixPath(place).parts
+    if has_folder(folder, outer):
+        return missing_folder(folder / outer, "/".join(inner), known)
+    others = [other.name for other in subfolders(folder, Counter()) if other.name not in known]
+    advice = (
+        f"Rename '{others[0]}' to '{outer}', if it is that folder; else download the whole archive."
+        if len(others) == 1
+        else INCOMPLETE
+    )
+    return DataError(f"no folder '{outer}' in '{folder.name}'; found {contents(folder)}.\n{advice}")
 
 
 def subfolders(folder: Path, dropped: Counter[str]) -> list[Path]:
@@ -306,6 +329,13 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
             f"{_first_line(path)!r}.\n{INCOMPLETE}"
         )
     return pd.DataFrame({column: table[column].str.strip() for column in columns})
+
+
+def _rename_advice(path: Path) -> str:
+    """To rename the only file whose name holds that of the missing file `path`, or nothing."""
+    names = [entry.name for entry in _entries(path.parent)]
+    near = [name for name in names if path.stem.casefold() in name.casefold()]
+    return f"Rename '{near[0]}' to '{path.name}', if it is that list." if len(near) == 1 else ""
 
 
 def encoding(path: Path) -> str:

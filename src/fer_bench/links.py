@@ -65,6 +65,12 @@ class Links:
         around = map(os.path.realpath, Path(link).parents)
         return CIRCLE if any(_is_in(place, target) for place in around) else ""
 
+    def below(self, folder: Path) -> list[str]:
+        """The links met below `folder`, relative to it."""
+        place = os.path.normpath(folder)
+        met = sorted(link for link in (*self._targets, *self._refused) if _is_in(link, place))
+        return [os.path.relpath(link, place) for link in met]
+
     def lead_into(self, folder: Path) -> bool:
         """Whether a link that is followed leads to `folder` or to something in it."""
         place = os.path.realpath(folder)

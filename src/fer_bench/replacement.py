@@ -39,10 +39,12 @@ def replacing(root: Path, *, wait: bool = False) -> Iterator[Path]:
     with _alone(root, wait):
         _clear_leftovers(root)
         fresh = _beside(root, "unpacking")
+        put_in_place = _swap if _is_occupied(root) else Path.rename
         try:
             fresh.mkdir()
             yield fresh
-            _put_in_place(fresh, root)
+            # What was free is not replaced: renaming fails if somebody else has filled it since.
+            put_in_place(fresh, root)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -62,15 +64,17 @@ def check_place(root: Path, source: Path | None = None) -> None:
 
 def check_vacant(root: Path, force: bool) -> None:
     """Raises: DataError when `root` is a file, or holds something and `force` is not given."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return
-    if not root.is_dir():
+    if root.exists() and not root.is_dir():
         raise DataError(f"{root}: expected a folder, found a file.\nGive another --root.")
-    if not force:
+    if _is_occupied(root) and not force:
         raise DataError(
             f"{root}: the folder is there already and is not empty.\n"
             "Use --force to replace it, or give another --root."
         )
+
+
+def _is_occupied(root: Path) -> bool:
+    return root.is_dir() and any(root.iterdir())
 
 
 @contextlib.contextmanager
@@ -109,11 +113,8 @@ def _clear_leftovers(root: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _put_in_place(fresh: Path, root: Path) -> None:
+def _swap(fresh: Path, root: Path) -> None:
     """Make the complete folder `fresh` the folder `root`; on failure, `root` is as before."""
-    if not root.exists():
-        fresh.rename(root)
-        return
     try:
         _exchange(fresh, root)
     except OSError as error:

@@ -364,8 +364,8 @@ def _by_folder(root: Path, files: pd.DataFrame, dropped: Counter[str]) -> _Found
     if sorted(map(str, splits)) != ["test", "train"]:
         raise DataError(
             f"the folders of classes are in {listed(folders)}, and the images have no original "
-            "names (Training_1.jpg).\nExpected the folders train and test. For another copy of FER2013, "
-            "take dataset.name: folder."
+            "names (Training_1.jpg).\nExpected the folders train and test. For another copy of "
+            "FER2013, take dataset.name: folder."
         )
     names = files["path"].map(lambda path: PurePosixPath(path).name)
     samples = files.assign(split=files["folder"].map(split_of))
