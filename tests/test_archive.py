@@ -217,7 +217,7 @@ def test_every_cut_is_noticed(images: Path, root: Path) -> None:
     data = images.read_bytes()
     for length in range(0, len(data), 7):
         images.write_bytes(data[:length])
-        with pytest.raises(DataError, match="a zip (or tar )?file"):
+        with pytest.raises(DataError, match=r"a zip (or tar )?file"):
             unpack(images, root, force=False)
 
 

@@ -560,7 +560,7 @@ def test_prepare_refuses_what_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'test\.csv' lacks the columns emotion, Usage"):
         prepare(tmp_path / "root", tmp_path / "test.csv", False)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be copied there|expected a folder"):
+    with pytest.raises(DataError, match="cannot be copied there"):
         prepare(tmp_path / "file" / "root", table(tmp_path / "t", *GOOD) / "fer2013.csv", False)
     assert not (tmp_path / "root").exists()
 
