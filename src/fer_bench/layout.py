@@ -1,7 +1,8 @@
-"""How a dataset's folder is looked through: in a fixed order, links not followed, all counted.
+"""How a dataset's folder is looked through: in a fixed order, all that is left out counted.
 
 Functions count what they leave out in `dropped`, by reason, and raise `DataError` without the
-root; `reading(root)` puts it in front.
+root; `reading(root)` puts it in front. Inside of `reading`, symbolic links that stay inside the
+root are followed like what they lead to (`links`); outside of it, none is.
 """
 
 import contextlib
@@ -14,9 +15,18 @@ from stat import S_IFDIR, S_ISDIR, S_ISLNK, S_ISREG
 
 import pandas as pd
 
-from fer_bench import labels
-from fer_bench.archive import is_hidden_name, is_image_name
+from fer_bench import labels, links
 from fer_bench.errors import DataError
+from fer_bench.filenames import (
+    ARCHIVE_SUFFIXES,
+    NOT_AN_IMAGE,
+    NOT_UTF8,
+    is_image_name,
+    reason_hidden,
+    reason_left_out,
+)
+from fer_bench.links import Links
+from fer_bench.manifest import has_unsupported, left_out
 from fer_bench.registry import did_you_mean
 
 SPLIT_FOLDERS = {
@@ -25,6 +35,7 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 INCOMPLETE = "Download the whole archive and unpack it again."
+CONVERT = "Convert the images to JPEG or PNG."
 # No part of these begins with a dot, and none is a drive.
 _PLAIN = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
 # How deep below the root a release may lie: archives wrap it in a folder, unpackers in another.
@@ -32,16 +43,20 @@ WRAPPERS = 2
 
 
 @contextlib.contextmanager
-def reading(root: Path, advice: str = "") -> Iterator[None]:
-    """Put `root` in front of every `DataError`, and make one of an `OSError`.
+def reading(root: Path, advice: str = "") -> Iterator[Links]:
+    """Follow links inside `root`; put it in front of every `DataError`, made of an `OSError` too.
 
-    Raises: DataError, also when `root` is no folder; the message then ends with `advice`.
+    Raises: DataError, also when `root` is no folder; the message then ends with `advice`. Where
+        links were not followed, the message names them.
     """
     try:
         if not root.is_dir():
-            found = "a file" if root.exists() else "no such folder"
-            raise DataError(f"{found}.\n{advice or 'Give the unpacked folder.'}")
-        yield
+            raise DataError(_instead(root, advice or "Give the unpacked folder."))
+        with links.below(root) as followed:
+            try:
+                yield followed
+            except DataError as error:
+                raise DataError(f"{error}{followed.explanation()}") from error
     except OSError as error:
         place = error.filename or root
         raise DataError(
@@ -51,8 +66,21 @@ def reading(root: Path, advice: str = "") -> Iterator[None]:
         raise DataError(f"{root}: {error}") from error
 
 
+def _instead(root: Path, advice: str) -> str:
+    """What is at `root`, which is no folder, what to do, and what lies where it should be."""
+    if root.exists():
+        return f"a file.\n{advice}"
+    if root.is_symlink():
+        return f"a symbolic link to {root.readlink()}, where nothing is.\n{advice}"
+    if not root.parent.is_dir():
+        return f"no such folder.\n{advice}"
+    return f"no such folder.\n{advice}\n'{root.parent}' holds {contents(root.parent)}."
+
+
 def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
     """`root`, or the highest folder at most `WRAPPERS` levels below it, for which `holds` is true.
+
+    A link to a folder of the same level is no other folder.
 
     Raises: DataError when it is true for two folders of that level, as for two copies.
     """
@@ -60,7 +88,7 @@ def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
     for depth in range(WRAPPERS + 1):
         if depth:
             level = [inner for folder in level for inner in subfolders(folder, Counter())]
-        found = [folder for folder in level if holds(folder)]
+        found = _distinct([folder for folder in level if holds(folder)])
         if len(found) > 1:
             shown = listed(f"'{folder.relative_to(root).as_posix()}'" for folder in found)
             raise DataError(f"the data could be in any of {shown}.\nGive one of them as the root.")
@@ -69,36 +97,78 @@ def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
     return None
 
 
+def _distinct(folders: list[Path]) -> list[Path]:
+    """`folders` by name, each once, without links to others of them."""
+    by_target: dict[Path, Path] = {}
+    for folder in sorted(folders, key=lambda folder: (folder.is_symlink(), folder)):
+        by_target.setdefault(folder.resolve(), folder)
+    return sorted(by_target.values())
+
+
 def visible(folder: Path, dropped: Counter[str]) -> Iterator[os.DirEntry[str]]:
-    """What `folder` shows, by name. Callers follow no link to a folder or an image."""
+    """What `folder` shows, by name: nothing hidden or of a system, no link that is not followed.
+
+    The methods `is_dir` and `is_file` of an entry tell what a link leads to.
+    """
+    for entry in _entries(folder):
+        if reason := _reason_unseen(entry):
+            dropped[reason] += 1
+        else:
+            yield entry
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if is_hidden_name(entry.name):
-                dropped["hidden"] += 1
-            elif not _is_utf8(entry.name):  # no list, table or page could name it
-                dropped["name is not UTF-8"] += 1
-            else:
-                yield entry
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _reason_unseen(entry: os.DirEntry[str]) -> str:
+    """Why `entry` is not looked at, or an empty string."""
+    if reason := reason_hidden(entry.name):
+        return reason
+    if not _is_utf8(entry.name):  # no list, table or page could name it
+        return NOT_UTF8
+    return links.current().refusal(entry.path) if entry.is_symlink() else ""
 
 
 def has_folder(folder: Path, place: str) -> bool:
-    """Whether there is a folder at `place` in `folder`, without a link on the way."""
+    """Whether there is a folder at `place` in `folder`, reached by links that are followed."""
     return S_ISDIR(_mode(folder, place))
 
 
 def has_file(folder: Path, place: str) -> bool:
-    """Whether there is a file at `place` in `folder`, without a link on the way."""
+    """Whether there is a file at `place` in `folder`, reached by links that are followed."""
     return S_ISREG(_mode(folder, place))
+
+
+def missing_folder(folder: Path, place: str, known: Collection[str] = ()) -> DataError:
+    """The error that no folder is at `place` in `folder`, with what is there instead.
+
+    Args:
+        folder: a folder that is there.
+        place: what is missing, or has a part that is missing.
+        known: folders that are what they should be, so that none of them is the missing one.
+    """
+    outer, *inner = PurePosixPath(place).parts
+    if has_folder(folder, outer):
+        return missing_folder(folder / outer, "/".join(inner), known)
+    others = [other.name for other in subfolders(folder, Counter()) if other.name not in known]
+    advice = (
+        f"Rename '{others[0]}' to '{outer}', if it is that folder; else download the whole archive."
+        if len(others) == 1
+        else INCOMPLETE
+    )
+    return DataError(f"no folder '{outer}' in '{folder.name}'; found {contents(folder)}.\n{advice}")
 
 
 def subfolders(folder: Path, dropped: Counter[str]) -> list[Path]:
     """The folders in `folder`; anything else is counted."""
     folders = []
     for entry in visible(folder, dropped):
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir():
             folders.append(Path(entry.path))
         else:
-            dropped["symbolic link" if entry.is_symlink() else "outside a class folder"] += 1
+            dropped["outside a class folder"] += 1
     return folders
 
 
@@ -106,32 +176,45 @@ def image_names(folder: Path, dropped: Counter[str]) -> list[str]:
     """The names of the images in `folder`; anything else is counted."""
     names = []
     for entry in visible(folder, dropped):
-        if entry.is_file(follow_symlinks=False) and is_image_name(entry.name):
+        if entry.is_file() and is_image_name(entry.name):
             names.append(entry.name)
         else:
-            dropped["symbolic link" if entry.is_symlink() else "not an image"] += 1
+            dropped[reason_left_out(entry.name)] += 1
     return names
 
 
 def image_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
     """Every image at any depth below `folder`, relative to it with forward slashes, by folder."""
     for path in file_paths(folder, dropped):
-        if is_image_name(path.rpartition("/")[2]):
+        name = path.rpartition("/")[2]
+        if is_image_name(name):
             yield path
         else:
-            dropped["not an image"] += 1
+            dropped[reason_left_out(name)] += 1
 
 
 def file_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
-    """Every file at any depth below `folder`, as `image_paths` gives them; links are counted."""
+    """Every file at any depth below `folder`, as `image_paths` gives them.
+
+    A folder that several links lead to is looked through at the first of them.
+    """
+    return _file_paths(folder, dropped, set())
+
+
+def _file_paths(folder: Path, dropped: Counter[str], linked: set[Path]) -> Iterator[str]:
+    """`file_paths`, without the folders `linked`, to which links have led already."""
     for entry in visible(folder, dropped):
-        if entry.is_dir(follow_symlinks=False):
-            inner = file_paths(Path(entry.path), dropped)
-            yield from (f"{entry.name}/{path}" for path in inner)
-        elif entry.is_file(follow_symlinks=False):
+        if entry.is_file():
             yield entry.name
+        elif not entry.is_dir():  # a socket, a pipe
+            dropped[NOT_AN_IMAGE] += 1
+        elif entry.is_symlink() and Path(entry.path).resolve() in linked:
+            dropped[links.AGAIN] += 1
         else:
-            dropped["symbolic link" if entry.is_symlink() else "not an image"] += 1
+            if entry.is_symlink():
+                linked.add(Path(entry.path).resolve())
+            inner = _file_paths(Path(entry.path), dropped, linked)
+            yield from (f"{entry.name}/{path}" for path in inner)
 
 
 def split_of(folder_name: str, names: Mapping[str, Collection[str]] = SPLIT_FOLDERS) -> str | None:
@@ -163,37 +246,58 @@ def class_folders(
 ) -> dict[str, Path]:
     """The class folders of `folder` by canonical name, in the order of `known`.
 
-    Raises: DataError for a name that is none of `known`, two of the same class, and, if
+    A folder of another name is no class where links from class folders lead into it.
+
+    Raises: DataError for any other name that is none of `known`, two of the same class, and, if
         `complete`, a class without a folder.
     """
     found: dict[str, Path] = {}
+    unknown = []
     for inner in subfolders(folder, dropped):
         label = labels.canonical(inner.name)
         if label is None or label not in known:
-            spellings = [name for name, class_ in labels.SPELLINGS.items() if class_ in known]
-            hint = did_you_mean(inner.name.casefold(), spellings)
-            raise DataError(
-                f"unknown class folder '{folder.name}/{inner.name}'; known: {', '.join(known)}.\n"
-                f"{hint or 'Rename it, or move it away.'}"
-            )
-        _refuse_second(found.get(label), inner, folder.parent)
-        found[label] = inner
+            unknown.append(inner)
+        else:
+            _refuse_second(found.get(label), inner, folder.parent)
+            found[label] = inner
+    for inner in unknown:
+        _refuse_unknown(inner, known, found.values())
+        dropped["unrelated folder"] += 1
     missing = [label for label in known if label not in found]
     if complete and missing:
-        present = listed(inner.name for inner in found.values())
         raise DataError(
-            f"'{folder.name}' has no class folder for {', '.join(missing)}; found {present}.\n"
-            f"{INCOMPLETE}"
+            f"'{folder.name}' has no class folder for {', '.join(missing)}; "
+            f"found {contents(folder)}.\n{INCOMPLETE}"
         )
     return {label: found[label] for label in known if label in found}
 
 
+def _refuse_unknown(folder: Path, known: Collection[str], classes: Iterable[Path]) -> None:
+    """Raises: DataError, unless `folder` only keeps what links from the class folders lead to."""
+    for class_folder in classes:  # which meets their links
+        for _ in file_paths(class_folder, Counter()):
+            pass
+    if links.current().lead_into(folder):
+        return
+    spellings = [name for name, class_ in labels.SPELLINGS.items() if class_ in known]
+    hint = did_you_mean(folder.name.casefold(), spellings)
+    raise DataError(
+        f"unknown class folder '{folder.parent.name}/{folder.name}'; "
+        f"known: {', '.join(known)}.\n{hint or 'Rename it, or move it away.'}"
+    )
+
+
 def class_images(class_folder: Path, dropped: Counter[str]) -> list[str]:
     """The names of the images of one class. Raises: DataError when there are none."""
-    names = image_names(class_folder, dropped)
+    others = Counter[str]()
+    names = image_names(class_folder, others)
+    dropped.update(others)
     if not names:
         shown = f"{class_folder.parent.name}/{class_folder.name}"
-        raise DataError(f"class folder '{shown}' holds no images.\n{INCOMPLETE}")
+        raise DataError(
+            f"class folder '{shown}' holds no images; found {left_out(others)}.\n"
+            f"{CONVERT if has_unsupported(others) else INCOMPLETE}"
+        )
     return names
 
 
@@ -205,13 +309,13 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
     Raises: DataError when the file is missing, is no CSV or lacks a column.
     """
     if not path.is_file():
-        raise DataError(f"'{path.name}' is missing.\n{INCOMPLETE}")
+        raise DataError(f"'{path.name}' is missing; found {contents(path.parent)}.\n{INCOMPLETE}")
     try:
         table = pd.read_csv(
             path,
             dtype=str,
             keep_default_na=False,
-            encoding="utf-8-sig",
+            encoding=encoding(path),
             index_col=False,  # else a comma at the end of every row shifts the columns
             usecols=lambda name: name.strip() in columns,
         )
@@ -225,6 +329,19 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
             f"{_first_line(path)!r}.\n{INCOMPLETE}"
         )
     return pd.DataFrame({column: table[column].str.strip() for column in columns})
+
+
+def _rename_advice(path: Path) -> str:
+    """To rename the only file whose name holds that of the missing file `path`, or nothing."""
+    names = [entry.name for entry in _entries(path.parent)]
+    near = [name for name in names if path.stem.casefold() in name.casefold()]
+    return f"Rename '{near[0]}' to '{path.name}', if it is that list." if len(near) == 1 else ""
+
+
+def encoding(path: Path) -> str:
+    """How the text in `path` is encoded, by its byte order mark; UTF-8 where there is none."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def inside(text: str, list_name: str) -> str:
@@ -250,25 +367,42 @@ def listed(names: Iterable[str]) -> str:
     """The first eight names, for a message."""
     shown = list(names)
     rest = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
-    return (", ".join(shown[:8]) + rest) or "no folder"
+    return (", ".join(shown[:8]) + rest) or "nothing"
 
 
 def contents(folder: Path) -> str:
-    """What `folder` shows, for a message."""
-    entries = visible(folder, Counter())
-    names = [f"{entry.name}{' (a link)' if entry.is_symlink() else ''}" for entry in entries]
-    return listed(names) if names else "nothing"
+    """What lies in `folder`, for a message: folders first, then files, nothing hidden."""
+    shown = [entry for entry in _entries(folder) if not reason_hidden(entry.name)]
+    return listed(map(_described, sorted(shown, key=lambda entry: not entry.is_dir())))
+
+
+def unpack_advice(folder: Path, dataset: str) -> str:
+    """The line of a message that says to unpack what lies in `folder`; empty without archives."""
+    names = [entry.name for entry in _entries(folder) if entry.is_file()]
+    packed = [name for name in names if name.casefold().endswith(ARCHIVE_SUFFIXES)]
+    if not packed:
+        return ""
+    example = f"fer data prepare {dataset} {folder / packed[0]} --root NEW_FOLDER"
+    return f"Unpack {listed(packed)} first: {example}\n"
+
+
+def _described(entry: os.DirEntry[str]) -> str:
+    name = entry.name.encode(errors="replace").decode()
+    refused = entry.is_symlink() and links.current().refusal(entry.path)
+    return f"{name} (a link)" if refused else name
 
 
 def _mode(folder: Path, place: str) -> int:
-    """The mode of what is at `place`; 0 when that is nothing, or a link is on the way."""
+    """The mode of what is at `place`; 0 when that is nothing, or a link that is not followed."""
     path, mode = folder, S_IFDIR  # `folder` itself may be a link
     try:
         for part in PurePosixPath(place).parts:
             path /= part
             mode = path.lstat().st_mode
             if S_ISLNK(mode):
-                return 0
+                if links.current().refusal(str(path)):
+                    return 0
+                mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return mode
@@ -283,7 +417,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with path.open(encoding=encoding(path), errors="replace") as file:
         return file.readline().strip()[:80]
 
 

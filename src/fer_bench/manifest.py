@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fer_bench.errors import DataError
+from fer_bench.filenames import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
 
 # One order for every dataset; a dataset without contempt uses the first seven.
 EXPRESSIONS = (
@@ -34,6 +35,9 @@ AXES = ("valence", "arousal")
 # Before the name of a class: how much of a sample's soft label falls to it.
 SOFT = "soft_"
 ATTRIBUTES = ("gender", "race", "age")
+
+# Reasons in `Manifest.dropped` for files that may have been meant as images.
+_WORTH_A_WARNING = (NOT_SUPPORTED, NOT_AN_IMAGE, NOT_UTF8)
 
 Severity = Literal["info", "warning", "error"]
 EXAMPLES = 5  # of what a problem concerns
@@ -74,6 +78,28 @@ def problem_of(kind: str, severity: Severity, names: Iterable[str], text: str) -
     if not concerned:
         return []
     return [Problem(kind, severity, len(concerned), tuple(concerned[:EXAMPLES]), text)]
+
+
+def left_out(dropped: Mapping[str, int]) -> str:
+    """What `Manifest.dropped` counts, in one line.
+
+    For example `2 hidden, 4 not an image; format not supported: .heic 3, .avif 1`: what comes
+    after a colon in a reason is told together.
+    """
+    plain, detailed = [], defaultdict[str, list[str]](list)
+    for reason, count in dropped.items():
+        kind, _, detail = reason.partition(": ")
+        if count and detail:
+            detailed[kind].append(f"{detail} {count:,}")
+        elif count:
+            plain.append(f"{count:,} {reason}")
+    groups = [f"{kind}: {', '.join(details)}" for kind, details in detailed.items()]
+    return "; ".join([", ".join(plain), *groups] if plain else groups) or "nothing"
+
+
+def has_unsupported(dropped: Mapping[str, int]) -> bool:
+    """Whether images were left out for their format."""
+    return any(reason.startswith(f"{NOT_SUPPORTED}: ") for reason in dropped)
 
 
 @dataclass(frozen=True)
@@ -207,13 +233,23 @@ class Manifest:
         }
 
     def warnings(self) -> list[str]:
-        """A line for each problem that is more than for information, with examples."""
+        """A line for each problem that is more than for information, with examples.
+
+        The last says how many files were left out that may have been meant as images.
+        """
         lines = []
         for problem in self.problems:
             if problem.severity != "info":
                 shown = "; ".join(problem.examples[:3])
                 more = f"; and {problem.count - 3:,} more" if problem.count > 3 else ""
                 lines.append(f"{self.root}: {problem.text}: {shown}{more}")
+        files = {
+            reason: count
+            for reason, count in self.dropped.items()
+            if reason.partition(": ")[0] in _WORTH_A_WARNING and count
+        }
+        if files:
+            lines.append(f"{self.root}: files were left out: {left_out(files)}")
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -378,8 +378,8 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
     manifest = read(tmp_path / "root")
     assert manifest.dropped == {
         "not an image": 1,
-        "hidden": 1,
-        "symbolic link": 1,
+        "system file": 1,
+        "symbolic link: to an image counted already": 1,
         "unrelated folder": 1,
         "outside a class folder": 1,
     }
@@ -437,11 +437,13 @@ def test_an_unknown_class_folder(tmp_path: Path, name: str, hint: str) -> None:
 def test_nothing_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder.\n.*fer data prepare fer2013 ARCHIVE"):
         read(tmp_path / "none")
-    with pytest.raises(DataError, match="no FER2013 here; found no folder"):
+    with pytest.raises(DataError, match="no FER2013 here; found nothing"):
         read(tmp_path)
     (tmp_path / "images").mkdir()
-    (tmp_path / "train.csv").touch()
-    with pytest.raises(DataError, match=r"found images\.\nExpected fer2013\.csv .*PublicTest_1"):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(
+        DataError, match=r"found images, notes\.txt\.\nExpected fer2013\.csv .*PublicTest_1"
+    ):
         read(tmp_path)
 
 

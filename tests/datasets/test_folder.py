@@ -168,7 +168,7 @@ def test_a_train_folder_alone_is_divided_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("test",), ("validation", "test"), ("validation",)])
 def test_no_training(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match=rf"no train folder beside {', '.join(names)}\."):
+    with pytest.raises(DataError, match=rf"no train folder beside {', '.join(names)}; found "):
         read(tree(tmp_path, splits(*names)))
 
 
@@ -228,17 +228,13 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", [*splits("train", "test"), "train/sad/anna"])
     for place in ("train/sad/notes.txt", "train/sad/anna/notes.txt", "train/sad/.DS_Store"):
         (root / place).touch()
-    (root / "train" / "sad" / "link.png").symlink_to(root / "train" / "sad" / "0.png")
-    (root / "train" / "fear").symlink_to(root / "train" / "sad")
-    (root / "train" / "happy" / "more").symlink_to(root / "train" / "sad")
     (root / "train" / "0.png").touch()
     (root / "extra").mkdir()
     manifest = read(root)
     assert manifest.split_sizes() == {"train": 4, "test": 3}
     assert manifest.dropped == {
         "not an image": 2,
-        "hidden": 1,
-        "symbolic link": 3,
+        "system file": 1,
         "outside a class folder": 1,
         "unrelated folder": 1,
     }

@@ -119,21 +119,24 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     (tmp_path / "models").mkdir()
     assert read(tmp_path).dropped == {
-        "hidden": 3,
+        "system file": 3,
         "not an image": 2,
         "outside a class folder": 2,
         "unrelated folder": 1,
     }
 
 
-def test_links_are_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_root_are_named(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     draw(elsewhere / "face.jpg")
     root = dataset(tmp_path / "root")
     (root / "training" / "sad" / "link.jpg").symlink_to(elsewhere / "face.jpg")
     (root / "training" / "contempt").symlink_to(elsewhere)
     manifest = read(root)
-    assert manifest.dropped == {"symbolic link": 2}
+    assert manifest.dropped == {"symbolic link: out of the root": 2}
+    problem = next(one for one in manifest.problems if one.kind == "link_not_followed")
+    assert (problem.severity, problem.count) == ("warning", 2)
+    assert problem.examples[1] == f"training/sad/link.jpg -> {elsewhere / 'face.jpg'}"
     assert manifest.split_sizes() == {"train": 7, "test": 7}
 
 
@@ -153,7 +156,7 @@ def test_missing_split(tmp_path: Path, missing: str) -> None:
 
 
 def test_empty_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no training folder; found no folder"):
+    with pytest.raises(DataError, match="no training folder; found nothing"):
         read(tmp_path)
 
 

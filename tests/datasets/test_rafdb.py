@@ -410,14 +410,16 @@ def test_an_image_with_two_labels(layout: Writer, tmp_path: Path, few: Sequence[
 def test_a_line_that_is_no_pair(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     append(tmp_path / LABELS, b"train_9.jpg\n")
-    with pytest.raises(DataError, match=r"line 15: expected a name and a label, found 'train_9"):
+    with pytest.raises(
+        DataError, match=r"line 15: expected a name and a label, found 1 value \('train_9"
+    ):
         read(tmp_path)
 
 
 def test_a_list_that_is_no_text(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     text = (tmp_path / LABELS).read_text()
-    (tmp_path / LABELS).write_text(text, encoding="utf-16")
+    (tmp_path / LABELS).write_bytes(b"\xff" + text.encode())
     with pytest.raises(DataError, match=r"'list_patition_label\.txt' is not a text file"):
         read(tmp_path)
 
@@ -441,7 +443,9 @@ def test_the_official_list_is_missing(tmp_path: Path, few: Sequence[Face]) -> No
 def test_a_list_of_tanishmittal_is_missing(tmp_path: Path, few: Sequence[Face], split: str) -> None:
     tanishmittal(tmp_path, few)
     (tmp_path / f"{split}_labels.csv").unlink()
-    with pytest.raises(DataError, match=rf"'{split}_labels\.csv' is missing; looked in 'dataset/a"):
+    with pytest.raises(
+        DataError, match=rf"'{split}_labels\.csv' is missing; found .* Looked in 'dataset/a"
+    ):
         read(tmp_path)
 
 
@@ -525,7 +529,9 @@ def test_a_class_without_images(
 ) -> None:
     for path in samples_of(layout, tmp_path, split, label, few):
         path.unlink()
-    with pytest.raises(DataError, match=rf"no image of {split} {label}; left out: listed without"):
+    with pytest.raises(
+        DataError, match=rf"no image of {split} {label}; left out: 1 listed without"
+    ):
         read(tmp_path)
 
 
@@ -547,7 +553,7 @@ def test_a_missing_class_folder(tmp_path: Path, few: Sequence[Face]) -> None:
 def test_a_missing_split(layout: Writer, tmp_path: Path, few: Sequence[Face], folder: str) -> None:
     layout(tmp_path, few)
     (tmp_path / folder).rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=r"' is missing; found (test, )?train"):
+    with pytest.raises(DataError, match=r"no folder '\w+' in '\w+'; found "):
         read(tmp_path)
 
 
@@ -582,13 +588,15 @@ def test_two_layouts(tmp_path: Path, few: Sequence[Face]) -> None:
 
 
 @every_layout
-def test_links_are_not_followed(layout: Writer, tmp_path: Path, faces: Sequence[Face]) -> None:
+def test_links_out_of_the_root_are_not_followed(
+    layout: Writer, tmp_path: Path, faces: Sequence[Face]
+) -> None:
     written = layout(tmp_path / "root", of_each(4, faces))
     image = tmp_path / "root" / written.samples["path"].iloc[0]
     image.rename(tmp_path / "image.jpg")
     image.symlink_to(tmp_path / "image.jpg")
     manifest = read(tmp_path / "root")
-    assert manifest.dropped == {"symbolic link": 1, "listed without a file": 1}
+    assert manifest.dropped == {"symbolic link: out of the root": 1, "listed without a file": 1}
     assert len(manifest.samples) == 27
 
 
@@ -598,7 +606,11 @@ def test_links_are_not_followed(layout: Writer, tmp_path: Path, faces: Sequence[
         (official, "basic", r"found basic \(a link\)"),
         (official, ALIGNED, r"'Image/aligned' is missing; found aligned \(a link\), original"),
         (official, LABELS, r"txt' is missing; found list_patition_label\.txt \(a link\)"),
-        (shuvoalok, "DATASET/train", r"'train' is missing; found test, train \(a link\)"),
+        (
+            shuvoalok,
+            "DATASET/train",
+            r"no folder 'train' in 'DATASET'; found test, train \(a link\)",
+        ),
         (tanishmittal, "train_labels.csv", r"'train_labels\.csv' is missing"),
     ],
 )
@@ -614,13 +626,17 @@ def test_a_part_that_is_a_link(
 
 
 def test_a_link_among_the_attributes(tmp_path: Path, few: Sequence[Face]) -> None:
-    official(tmp_path, few)
-    file = tmp_path / MANUAL / f"{FIRST}_manu_attri.txt"
+    official(tmp_path / "root", few)
+    file = tmp_path / "root" / MANUAL / f"{FIRST}_manu_attri.txt"
     file.rename(tmp_path / "moved.txt")
     file.symlink_to(tmp_path / "moved.txt")
-    manifest = read(tmp_path)
-    assert manifest.dropped == {"symbolic link": 1}
+    manifest = read(tmp_path / "root")
+    assert manifest.dropped == {"symbolic link: out of the root": 1}
     assert problems(manifest)["attributes_missing"].count == 1
+    file.unlink()
+    (tmp_path / "moved.txt").rename(tmp_path / "root" / "moved.txt")
+    file.symlink_to(tmp_path / "root" / "moved.txt")
+    assert "attributes_missing" not in problems(read(tmp_path / "root"))
 
 
 @every_layout
@@ -630,7 +646,7 @@ def test_what_is_no_image_is_counted(layout: Writer, tmp_path: Path, few: Sequen
     for name in ("Thumbs.db", "notes.txt", ".DS_Store", "._train_00001_aligned.jpg"):
         (folder / name).touch()
     manifest = read(tmp_path)
-    assert manifest.dropped == {"not an image": 2, "hidden": 2}
+    assert manifest.dropped == {"not an image": 1, "system file": 3}
     assert len(manifest.samples) == 14
 
 

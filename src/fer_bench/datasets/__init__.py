@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fer_bench.archive import is_release_file, unpack
+from fer_bench.archive import unpack
 from fer_bench.config import Dataset
 from fer_bench.errors import DataError
+from fer_bench.filenames import is_release_file
 from fer_bench.labels import chosen, ordered
 from fer_bench.layout import listed, read_table, reading
 from fer_bench.manifest import Manifest, Problem, regrouped
@@ -88,25 +89,33 @@ def read_release(config: Dataset) -> Manifest:
 
 
 def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], None]:
-    """A `DatasetSpec.prepare` that unpacks the zip file from `page`, if it is this dataset."""
+    """A `DatasetSpec.prepare` that unpacks the archive from `page`, if it is this dataset."""
 
     def prepare(root: Path, archive: Path | None, force: bool) -> None:
         if archive is None:
             raise DataError(
                 f"{name} is not downloaded automatically.\nDownload it from {page} and give the "
-                f"zip file: fer data prepare {name} ARCHIVE --root {root}"
+                f"archive: fer data prepare {name} ARCHIVE --root {root}"
             )
 
-        def check(folder: Path) -> None:
-            try:
-                DATASETS[name].read(Dataset(name=name, root=folder))
-            except DataError as error:
-                raise DataError(str(error).replace(str(folder), str(archive))) from error
-
-        unpacked = unpack(archive, root, force, pick=is_release_file, check=check)
+        unpacked = unpack(
+            archive,
+            root,
+            force,
+            pick=is_release_file,
+            check=lambda folder: check_release(name, folder, archive),
+        )
         _logger.info("%s: %d files written, %d others left out", root, *unpacked)
 
     return prepare
+
+
+def check_release(name: str, folder: Path, source: Path) -> None:
+    """Raises: DataError, about `source`, when what it holds in `folder` is not the dataset."""
+    try:
+        DATASETS[name].read(Dataset(name=name, root=folder))
+    except DataError as error:
+        raise DataError(str(error).replace(str(folder), str(source))) from error
 
 
 def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

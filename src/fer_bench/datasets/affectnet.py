@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fer_bench.archive import is_image_name
+from fer_bench import links
 from fer_bench.cachedir import cached
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec, preparation
 from fer_bench.errors import DataError
+from fer_bench.filenames import is_image_name, reason_left_out
 from fer_bench.labels import CODES, canonical
 from fer_bench.layout import (
-    INCOMPLETE,
     class_folders,
     class_images,
     contents,
@@ -42,12 +42,14 @@ from fer_bench.layout import (
     has_folder,
     image_names,
     inside,
-    listed,
+    missing_folder,
     read_table,
     reading,
     subfolders,
+    unpack_advice,
     visible,
 )
+from fer_bench.links import Links
 from fer_bench.manifest import BOX, COLUMNS, EXPRESSIONS, Manifest, Problem, Severity, problem_of
 from fer_bench.registry import DATASETS
 from fer_bench.releases import Counts, counts, recognise
@@ -85,14 +87,17 @@ def read(config: Dataset) -> Manifest:
     """
     root = config.root
     findings = _Findings()
-    with reading(root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"):
+    advice = f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
+    with reading(root, advice) as met:
         folder, form = _find_form(root)
         if config.labels and form.release != "affectnet-noamsegal":
             raise DataError(f"dataset.labels has no effect on {form.release}.\nRemove it.")
         samples, found = form.read(folder, config, findings)
-    wrapper = folder.relative_to(root).as_posix()
-    if wrapper != ".":
-        samples["path"] = f"{wrapper}/" + samples["path"]
+        wrapper = folder.relative_to(root).as_posix()
+        if wrapper != ".":
+            samples["path"] = f"{wrapper}/" + samples["path"]
+        samples = met.without_copies(samples, findings.dropped)
+        findings.problems += met.problems()
     release, problems = recognise(found, {form.release: RELEASES[form.release]})
     return Manifest(
         NAME,
@@ -166,13 +171,21 @@ def _find_form(root: Path) -> tuple[Path, _Form]:
     if folder is None:
         expected = "".join(f"\n- {form.release}: {form.expected}" for form in FORMS)
         raise DataError(
-            f"no release of AffectNet; found {contents(root)}.\nExpected one of:{expected}"
+            f"no release of AffectNet; found {contents(root)}.\n"
+            f"{unpack_advice(root, NAME)}{_list_advice(root)}Expected one of:{expected}"
         )
     found = forms(folder)
     if len(found) > 1:
         names = " and ".join(form.release for form in found)
         raise DataError(f"'{folder.name}' holds {names} side by side.\nKeep each in its folder.")
     return folder, found[0]
+
+
+def _list_advice(root: Path) -> str:
+    """The line about class folders without a list; empty when there are none."""
+    if any(canonical(inner.name) for inner in subfolders(root, Counter())):
+        return f"Name the list beside the class folders {LIST}, or take dataset.name: folder.\n"
+    return ""
 
 
 def _count(rows: pd.DataFrame) -> Counts:
@@ -238,11 +251,10 @@ def _holds_lists(folder: Path) -> bool:
     return listed_here or any(has_folder(folder, name) for name in IMAGE_FOLDERS)
 
 
-def _read_lists(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd.DataFrame, Counts]:
+def _read_lists(folder: Path, config: Dataset, findings: _Findings) -> tuple[pd.DataFrame, Counts]:
     images = next((name for name in IMAGE_FOLDERS if has_folder(folder, name)), None)
     if images is None:
-        present = listed(inner.name for inner in subfolders(folder, Counter()))
-        raise DataError(f"no folder '{IMAGES}' beside the lists; found {present}.\n{INCOMPLETE}")
+        raise _no_images(folder, config.root)
     lists = _folder_of_lists(folder)
     if (lists / UNUSED_LIST).is_file():
         text = "its labels were made by a program and are not used"
@@ -257,6 +269,13 @@ def _read_lists(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd
     rows = _with_emotions(_with_boxes(rows, findings), findings)
     rows["path"] = f"{images}/" + rows["path"]
     return rows[[*COLUMNS, *BOX, *EMOTIONS]], found
+
+
+def _no_images(folder: Path, root: Path) -> DataError:
+    """What lies beside the lists, which `folder` or a folder in it holds, instead of images."""
+    lists = _folder_of_lists(folder)
+    alone = lists == folder != root and not subfolders(folder, Counter())
+    return missing_folder(folder.parent if alone else folder, IMAGES, {lists.name})
 
 
 def _folder_of_lists(folder: Path) -> Path:
@@ -281,8 +300,9 @@ def _read_list(path: Path) -> pd.DataFrame:
 def _report_other_files(paths: set[str], findings: _Findings) -> None:
     """Count the files that no list names."""
     images = sorted(path for path in paths if is_image_name(path.rpartition("/")[2]))
-    others = len(paths) - len(images)
-    findings.dropped.update(+Counter({UNLISTED: len(images), "not an image": others}))
+    others = (path.rpartition("/")[2] for path in paths.difference(images))
+    findings.dropped.update(Counter(map(reason_left_out, others)))
+    findings.dropped.update(+Counter({UNLISTED: len(images)}))
     findings.report_unlisted(images)
 
 
@@ -292,7 +312,8 @@ def _with_images(rows: pd.DataFrame, files: set[str], findings: _Findings) -> pd
     foreign = ~pd.Series(decoded, rows.index, dtype=bool)
     text = "images of this format cannot be decoded; they are left out"
     findings.report("format_not_supported", "warning", rows.loc[foreign, "sample_id"], text)
-    rows = findings.drop(rows, foreign, "image format not supported")
+    findings.dropped.update(Counter(map(reason_left_out, rows.loc[foreign, "path"])))
+    rows = rows[~foreign]
 
     absent = ~rows["path"].isin(files)
     findings.report_no_file(rows.loc[absent, "sample_id"])
@@ -317,7 +338,7 @@ NPY_FOLDERS = tuple(f"{name}/{part}" for name in SETS for part in ("images", "an
 ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal"}
 _ANNOTATION = re.compile(r"(.+)_(exp|val|aro|lnd)\.npy")
 # Counted up when the table below changes.
-FORMAT = 1
+FORMAT = 2
 COMPLETE = "complete"
 TABLE_TYPES: Mapping[str, Any] = {
     "sample_id": str,
@@ -341,7 +362,7 @@ def _holds_sets(folder: Path) -> bool:
 
 
 def _read_sets(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd.DataFrame, Counts]:
-    rows = _table(folder, findings.dropped)
+    rows = _table(folder, links.current(), findings.dropped)
     states = rows["state"]
     findings.report_unlisted(rows.loc[states == UNLISTED, "sample_id"])
     findings.report_no_file(rows.loc[states == NO_FILE, "sample_id"])
@@ -359,7 +380,7 @@ def _read_sets(folder: Path, _config: Dataset, findings: _Findings) -> tuple[pd.
     return rows[[*COLUMNS, *EMOTIONS, "bytes"]], found
 
 
-def _table(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
+def _table(folder: Path, met: Links, dropped: Counter[str]) -> pd.DataFrame:
     """Everything in the four folders, one row an image, from the cache if it was read before.
 
     A million tiny files take minutes to read. A file that is added or removed changes the time of
@@ -367,14 +388,17 @@ def _table(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
     """
     missing = [name for name in NPY_FOLDERS if not has_folder(folder, name)]
     if missing:
-        raise DataError(f"no folder {', '.join(missing)} (links are not followed).\n{INCOMPLETE}")
+        raise missing_folder(folder, missing[0], {"images", "annotations", *SETS})
     statuses = [(folder / name).stat() for name in NPY_FOLDERS]
     # The folders themselves and not their paths, so that unpacking, which moves them into place
     # when they are complete, does not read everything twice.
     identities = [f"{of.st_dev} {of.st_ino} {of.st_mtime_ns}" for of in statuses]
     key = "\n".join([f"format {FORMAT}", *identities])
-    entry = cached("affectnet-npy", key, partial(_write_table, folder))
-    dropped.update(json.loads((entry / "dropped.json").read_text()))
+    entry = cached("affectnet-npy", key, partial(_write_table, folder, met))
+    seen = json.loads((entry / "seen.json").read_text())
+    dropped.update(seen["dropped"])
+    for place in seen["links"]:
+        met.refusal(f"{folder}/{place}")
     return pd.read_csv(
         entry / "table.csv",
         dtype=dict(TABLE_TYPES),
@@ -383,7 +407,7 @@ def _table(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
     )
 
 
-def _write_table(folder: Path, entry: Path) -> None:
+def _write_table(folder: Path, met: Links, entry: Path) -> None:
     dropped = Counter[str]()
     images = {name: _image_sizes(folder / name / "images", dropped) for name in SETS}
     count = sum(map(len, images.values()))
@@ -391,7 +415,8 @@ def _write_table(folder: Path, entry: Path) -> None:
     rows = [row for name in SETS for row in _rows(folder, name, images[name], dropped)]
     table = pd.DataFrame(rows, columns=list(TABLE_TYPES))
     table.to_csv(entry / "table.csv", index=False)
-    (entry / "dropped.json").write_text(json.dumps(dropped))
+    seen = {"dropped": dropped, "links": met.below(folder)}
+    (entry / "seen.json").write_text(json.dumps(seen))
 
 
 def _image_sizes(folder: Path, dropped: Counter[str]) -> dict[str, int]:
@@ -420,10 +445,10 @@ def _annotations(folder: Path, dropped: Counter[str]) -> dict[str, set[str]]:
     kinds: dict[str, set[str]] = defaultdict(set)
     for entry in visible(folder, dropped):
         match = _ANNOTATION.fullmatch(entry.name)
-        if match and entry.is_file(follow_symlinks=False):
+        if match and entry.is_file():
             kinds[match[1]].add(match[2])
         else:
-            dropped["symbolic link" if entry.is_symlink() else "not an annotation"] += 1
+            dropped["not an annotation"] += 1
     return kinds
 
 

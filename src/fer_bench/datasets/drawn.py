@@ -10,7 +10,6 @@ the image, y grows downwards, and half the width of a head is about 0.8.
 """
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.manifest import EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
+from fer_bench.replacement import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -563,15 +563,10 @@ def draw(
     """
     if min(train, test) < len(EXPRESSIONS):
         raise ValueError(f"{train} and {test} faces do not show all {len(EXPRESSIONS)} expressions")
-    _check_free(root, force)
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
-            unfinished = Path(temporary) / "unfinished"
-            _draw_splits(unfinished, seed, {"test": test, "train": train}, size)
-            if force and root.exists():
-                root.rename(Path(temporary) / "replaced")
-            unfinished.rename(root)
+        with replacing(root, wait=True) as fresh:
+            _check_free(root, force)
+            _draw_splits(fresh, seed, {"test": test, "train": train}, size)
     except OSError as error:
         raise DataError(
             f"{root}: the faces cannot be drawn there ({error}).\n"

@@ -11,10 +11,9 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -25,25 +24,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_bench import ferplus
+from fer_bench.archive_formats import format_of
 from fer_bench.cachedir import cache_root, cached
 from fer_bench.config import Dataset
-from fer_bench.datasets import DatasetSpec, preparation
+from fer_bench.datasets import DatasetSpec, check_release, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import canonical, decode
 from fer_bench.layout import (
     INCOMPLETE,
     class_folders,
     class_images,
+    contents,
     find,
     listed,
     reading,
     split_of,
     subfolders,
+    unpack_advice,
     visible,
 )
+from fer_bench.links import Links
 from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, problem_of
 from fer_bench.registry import DATASETS
 from fer_bench.releases import FER2013, recognise
+from fer_bench.replacement import check_place, check_vacant, replacing
 
 NAME = "fer2013"
 CLASSES = EXPRESSIONS[:7]
@@ -93,8 +97,9 @@ def read(config: Dataset) -> Manifest:
         votes for its rows.
     """
     root = config.root
-    with reading(root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"):
-        found = _read_layout(root)
+    advice = f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
+    with reading(root, advice) as links:
+        found = _read_layout(root, links)
     manifest = Manifest(
         NAME,
         found.layout,
@@ -110,7 +115,7 @@ def read(config: Dataset) -> Manifest:
     manifest = replace(
         manifest,
         release=release or f"{found.layout}-unrecognised",
-        problems=(*problems, *manifest.problems),
+        problems=(*problems, *manifest.problems, *links.problems()),
     )
     return _with_votes(manifest, found, config) if config.labels else manifest
 
@@ -127,7 +132,7 @@ def _with_votes(manifest: Manifest, found: _Found, config: Dataset) -> Manifest:
         return ferplus.relabelled(manifest, ferplus.find_table(config.root), rule, rows_of_table)
 
 
-def _read_layout(root: Path) -> _Found:
+def _read_layout(root: Path, links: Links) -> _Found:
     tree = find(root, lambda folder: bool(_parts(folder)))
     table = find(root, lambda folder: _table(folder) is not None)
     if table and tree:
@@ -138,12 +143,33 @@ def _read_layout(root: Path) -> _Found:
     if table:
         return _read_table(_table(table) or table)
     if tree:
-        return _read_tree(root, tree)
-    present = listed(path.name for path in subfolders(root, Counter()))
+        return _read_tree(root, tree, links)
     raise DataError(
-        f"no FER2013 here; found {present}.\nExpected {TABLES[0]} (or {TABLES[1]}), "
+        f"no FER2013 here; found {contents(root)}.\n"
+        f"{_table_advice(root)}{unpack_advice(root, NAME)}"
+        f"Expected {TABLES[0]} (or {TABLES[1]}), "
         "or train/<class>/ and test/<class>/, or images named Training_1.jpg, PublicTest_1.jpg "
         "and PrivateTest_1.jpg in <any folder>/<class>/."
+    )
+
+
+def _table_advice(folder: Path) -> str:
+    """The line that says what tables of other names in `folder` are; empty without one."""
+    tables = [entry for entry in visible(folder, Counter()) if entry.is_file()]
+    headers = {
+        entry.name: set(_header(Path(entry.path)))
+        for entry in tables
+        if entry.name.casefold().endswith(".csv")
+    }
+    whole = [name for name, header in headers.items() if header.issuperset(TABLE_COLUMNS)]
+    if whole:
+        return f"'{whole[0]}' is the table: rename it to {TABLES[0]}.\n"
+    pixels = [name for name, header in headers.items() if "pixels" in header]
+    if not pixels:
+        return ""
+    return (
+        f"Without the column Usage, the rows of {listed(pixels)} belong to no split: take "
+        f"{TABLES[1]} of the same download.\n"
     )
 
 
@@ -151,9 +177,10 @@ def _read_layout(root: Path) -> _Found:
 
 
 def _table(folder: Path) -> Path | None:
-    # A link is followed here: such a large file often lies on another disk.
-    present = {entry.name for entry in visible(folder, Counter()) if entry.is_file()}
-    return next((folder / name for name in TABLES if name in present), None)
+    # Any link is followed here: such a large file often lies on another disk.
+    with os.scandir(folder) as entries:
+        present = {entry.name.casefold(): entry.path for entry in entries if entry.is_file()}
+    return next((Path(present[name]) for name in TABLES if name in present), None)
 
 
 def _read_table(path: Path) -> _Found:
@@ -213,14 +240,18 @@ class _Cells(NamedTuple):
 
 def _cells(path: Path) -> Iterator[_Cells]:
     """The rows of the table, one at a time, since it has 290 MB. Raises: DataError."""
+    if kind := format_of(path):
+        raise DataError(
+            f"'{path.name}' is a {kind} archive and no table.\n"
+            f"Unpack it: fer data prepare {NAME} {path} --root NEW_FOLDER"
+        )
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file)
         try:
             header = [name.strip() for name in next(rows, [])]
-            missing = [name for name in TABLE_COLUMNS if name not in header]
-            if missing:
+            if missing := _missing(header):
                 raise DataError(
-                    f"'{path.name}' lacks the columns {', '.join(missing)}; its first line is "
+                    f"'{path.name}' lacks the columns {missing}; its first line is "
                     f"{','.join(header)[:80]!r}.\n{INCOMPLETE}"
                 )
             places = [header.index(name) for name in TABLE_COLUMNS]
@@ -232,6 +263,16 @@ def _cells(path: Path) -> Iterator[_Cells]:
                 f"'{path.name}' cannot be read as CSV (after line {rows.line_num}: {error}).\n"
                 f"{INCOMPLETE}"
             ) from error
+
+
+def _header(path: Path) -> list[str]:
+    """The first line of a CSV file, which may be anything."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip() for name in file.readline(1000).split(",")]
+
+
+def _missing(header: Collection[str]) -> str:
+    return ", ".join(name for name in TABLE_COLUMNS if name not in header)
 
 
 def _sample(cells: _Cells) -> tuple[str, Image.Image]:
@@ -271,9 +312,10 @@ def _parts(folder: Path) -> list[Path]:
     ]
 
 
-def _read_tree(root: Path, tree: Path) -> _Found:
+def _read_tree(root: Path, tree: Path, links: Links) -> _Found:
     dropped = Counter[str]()
     files = pd.DataFrame(_files(root, tree, dropped), columns=["path", "folder", "label"])
+    files = links.without_copies(files, dropped)
     files["stem"] = files["path"].map(lambda path: PurePosixPath(path).stem)
     files["usage"] = files["stem"].str.extract(ORIGINAL_NAME, expand=False)
     # Nobody names most of the images so by chance; a few others were added later.
@@ -339,9 +381,9 @@ def _by_folder(root: Path, files: pd.DataFrame, dropped: Counter[str]) -> _Found
     splits = [split_of(name) for name in folders]
     if sorted(map(str, splits)) != ["test", "train"]:
         raise DataError(
-            f"the folders of classes are {listed(folders)}, and the images have no original names "
-            "(Training_1.jpg).\nExpected the folders train and test. For another copy of FER2013, "
-            "take dataset.name: folder."
+            f"the folders of classes are in {listed(folders)}, and the images have no original "
+            "names (Training_1.jpg).\nExpected the folders train and test. For another copy of "
+            "FER2013, take dataset.name: folder."
         )
     names = files["path"].map(lambda path: PurePosixPath(path).name)
     samples = files.assign(split=files["folder"].map(split_of))
@@ -357,35 +399,31 @@ _unpack = preparation(NAME, PAGES)
 
 
 def prepare(root: Path, archive: Path | None, force: bool) -> None:
-    """Unpack the zip file `archive`, or copy the table that was taken out of it before.
+    """Unpack `archive`, or copy the table that was taken out of it before.
 
     Raises: DataError.
     """
-    if archive is None or archive.suffix.lower() != ".csv":
+    if archive is None or archive.suffix.casefold() != ".csv" or _is_archive(archive):
         _unpack(root, archive, force)
         return
     if not archive.is_file():
         raise DataError(f"{archive}: no such file.\nGive the path of the download.")
-    if not force and root.is_dir() and any(root.iterdir()):
-        raise DataError(
-            f"{root}: the folder is there already and is not empty.\n"
-            f"Use --force to put {TABLES[0]} into it, or give another --root."
-        )
+    check_place(root, archive)
     with reading(archive.parent):
-        next(_cells(archive), None)  # its columns are there
+        next(_cells(archive), None)  # its columns are there, before anything is copied
     try:
-        _copy(archive, root)
+        with replacing(root) as fresh:
+            check_vacant(root, force)
+            shutil.copyfile(archive, fresh / TABLES[0])
+            check_release(NAME, fresh, archive)
     except OSError as error:
         raise DataError(
             f"{root}: {archive} cannot be copied there ({error}).\nCheck the room and your rights."
         ) from error
 
 
-def _copy(table: Path, root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".copying-", dir=root) as folder:
-        copy = shutil.copyfile(table, Path(folder, TABLES[0]))
-        copy.replace(root / TABLES[0])
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and bool(format_of(path))
 
 
 DATASETS.register(

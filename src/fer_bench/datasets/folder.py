@@ -10,9 +10,12 @@ import pandas as pd
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
+from fer_bench.filenames import IMAGE_SUFFIXES
 from fer_bench.labels import key, ordered
 from fer_bench.layout import (
+    CONVERT,
     class_folders,
+    contents,
     find,
     image_paths,
     listed,
@@ -21,7 +24,16 @@ from fer_bench.layout import (
     split_of,
     subfolders,
 )
-from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, problem_of
+from fer_bench.links import Links
+from fer_bench.manifest import (
+    COLUMNS,
+    EXPRESSIONS,
+    Manifest,
+    Problem,
+    has_unsupported,
+    left_out,
+    problem_of,
+)
 from fer_bench.registry import DATASETS
 
 NAME = "folder"
@@ -45,13 +57,16 @@ def read(config: Dataset) -> Manifest:
         `classes`, any folder stands for one.
     """
     root, wanted = config.root, _wanted(config)
-    with reading(root, "Set dataset.root to a folder that has one folder a class."):
+    with reading(root, "Set dataset.root to a folder that has one folder a class.") as links:
         tree = find(root, lambda folder: _is_tree(folder, wanted)) or root
         dropped = Counter[str]()
-        images, problems = _test_split(_images(tree, config, dropped))
-        classes = _classes(images)
+        place = tree.relative_to(root).as_posix()
+        images = _without_copies(_images(tree, config, dropped), links, place, dropped)
+        images, problems = _test_split(images)
+        classes = _classes(images, tree, dropped)
         problems += _missing(images, wanted)
-        samples = _samples(images, tree.relative_to(root).as_posix())
+        samples = _samples(images, place)
+        problems += links.problems()
     return Manifest(NAME, NAME, root, classes, 3, samples, dict(dropped), tuple(problems))
 
 
@@ -76,7 +91,7 @@ def _images(tree: Path, config: Dataset, dropped: Counter[str]) -> _Images:
             labels.setdefault(label, []).extend(images)
     if "train" not in found:
         raise DataError(
-            f"no train folder beside {listed(found)}.\n"
+            f"no train folder beside {listed(found)}; found {contents(tree)}.\n"
             "Rename a split folder, or remove that level and set dataset.split."
         )
     return found
@@ -98,6 +113,22 @@ def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image
         group, inside, _ = path.partition("/")
         images.append(_Image(f"{name}/{path}", group if inside else None))
     return images
+
+
+def _without_copies(images: _Images, links: Links, tree: str, dropped: Counter[str]) -> _Images:
+    """One name of every file; `tree` leads from the root to the folder that paths start in."""
+    every = [image for classes in images.values() for of in classes.values() for image in of]
+    paths = links.drop_copies([f"{tree}/{image.path}" for image in every], dropped)
+    if len(paths) == len(every):
+        return images
+    kept = set(paths)
+    return {
+        split: {
+            label: [image for image in of if f"{tree}/{image.path}" in kept]
+            for label, of in classes.items()
+        }
+        for split, classes in images.items()
+    }
 
 
 def _splits(tree: Path, wanted: Collection[str], dropped: Counter[str]) -> Mapping[str, Path]:
@@ -124,14 +155,20 @@ def _test_split(images: _Images) -> tuple[_Images, list[Problem]]:
     return {"train": images["train"], "test": held_out}, [problem]
 
 
-def _classes(images: _Images) -> tuple[str, ...]:
+def _classes(images: _Images, tree: Path, dropped: Mapping[str, int]) -> tuple[str, ...]:
     """The classes that have images. Raises: DataError when there is only one, or none."""
     present = {label for classes in images.values() for label, inside in classes.items() if inside}
     if len(present) < 2:
+        advice = (
+            CONVERT
+            if has_unsupported(dropped)
+            else "Every class needs a folder of its own, for example happy/ and sad/, with images "
+            f"in it ({', '.join(IMAGE_SUFFIXES)})."
+        )
         raise DataError(
             f"{len(present)} class{'' if present else 'es'} only ({', '.join(present) or 'none'}); "
-            "there is nothing to tell apart.\nEvery class needs a folder of its own, for example "
-            "happy/ and sad/, with images in it (.jpg, .png or .bmp)."
+            f"there is nothing to tell apart; found {contents(tree)}; "
+            f"left out: {left_out(dropped)}.\n{advice}"
         )
     return ordered(sorted(present))
 

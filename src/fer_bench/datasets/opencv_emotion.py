@@ -18,12 +18,13 @@ from fer_bench.errors import DataError
 from fer_bench.layout import (
     class_folders,
     class_images,
+    contents,
     find,
-    listed,
     reading,
     split_folders,
     split_of,
     subfolders,
+    unpack_advice,
 )
 from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest
 from fer_bench.registry import DATASETS
@@ -45,13 +46,18 @@ RELEASES = {
 def read(config: Dataset) -> Manifest:
     """The images below the root. Raises: DataError when the layout is not the expected one."""
     root = config.root
-    with reading(root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"):
+    with reading(
+        root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
+    ) as links:
         dropped = Counter[str]()
-        rows = list(_rows(root, dropped))
-    samples = pd.DataFrame(rows, columns=list(COLUMNS))
+        samples = pd.DataFrame(_rows(root, dropped), columns=list(COLUMNS))
+        samples = links.without_copies(samples, dropped)
+        followed = links.problems()
     manifest = Manifest(NAME, "", root, CLASSES, 1, samples, dict(dropped), image_size=(48, 48))
     release, problems = recognise(manifest.counts(), RELEASES)
-    return replace(manifest, release=release or f"{NAME}-unrecognised", problems=problems)
+    return replace(
+        manifest, release=release or f"{NAME}-unrecognised", problems=(*problems, *followed)
+    )
 
 
 def _rows(root: Path, dropped: Counter[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -74,9 +80,9 @@ def _split_folders(root: Path, dropped: Counter[str]) -> dict[str, Path]:
     found = split_folders(folder, dropped, SPLIT_FOLDERS)
     for split, names in SPLIT_FOLDERS.items():
         if split not in found:
-            present = listed(path.name for path in subfolders(folder, Counter()))
             raise DataError(
-                f"no {names[0]} folder; found {present}.\n"
+                f"no {names[0]} folder; found {contents(folder)}.\n"
+                f"{unpack_advice(folder, NAME)}"
                 f"Expected a folder '{names[0]}' ({', '.join(names[1:])}) of seven class folders."
             )
     return found

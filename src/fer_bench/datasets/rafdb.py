@@ -4,8 +4,9 @@ All three hold the same 15,339 aligned faces under the same numbers. A sample is
 number everywhere, so that predictions from one copy can be compared with those from another.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,26 +18,45 @@ from fer_bench.datasets import DatasetSpec, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import decode
 from fer_bench.layout import (
+    CONVERT,
     INCOMPLETE,
     contents,
+    encoding,
     find,
     has_file,
     has_folder,
     image_names,
     inside,
     listed,
+    missing_folder,
     read_table,
     reading,
     subfolders,
+    unpack_advice,
     visible,
 )
-from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, Severity, problem_of
+from fer_bench.manifest import (
+    COLUMNS,
+    EXPRESSIONS,
+    Manifest,
+    Problem,
+    Severity,
+    has_unsupported,
+    left_out,
+    problem_of,
+)
 from fer_bench.registry import DATASETS
 from fer_bench.releases import counts, recognise
 
 NAME = "rafdb"
 CLASSES = EXPRESSIONS[:7]
 SPLITS = ("train", "test")
+# How copies name the folder of each. RAF-DB has two parts, so that what others call validation is
+# its test split.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "valid", "val", "validation"),
+}
 _ORDER = "surprise fear disgust happiness sadness anger neutral"
 _COUNTS = {
     "train": counts(_ORDER, "1290 281 717 4772 1982 705 2524"),
@@ -45,8 +65,14 @@ _COUNTS = {
 # By layout: the Kaggle copies are the official images, only arranged in another way.
 RELEASES = dict.fromkeys(("rafdb-official", "rafdb-shuvoalok", "rafdb-tanishmittal"), _COUNTS)
 
+# Where the copies keep the images of a split, by its name.
+_CLASSES_OF = "{0}"
+_IMAGES_OF = "{0}/{0}_images"
+
 # The first is how the release spells it; its readme also has the second.
 LABEL_LISTS = ("list_patition_label.txt", "list_partition_label.txt")
+# Between a name and its label; some copies are comma-separated.
+_SEPARATORS = re.compile(r"\s*,\s*|\s+")
 MANUAL = "Annotation/manual"
 # What the last three lines of a file of manual attributes mean, in their order.
 ATTRIBUTE_CODES = {
@@ -91,11 +117,14 @@ def read(config: Dataset) -> Manifest:
     Raises: DataError when it has none of them, or is incomplete.
     """
     root, dropped = config.root, Counter[str]()
-    with reading(root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"):
+    advice = f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
+    with reading(root, advice) as links:
         layout, folder = _recognise_layout(root)
         samples, problems = LAYOUTS[layout].read(config, folder, dropped)
+        samples = links.without_copies(samples, dropped)
         _check(samples, dropped)
         samples, incomplete = _with_attributes(samples, root, folder, dropped)
+        problems += links.problems()
     # One order for all layouts, which do not list the images in the same one.
     samples = samples.sort_values("sample_id", ignore_index=True)
     size = None if config.images == "original" else (100, 100)
@@ -118,7 +147,8 @@ def _recognise_layout(root: Path) -> tuple[str, Path]:
         raise DataError(f"holds several releases: {places}.\nSet dataset.root to one of them.")
     outlines = "\n".join(f"  {name}: {layout.outline}" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"none of the layouts of RAF-DB; found {contents(root)}.\nExpected one of\n{outlines}"
+        f"none of the layouts of RAF-DB; found {contents(root)}.\n"
+        f"{unpack_advice(root, NAME)}Expected one of\n{outlines}"
     )
 
 
@@ -134,13 +164,26 @@ def _official(
             "Unpack these images there, or set dataset.images to those that you have."
         )
     label_list = _label_list(folder)
+    names = image_names(pictures, dropped)
     table = _checked(_read_label_list(label_list), label_list.name, SPLITS, dropped)
-    if images == "aligned":
-        names = map(PurePosixPath, table["image"])
-        table["image"] = [f"{name.stem}_aligned{name.suffix}" for name in names]
+    table = _named_like_files(table, names)
     prefix = pictures.relative_to(config.root).as_posix()
-    files = [f"{prefix}/{name}" for name in image_names(pictures, dropped)]
+    files = [f"{prefix}/{name}" for name in names]
     return _joined(table.assign(path=f"{prefix}/" + table["image"]), files, dropped)
+
+
+def _named_like_files(table: pd.DataFrame, files: Collection[str]) -> pd.DataFrame:
+    """`table` with `image` as the file is called, which may or may not end in `_aligned`."""
+    present = set(files)
+
+    def as_file(image: str) -> str:
+        path = PurePosixPath(image)
+        stem = path.stem.removesuffix("_aligned")
+        others = (path.with_name(f"{stem}{end}{path.suffix}") for end in ("_aligned", ""))
+        return next((str(other) for other in others if str(other) in present), image)
+
+    names = [image if image in present else as_file(image) for image in table["image"]]
+    return table.assign(image=pd.Series(names, table.index, dtype=str))
 
 
 def _label_list(folder: Path) -> Path:
@@ -156,17 +199,20 @@ def _label_list(folder: Path) -> Path:
 def _read_label_list(path: Path) -> pd.DataFrame:
     """Columns `image` and `label`, as text. Raises: DataError for a line that is no pair."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
+        lines = path.read_text(encoding=encoding(path)).split("\n")
+    except UnicodeError as error:
         raise DataError(f"'{path.name}' is not a text file ({error}).\n{INCOMPLETE}") from error
-    rows = [(number, line.rsplit(maxsplit=1)) for number, line in enumerate(lines, 1)]
-    for number, row in rows:
-        if len(row) == 1:
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        values = _SEPARATORS.split(line.strip())
+        if len(values) == 2:
+            pairs.append(values)
+        elif values != [""]:
+            found = f"{len(values)} value{'s' if len(values) > 1 else ''} ({line.strip()[:80]!r})"
             raise DataError(
-                f"'{path.name}', line {number}: expected a name and a label, found {row[0]!r}.\n"
-                f"{INCOMPLETE}"
+                f"'{path.name}', line {number}: expected a name and a label, found {found}.\n"
+                "Give the list of the release; every line reads: train_00001.jpg 5"
             )
-    pairs = [(row[0].strip(), row[1]) for _, row in rows if row]
     return pd.DataFrame(pairs, columns=["image", "label"], dtype=str)
 
 
@@ -174,11 +220,14 @@ def _shuvoalok(
     config: Dataset, folder: Path, dropped: Counter[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     _only_aligned(config)
-    rows = [row for split in SPLITS for row in _class_rows(config.root, folder, split, dropped)]
+    names, problems = _split_names(folder, _CLASSES_OF)
+    rows = [
+        row for split in SPLITS for row in _class_rows(config.root, folder, split, names, dropped)
+    ]
     samples = pd.DataFrame(rows, columns=list(COLUMNS))
-    lists = {split: _csv_list(config.root, folder, split) for split in SPLITS}
+    lists = {split: _csv_list(config.root, folder, split, names[split]) for split in SPLITS}
     missing = [f"{split}_labels.csv" for split in SPLITS if lists[split] is None]
-    problems = problem_of(
+    problems += problem_of(
         "list_missing", "info", missing, "the labels of the folders cannot be checked"
     )
     for split, path in lists.items():
@@ -188,22 +237,42 @@ def _shuvoalok(
     return samples, problems
 
 
+def _split_names(folder: Path, place: str) -> tuple[dict[str, str], list[Problem]]:
+    """How the copy in `folder` names its splits: those that have a folder at `place`.
+
+    Raises: DataError for a split without a folder.
+    """
+    found = {
+        split: [name for name in names if has_folder(folder, place.format(name))]
+        for split, names in SPLIT_NAMES.items()
+    }
+    for split, names in found.items():
+        if not names:
+            raise missing_folder(folder, place.format(split), SPLITS)
+    names = {split: spellings[0] for split, spellings in found.items()}
+    others = [place.format(name) for spellings in found.values() for name in spellings[1:]]
+    text = "RAF-DB has two parts, train and test, and these folders are none: they are not read"
+    problems = problem_of("folder_not_used", "warning", others, text)
+    if names["test"].startswith("val"):
+        text = f"there is no test folder: '{names['test']}' is the test split"
+        problems.append(Problem("validation_is_test", "info", 1, (names["test"],), text))
+    return names, problems
+
+
 def _class_rows(
-    root: Path, folder: Path, split: str, dropped: Counter[str]
+    root: Path, folder: Path, split: str, names: Mapping[str, str], dropped: Counter[str]
 ) -> Iterator[tuple[str, str, str, str]]:
     """The values of `COLUMNS` for every image of one split, whose folders are named by code."""
-    if not has_folder(folder, split):
-        raise DataError(f"'{split}' is missing; found {contents(folder)}.\n{INCOMPLETE}")
-    for inner in subfolders(folder / split, dropped):
+    for inner in subfolders(folder / names[split], dropped):
+        shown = f"{names[split]}/{inner.name}"
         label = decode(inner.name, NAME)
         if label is None:
             raise DataError(
-                f"unknown class folder '{split}/{inner.name}'; known: 1 to 7.\n"
-                "Rename it, or move it away."
+                f"unknown class folder '{shown}'; known: 1 to 7.\nRename it, or move it away."
             )
         prefix = inner.relative_to(root).as_posix()
         for name in image_names(inner, dropped):
-            _check_split(name, (split,), f"'{split}/{inner.name}'")
+            _check_split(name, (split,), f"'{shown}'")
             yield _sample_id(name), f"{prefix}/{name}", split, label
 
 
@@ -211,6 +280,7 @@ def _compared(
     samples: pd.DataFrame, table: pd.DataFrame, list_name: str, dropped: Counter[str]
 ) -> list[Problem]:
     """What the list of one split says otherwise than its folders."""
+    table = _named_like_files(table, [PurePosixPath(path).name for path in samples["path"]])
     labels = {
         PurePosixPath(path).name: label
         for path, label in zip(samples["path"], samples["label"], strict=True)
@@ -247,15 +317,15 @@ def _tanishmittal(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     _only_aligned(config)
     tables, files = [], []
-    for split in SPLITS:
-        place = f"{split}/{split}_images"
-        if not has_folder(folder, place):
-            raise DataError(f"'{place}' is missing; found {contents(folder)}.\n{INCOMPLETE}")
-        path = _csv_list(config.root, folder, split)
+    spellings, problems = _split_names(folder, _IMAGES_OF)
+    for split, spelling in spellings.items():
+        place = _IMAGES_OF.format(spelling)
+        path = _csv_list(config.root, folder, split, spelling)
         if path is None:
             raise DataError(
-                f"'{split}_labels.csv' is missing; looked in '{folder.relative_to(config.root)}', "
-                f"in its '{split}' and in the folders around it.\n{INCOMPLETE}"
+                f"'{spelling}_labels.csv' is missing; found {contents(folder)}. Looked in "
+                f"'{folder.relative_to(config.root)}', in its '{spelling}' and in the folders "
+                f"around it.\n{INCOMPLETE}"
             )
         names = image_names(folder / place, dropped)
         for name in names:
@@ -263,8 +333,10 @@ def _tanishmittal(
         prefix = (folder / place).relative_to(config.root).as_posix()
         files += [f"{prefix}/{name}" for name in names]
         table = _checked(read_table(path, ("image", "label")), path.name, (split,), dropped)
+        table = _named_like_files(table, names)
         tables.append(table.assign(path=f"{prefix}/" + table["image"]))
-    return _joined(pd.concat(tables, ignore_index=True), files, dropped)
+    samples, found = _joined(pd.concat(tables, ignore_index=True), files, dropped)
+    return samples, [*problems, *found]
 
 
 def _only_aligned(config: Dataset) -> None:
@@ -274,11 +346,11 @@ def _only_aligned(config: Dataset) -> None:
         )
 
 
-def _csv_list(root: Path, folder: Path, split: str) -> Path | None:
+def _csv_list(root: Path, folder: Path, split: str, spelling: str) -> Path | None:
     """The list of labels of one split, if there is one. Raises: DataError when there are two."""
-    name = f"{split}_labels.csv"
-    around = [folder / split, *_outwards(folder, root)]
-    found = [place / name for place in around if has_file(place, name)]
+    names = dict.fromkeys(f"{name}_labels.csv" for name in (split, spelling))
+    around = [folder / spelling, *_outwards(folder, root)]
+    found = [place / name for place in around for name in names if has_file(place, name)]
     if len(found) > 1:
         shown = " and ".join(f"'{path.relative_to(root)}'" for path in found)
         raise DataError(f"found both {shown}.\nMove away the one that does not belong there.")
@@ -368,9 +440,9 @@ def _check(samples: pd.DataFrame, dropped: Counter[str]) -> None:
     missing = [f"{split} {name}" for split in SPLITS for name in CLASSES]
     missing = [name for name in missing if tuple(name.split()) not in present]
     if missing:
-        left_out = ", ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
         raise DataError(
-            f"no image of {listed(missing)}; left out: {left_out or 'nothing'}.\n{INCOMPLETE}"
+            f"no image of {listed(missing)}; left out: {left_out(dropped)}.\n"
+            f"{CONVERT if has_unsupported(dropped) else INCOMPLETE}"
         )
 
 
@@ -412,9 +484,7 @@ def _sample_id(path: str) -> str:
 def _regular_files(folder: Path, dropped: Counter[str]) -> set[str]:
     names = set()
     for entry in visible(folder, dropped):
-        if entry.is_symlink():
-            dropped["symbolic link"] += 1
-        elif entry.is_file():
+        if entry.is_file():
             names.add(entry.name)
     return names
 
@@ -434,13 +504,18 @@ LAYOUTS = {
     ),
     "rafdb-shuvoalok": _Layout(
         ("DATASET", "."),
-        tuple(f"{split}/{code}" for split in SPLITS for code in range(1, 8)),
+        tuple(
+            f"{_CLASSES_OF.format(name)}/{code}"
+            for names in SPLIT_NAMES.values()
+            for name in names
+            for code in range(1, 8)
+        ),
         _shuvoalok,
         "DATASET/train/1 to 7 and DATASET/test/1 to 7",
     ),
     "rafdb-tanishmittal": _Layout(
         ("dataset/aligned", "aligned", "."),
-        tuple(f"{split}/{split}_images" for split in SPLITS),
+        tuple(_IMAGES_OF.format(name) for names in SPLIT_NAMES.values() for name in names),
         _tanishmittal,
         "dataset/aligned/train/train_images, dataset/aligned/test/test_images and their lists "
         "train_labels.csv and test_labels.csv",

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
 from fer_bench.compare.pairs import PAIR_RESAMPLES, SIGNIFICANT
-from fer_bench.manifest import AXES
+from fer_bench.manifest import AXES, left_out
 from fer_bench.metrics import METRICS
 from fer_bench.report import (
     AXIS_LABELS,
@@ -211,8 +211,7 @@ def _facts(document: Mapping[str, Any]) -> RenderableType:
     lines = [f"image sizes: {shown}"]
     for name, values in document.get("attributes", {}).items():
         lines.append(f"{name}: " + ", ".join(f"{value} ({n:,})" for value, n in values.items()))
-    left_out = ", ".join(f"{n:,} {reason}" for reason, n in document["dropped"].items() if n)
-    return Text("\n".join([*lines, f"left out: {left_out or 'nothing'}"]))
+    return Text("\n".join([*lines, f"left out: {left_out(document['dropped'])}"]))
 
 
 def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
