@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from fer_bench.archive import is_image_name
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
+from fer_bench.filenames import is_image_name
 from fer_bench.labels import SPELLINGS, canonical, key, ordered
 from fer_bench.layout import SPLIT_FOLDERS, contents, file_paths, listed, reading, split_of, visible
 from fer_bench.manifest import (
