@@ -20,15 +20,16 @@ copies turned by 5 to 20 degrees, zoomed, sheared or shifted by 10 %, 99 % resem
 
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+
+from fer_bench.duplicates import SMALL
 
 FloatArray = NDArray[np.float32]
 
-# Pictures are described at this size in pixels; their thumbnails are twice as large.
-SIDE = 24
 RESEMBLANCE = 0.62
 
 # Degrees, factors, and half sides of the picture along one axis.
@@ -43,7 +44,7 @@ _DIMENSIONS = 64
 _FINE, _COARSE, _EDGE = 1.3, 3.0, 1.1
 # In pixels, how fast the prior covariance falls off, and the number of pictures it counts as.
 _RANGE, _PRIOR = 8.0, 500
-# Of the largest variance: what is added before whitening, lest noise become a feature.
+# Of the largest variance: what is added before whitening, so that noise is no feature.
 _NOISE = 0.02
 # How many others the views of some pictures are compared with at once: what a cache holds.
 _COLUMNS = 256
@@ -66,6 +67,7 @@ class Candidates(NamedTuple):
 
 
 def _views() -> FloatArray:
+    """The maps of the lattice, (views, 2, 3); every other one is mirrored."""
     poses = [*product(_TURNS, _ZOOMS, _SHIFTS, _SHIFTS), *((turn, 1, 0, 0) for turn in _FAR_TURNS)]
     maps = []
     for (turn, zoom, down, right), mirror in product(poses, (1, -1)):
@@ -78,13 +80,14 @@ VIEWS = _views()
 
 
 class Search:
-    """Finds candidates among pictures of shape (n, SIDE, SIDE), none of them constant."""
+    """Finds candidates among pictures of shape (n, SMALL, SMALL), none of them constant."""
 
     def __init__(self, pictures: NDArray[np.uint8]) -> None:
-        self._pictures = pictures.reshape(-1, SIDE * SIDE)
+        self._pictures = pictures.reshape(-1, SMALL * SMALL)
         mean, features = _whitening(self._pictures)
         # A view is linear in the picture: all views of it are one product with these.
-        self._views = np.concatenate([_warp(view).T @ features for view in VIEWS], axis=1)
+        views = [_warp(view).T @ features for view in VIEWS]
+        self._views = np.concatenate(views, axis=1).astype(np.float32)
         self._mean_views = mean @ self._views
         parts = [_unit((part - mean) @ features) for part in _chunks(self._pictures)]
         self._plain = np.concatenate(parts)
@@ -93,7 +96,8 @@ class Search:
         """The candidates of which the first is one of `rows` and the second one of `columns`.
 
         Both are indices in ascending order; of two pictures the smaller index is the first. A pair
-        is given once, in the pose in which it resembles most.
+        is given in the pose in which it resembles most, and once more in the best mirrored one: a
+        face is nearly symmetric, so that the better of the two may be the wrong one.
         """
         views = self._pictures[rows].astype(np.float32) @ self._views - self._mean_views
         views = _unit(views.reshape(-1, _DIMENSIONS))
@@ -121,13 +125,14 @@ def _best(
     view: NDArray[np.int64],
     values: NDArray[np.float32],
 ) -> Candidates:
-    """Of what was found of each pair the view of the highest value, without reversed pairs."""
-    order = np.lexsort((view, -values, second, first))
+    """Of what was found of each pair the best views, mirrored or not, without reversed pairs."""
+    mirrored = view % 2
+    order = np.lexsort((view, -values, mirrored, second, first))
     order = order[second[order] > first[order]]
-    first, second, view = first[order], second[order], view[order]
+    keys = np.stack([first, second, mirrored])[:, order]
     new = np.ones(len(order), dtype=bool)
-    new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return Candidates(first[new], second[new], VIEWS[view[new]])
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    return Candidates(*keys[:2, new], VIEWS[view[order[new]]])
 
 
 def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
@@ -140,7 +145,7 @@ def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
     for part in _chunks(pictures):
         around = (part - mean) @ band
         spread += around.T @ around
-    y, x = places(SIDE) * (SIDE / 2)
+    y, x = places(SMALL) * (SMALL / 2)
     apart = np.hypot(np.subtract.outer(y, y), np.subtract.outer(x, x))
     prior = band.T @ np.exp(-apart / _RANGE) @ band
     prior *= np.trace(spread) / np.trace(prior) / len(pictures)
@@ -152,25 +157,27 @@ def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
 
 def _band_pass() -> FloatArray:
     """What is left of a picture between two blurs, faded out towards the edges: (pixels, m)."""
-    apart = np.subtract.outer(np.arange(SIDE), np.arange(SIDE))
+    apart = np.subtract.outer(np.arange(SMALL), np.arange(SMALL))
     fine, coarse = (np.exp(-(apart**2) / (2 * width**2)) for width in (_FINE, _COARSE))
     fine, coarse = (blur / blur.sum(axis=1, keepdims=True) for blur in (fine, coarse))
-    window = 1 - (np.hypot(*places(SIDE)) / _EDGE) ** 2
+    window = 1 - (np.hypot(*places(SMALL)) / _EDGE) ** 2
     seen = window > 0
     band = (np.kron(fine, fine) - np.kron(coarse, coarse))[seen] * window[seen, None]
     return np.ascontiguousarray(band.T, dtype=np.float32)
 
 
-def _warp(view: FloatArray) -> FloatArray:
-    """The matrix (pixels, pixels) that samples a picture in a pose; its edges are repeated."""
-    wanted = view[:, :2] @ places(SIDE) + view[:, 2:]
-    row, column = np.clip(wanted * (SIDE / 2) + (SIDE - 1) / 2, 0, SIDE - 1)
-    pixels = np.arange(SIDE)
-    # Bilinear: the weight of a pixel falls to 0 over one pixel, along each axis.
-    rows, columns = (
-        np.maximum(1 - np.abs(np.subtract.outer(place, pixels)), 0) for place in (row, column)
-    )
-    return (rows[:, :, None] * columns[:, None, :]).reshape(SIDE * SIDE, -1).astype(np.float32)
+def _warp(view: FloatArray) -> Any:
+    """The sparse matrix (pixels, pixels) that samples a picture in a pose; its edges are repeated."""
+    wanted = view[:, :2] @ places(SMALL) + view[:, 2:]
+    place = np.clip(wanted * (SMALL / 2) + (SMALL - 1) / 2, 0, SMALL - 1)
+    corner = np.minimum(place.astype(int), SMALL - 2)
+    down, right = place - corner
+    at = corner[0] * SMALL + corner[1]
+    columns = (at, at + 1, at + SMALL, at + SMALL + 1)
+    weights = ((1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right)
+    rows = np.tile(np.arange(SMALL * SMALL), 4)
+    shape = (SMALL * SMALL, SMALL * SMALL)
+    return coo_array((np.concatenate(weights), (rows, np.concatenate(columns))), shape).tocsr()
 
 
 def _chunks(pictures: NDArray[np.uint8]) -> Iterator[FloatArray]:

@@ -212,7 +212,11 @@ def _facts(document: Mapping[str, Any]) -> RenderableType:
     for name, values in document.get("attributes", {}).items():
         lines.append(f"{name}: " + ", ".join(f"{value} ({n:,})" for value, n in values.items()))
     left_out = ", ".join(f"{n:,} {reason}" for reason, n in document["dropped"].items() if n)
-    return Text("\n".join([*lines, f"left out: {left_out or 'nothing'}"]))
+    lines.append(f"left out: {left_out or 'nothing'}")
+    if "copies" in document:
+        for heading, key in (("copies looked for", "looked_for"), ("not", "not_looked_for")):
+            lines.append(f"{heading}: " + "; ".join(document["copies"][key]))
+    return Text("\n".join(lines))
 
 
 def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
