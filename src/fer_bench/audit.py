@@ -4,7 +4,7 @@ Which images are duplicates is known to `fer_bench.twins`. Blank images are a fi
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from fer_bench.duplicates import components
 from fer_bench.inspection import Seen
 from fer_bench.manifest import EXAMPLES, SPLITS, Manifest, Problem, Severity
-from fer_bench.twins import Codes, Relation, Twins, find_twins, look_at, row_columns
+from fer_bench.twins import (
+    LOOKED_FOR,
+    NOT_LOOKED_FOR,
+    Codes,
+    Progress,
+    Relation,
+    Twins,
+    find_twins,
+    look_at,
+    row_columns,
+)
 
 OTHER_LABEL = "duplicate with another label"
 _EXCLUDE = "set dataset.exclude to the quarantine file"
@@ -31,6 +41,7 @@ _FILES: dict[str, tuple[Severity, str]] = {
     ),
     "blank": ("warning", f"images show one shade of grey and nothing else; {_EXCLUDE}"),
 }
+_CHANGED = "cropped, mirrored, turned, zoomed, shifted, sheared, brightened or edited"
 _TWINS: dict[str, tuple[Severity, str]] = {
     "exact_duplicate_across_splits": (
         "error",
@@ -38,8 +49,8 @@ _TWINS: dict[str, tuple[Severity, str]] = {
     ),
     "near_duplicate_across_splits": (
         "error",
-        "images show a photograph that another split holds too, cropped, mirrored or edited, so "
-        f"that scores reward memory; {_EXCLUDE}",
+        f"images show a photograph that another split holds too, {_CHANGED}, so that scores reward "
+        f"memory; {_EXCLUDE}",
     ),
     "exact_duplicate": (
         "warning",
@@ -47,8 +58,8 @@ _TWINS: dict[str, tuple[Severity, str]] = {
     ),
     "near_duplicate": (
         "info",
-        "images show a photograph that their own split holds twice, cropped, mirrored or edited; "
-        "set dataset.groups to the groups file, so that validation gets no copy from train",
+        f"images show a photograph that their own split holds twice, {_CHANGED}; set "
+        "dataset.groups to the groups file, so that validation gets no copy from train",
     ),
     "exact_duplicate_labels_differ": (
         "error",
@@ -106,6 +117,7 @@ class Audit:
             "counts": manifest.counts(),
             "dropped": dict(manifest.dropped),
             "problems": [problem.to_json() for problem in self.problems],
+            "copies": {"looked_for": list(LOOKED_FOR), "not_looked_for": list(NOT_LOOKED_FOR)},
             "image_sizes": self.image_sizes,
             "quarantined": len(self.quarantine),
         }
@@ -115,7 +127,8 @@ def audit(
     manifest: Manifest,
     overlaps: Mapping[str, str],
     workers: int | None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
+    on_compared: Progress | None = None,
 ) -> Audit:
     """Read every image of a dataset and look for what makes numbers measured on it doubtful.
 
@@ -124,12 +137,13 @@ def audit(
         overlaps: other datasets that hold some of the same images, and which these are.
         workers: number of threads; None means one a usable core.
         on_progress: called with (images read, images in all).
+        on_compared: called with (different images compared, different images in all).
     """
     # The findings must not depend on the order in which an adapter lists its samples.
     samples = manifest.samples.sort_values("sample_id", ignore_index=True)
     ordered = replace(manifest, samples=samples)
     seen = look_at(ordered, workers, on_progress)
-    twins = find_twins(seen)
+    twins = find_twins(seen, on_compared=on_compared)
     problems = (
         *manifest.problems,
         *_file_problems(ordered, seen),

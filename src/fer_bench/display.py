@@ -43,6 +43,9 @@ class Display(Protocol):
     def decoding(self, split: str, done: int, total: int) -> None:
         """`done` of `total` images of a split are decoded."""
 
+    def comparing(self, done: int, total: int) -> None:
+        """`done` of `total` different images of a dataset were compared with all others."""
+
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
         """`done` of `total` images of a split went through the layers up to `end`, to be kept."""
 
@@ -115,6 +118,11 @@ class PlainDisplay:
         if done == total:
             self.message(f"decoded {total:,} {split} images")
 
+    def comparing(self, done: int, total: int) -> None:
+        """Say once that all images are compared."""
+        if done == total:
+            self.message(f"compared {total:,} images with each other")
+
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
         """Say once that the frozen layers are computed."""
         if done == total:
@@ -175,6 +183,10 @@ class LiveDisplay(PlainDisplay):
     def decoding(self, split: str, done: int, total: int) -> None:
         """Show how many images are decoded."""
         self._show(f"decoding {split}", done, total, "")
+
+    def comparing(self, done: int, total: int) -> None:
+        """Show how many images are compared with the others."""
+        self._show("looking for copies", done, total, "")
 
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
         """Show how many images went through the frozen layers."""

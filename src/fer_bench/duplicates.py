@@ -1,8 +1,10 @@
-"""Which pictures show the same photograph, found without comparing each one with each other.
+"""Which pictures show the same photograph, edited or mirrored but not moved.
 
-A picture is reduced to a grey thumbnail, and that to a perceptual hash: the signs of its 64 lowest
-frequencies. Two pictures are near duplicates when their hashes differ in at most `DISTANCE` bits
-and their thumbnails correlate by at least `CORRELATION`, as they are or one of them mirrored.
+They are found without comparing each one with each other. A picture is reduced to a small grey one,
+and that to a perceptual hash: the signs of its 64 lowest frequencies. Two pictures are near
+duplicates when their hashes differ in at most `DISTANCE` bits and they correlate by at least
+`CORRELATION`, as they are or one of them mirrored. `fer_bench.alignment` finds those that were
+moved, but misses some of these: a watermark or another contrast may leave less than it asks for.
 
 Where the two numbers come from: the 32,298 faces of OpenCV Emotion, exact copies aside, each
 compared with each, and pairs drawn at random looked at. Within the distance, all of 96 pairs that
@@ -26,7 +28,9 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SIDE = 24
+# The side of a thumbnail in pixels, and of the smaller picture that is hashed.
+SIDE = 48
+SMALL = SIDE // 2
 DISTANCE = 8
 CORRELATION = 0.93
 
@@ -37,7 +41,7 @@ _EDGES = [64 * band // _BANDS for band in range(_BANDS + 1)]
 _BAND_MASKS = [np.uint64(2**end - 2**start) for start, end in pairwise(_EDGES)]
 # The lowest frequencies without the mean.
 _VERTICAL, _HORIZONTAL = np.array(
-    sorted(np.ndindex(SIDE, SIDE), key=lambda frequency: (sum(frequency), frequency))[1:65]
+    sorted(np.ndindex(SMALL, SMALL), key=lambda frequency: (sum(frequency), frequency))[1:65]
 ).T
 # Mirroring turns the waves that are odd along a row.
 _MIRROR_SIGNS = np.where(_HORIZONTAL % 2, -1, 1).astype(np.float32)
@@ -45,16 +49,29 @@ _MIRROR_SIGNS = np.where(_HORIZONTAL % 2, -1, 1).astype(np.float32)
 _NO_HEIGHT = 1e-5
 
 
-def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The hashes of thumbnails (n, SIDE, SIDE), and of their mirror images, shape (2, n).
+def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (n, side, side) at half their side, by a triangle filter as Pillow's BILINEAR."""
+    side = pictures.shape[1]
+    apart = np.abs(np.subtract.outer(2 * np.arange(side // 2) + 0.5, np.arange(side)))
+    weights = np.maximum(2 - apart, 0)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    small = np.empty((len(pictures), side // 2, side // 2), dtype=np.uint8)
+    for start in range(0, len(pictures), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        small[part] = np.rint(weights @ pictures[part].astype(np.float32) @ weights.T)
+    return small
+
+
+def perceptual_hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The hashes of pictures (n, SMALL, SMALL), and of their mirror images, shape (2, n).
 
     Brightness and contrast do not matter; a constant picture has the hash 0.
     """
-    hashes = np.empty((2, len(thumbnails)), dtype=np.uint64)
-    for start in range(0, len(thumbnails), _CHUNK):
+    hashes = np.empty((2, len(pictures)), dtype=np.uint64)
+    for start in range(0, len(pictures), _CHUNK):
         part = slice(start, start + _CHUNK)
-        pictures = _normalised(thumbnails[part]).reshape(-1, SIDE, SIDE)
-        waves = dctn(pictures, axes=(1, 2), norm="ortho")[:, _VERTICAL, _HORIZONTAL]
+        vectors = _normalised(pictures[part]).reshape(-1, SMALL, SMALL)
+        waves = dctn(vectors, axes=(1, 2), norm="ortho")[:, _VERTICAL, _HORIZONTAL]
         hashes[0, part] = _packed(waves > _NO_HEIGHT)
         hashes[1, part] = _packed(waves * _MIRROR_SIGNS > _NO_HEIGHT)
     return hashes
@@ -67,10 +84,11 @@ def near_pairs(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
         Indices, shape (m, 2): the smaller one first, the rows sorted.
     """
     count = len(thumbnails)
-    pairs = close_pairs(perceptual_hashes(thumbnails).ravel())
+    pictures = halved(thumbnails)
+    pairs = close_pairs(perceptual_hashes(pictures).ravel())
     # From `count` on, hashes are those of mirror images. Two of these say nothing new.
     pairs = pairs[(pairs[:, 0] < count) & (pairs[:, 0] < pairs[:, 1] % max(count, 1))]
-    alike = [_alike(thumbnails, pairs[at : at + _CHUNK]) for at in range(0, len(pairs), _CHUNK)]
+    alike = [_alike(pictures, pairs[at : at + _CHUNK]) for at in range(0, len(pairs), _CHUNK)]
     verified = pairs[np.concatenate([np.empty(0, dtype=bool), *alike])]
     verified[:, 1] %= max(count, 1)
     return np.unique(verified, axis=0)
@@ -141,18 +159,18 @@ def _with_members(pairs: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[
     return np.sort(np.stack([first[once], second[once]], axis=1), axis=1)
 
 
-def _alike(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pairs (m, 2) correlate; n + i stands for the mirror image of the thumbnail i of n."""
-    second = thumbnails[pairs[:, 1] % len(thumbnails)]
-    mirrored = pairs[:, 1] >= len(thumbnails)
+def _alike(pictures: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which pairs (m, 2) correlate; n + i stands for the mirror image of the picture i of n."""
+    second = pictures[pairs[:, 1] % len(pictures)]
+    mirrored = pairs[:, 1] >= len(pictures)
     second[mirrored] = second[mirrored][:, :, ::-1]
-    one, other = _normalised(thumbnails[pairs[:, 0]]), _normalised(second)
+    one, other = _normalised(pictures[pairs[:, 0]]), _normalised(second)
     return np.asarray(np.einsum("ij,ij->i", one, other) >= CORRELATION)
 
 
-def _normalised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """As vectors (n, SIDE * SIDE) of mean 0 and length 1, or all 0 for a constant picture."""
-    vectors = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+def _normalised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """As vectors (n, SMALL * SMALL) of mean 0 and length 1, or all 0 for a constant picture."""
+    vectors = pictures.reshape(len(pictures), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -196,6 +196,7 @@ def _without_twins(
         protocol.split,
         None,
         lambda done, total: display.decoding("dataset", done, total),
+        display.comparing,
     )
     if not seen:
         return {}

@@ -1,7 +1,8 @@
 """Which images of a dataset are copies of each other, and which test images training has seen.
 
-Two images are exact twins when all their pixels are equal after decoding, and near twins by the
-rule of `fer_bench.duplicates`. Blank images all equal each other and show nothing: they are no
+Two images are exact twins when all their pixels are equal after decoding, and near twins when they
+show one photograph, edited by the rule of `fer_bench.duplicates` or moved by that of
+`fer_bench.alignment`. Blank images all equal each other and show nothing: they are no
 twins of anything.
 """
 
@@ -16,20 +17,39 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from fer_bench.alignment import LEAST_SHARED, LEVELS, moved_pairs
 from fer_bench.cachedir import cached
 from fer_bench.duplicates import CORRELATION, DISTANCE, SIDE, near_pairs
 from fer_bench.images import VERSION, Box
 from fer_bench.inspection import Seen, inspect_all
 from fer_bench.manifest import BOX, Manifest
+from fer_bench.poses import RESEMBLANCE, VIEWS
 from fer_bench.splits import split_digest
 
 Relation = Literal["exact", "near"]
 Codes = NDArray[np.intp]
 Progress = Callable[[int, int], None]
 
+# What makes a near twin, for the answer of an audit. The limits are those that
+# scripts/augmented_copies.py measures.
+LOOKED_FOR = (
+    "the same pixels",
+    "one photograph cropped, mirrored, turned by up to 20 degrees, zoomed by up to 1.2, shifted by "
+    "up to 10 % of the side, sheared by up to 0.2, brightened, compressed or edited",
+)
+NOT_LOOKED_FOR = (
+    "turned or zoomed much farther, or upside down",
+    "cropped to less than half of the area, or largely covered",
+    "another photograph of the same person",
+)
+
 
 def seen_in_training(
-    manifest: Manifest, split: str, workers: int | None, on_progress: Progress | None = None
+    manifest: Manifest,
+    split: str,
+    workers: int | None,
+    on_progress: Progress | None = None,
+    on_compared: Progress | None = None,
 ) -> dict[str, Relation]:
     """The samples of `split` that have a twin in another split, and how close it is.
 
@@ -41,24 +61,25 @@ def seen_in_training(
         split: the name of the split that is asked about.
         workers: number of threads; None means one a usable core.
         on_progress: called with (images read, images in all).
+        on_compared: called with (different images compared, different images in all).
     """
 
     def find(folder: Path) -> None:
-        found = _seen_elsewhere(manifest, split, workers, on_progress)
+        own = (manifest.samples["split"] == split).to_numpy()
+        twins = find_twins(look_at(manifest, workers, on_progress), own, on_compared)
+        found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, twins)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
 
-    parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, SIDE, DISTANCE)
-    folder = cached("twins", " ".join(map(str, (*parts, CORRELATION))), find)
+    rule = (SIDE, DISTANCE, CORRELATION, VIEWS.tolist(), RESEMBLANCE, LEVELS, LEAST_SHARED)
+    parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, *rule)
+    folder = cached("twins", " ".join(map(str, parts)), find)
     document: dict[str, Relation] = json.loads((folder / "twins.json").read_text(encoding="utf-8"))
     return document
 
 
 def _seen_elsewhere(
-    manifest: Manifest, split: str, workers: int | None, on_progress: Progress | None
+    names: NDArray[np.object_], own: NDArray[np.bool_], twins: "Twins"
 ) -> dict[str, Relation]:
-    twins = find_twins(look_at(manifest, workers, on_progress))
-    own = (manifest.samples["split"] == split).to_numpy()
-    names = manifest.samples["sample_id"].to_numpy()
     found: dict[str, Relation] = {}
     relations: tuple[Relation, ...] = ("near", "exact")
     for relation in relations:
@@ -131,15 +152,32 @@ def row_columns(matrix: Any, row: int) -> Codes:
     return columns
 
 
-def find_twins(seen: list[Seen]) -> Twins:
-    """The twins among all images of a dataset."""
+def find_twins(
+    seen: list[Seen],
+    asked: NDArray[np.bool_] | None = None,
+    on_compared: Progress | None = None,
+) -> Twins:
+    """The twins among all images of a dataset.
+
+    Args:
+        seen: what each file holds.
+        asked: shape (images,); where given, near twins of an image that is asked about are found
+            only among the others, and none of an image that has an exact twin there.
+        on_compared: called with (different images compared, different images in all).
+    """
     digests = np.array([file.digest or None for file in seen], dtype=object)
     contents, distinct = pd.factorize(digests)  # numbered as they appear, -1 for None
     count = max(len(distinct), 1)
     known = np.flatnonzero(contents >= 0)
     _, first = np.unique(contents[known], return_index=True)
-    thumbnails = b"".join(seen[image].thumbnail for image in known[first])
-    pairs = near_pairs(np.frombuffer(thumbnails, dtype=np.uint8).reshape(-1, SIDE, SIDE))
+    joined = b"".join(seen[image].thumbnail for image in known[first])
+    thumbnails = np.frombuffer(joined, dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    asked_contents = None
+    if asked is not None:
+        asked_contents = np.ones(len(thumbnails), dtype=bool)
+        asked_contents[contents[known][~asked[known]]] = False
+    moved = moved_pairs(thumbnails, asked_contents, on_compared)
+    pairs = np.unique(np.concatenate([near_pairs(thumbnails), moved]), axis=0)
     return Twins(
         contents,
         _matrix(contents[known], known, (count, len(seen))),

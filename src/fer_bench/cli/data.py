@@ -104,6 +104,7 @@ def audit(
             spec.overlaps,
             workers,
             lambda done, total: display.decoding(manifest.name, done, total),
+            display.comparing,
         )
     quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")

@@ -211,7 +211,11 @@ def _facts(document: Mapping[str, Any]) -> RenderableType:
     lines = [f"image sizes: {shown}"]
     for name, values in document.get("attributes", {}).items():
         lines.append(f"{name}: " + ", ".join(f"{value} ({n:,})" for value, n in values.items()))
-    return Text("\n".join([*lines, f"left out: {left_out(document['dropped'])}"]))
+    lines.append(f"left out: {left_out(document['dropped'])}")
+    if "copies" in document:
+        for heading, key in (("copies looked for", "looked_for"), ("not", "not_looked_for")):
+            lines.append(f"{heading}: " + "; ".join(document["copies"][key]))
+    return Text("\n".join(lines))
 
 
 def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
