@@ -175,8 +175,11 @@ def _opened(path: str) -> Iterator[Image.Image]:
     """
     try:
         # Given the name of a file, Pillow may map it, and then takes a TIFF file that EXIF turns by
-        # 90 degrees for one of the upright size.
-        with Path(path).open("rb") as file, Image.open(file, formats=_PILLOW_FORMATS) as image:
+        # 90 degrees for one of the upright size. `Path.open` takes a tenth of a small image's time.
+        with (
+            open(path, "rb") as file,  # noqa: PTH123
+            Image.open(file, formats=_PILLOW_FORMATS) as image,
+        ):
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError(
                     f"Image size ({image.width * image.height} pixels)"
