@@ -29,7 +29,8 @@ from fer_bench.decoding import open_split
 from fer_bench.machine import usable_cores
 from fer_bench.manifest import Manifest
 
-FORMATS = {"jpg": {"quality": 85}, "png": {}}
+FORMATS = ("jpg", "png")
+QUALITY = 85  # of JPEG; PNG has none
 FACES = 256  # different ones; more files are further readings of them
 BATCH = 256
 
@@ -58,7 +59,7 @@ def faces(folder: Path, case: Case, images: int) -> Manifest:
     for number, name in enumerate(names):
         if not (kind / name).exists():
             face = Image.fromarray(draw_face(0, number, case.file_size).image)
-            face.save(kind / name, **FORMATS[case.suffix])
+            face.save(kind / name, quality=QUALITY)
     rows = [(str(row), names[row % len(names)], "train", "fear") for row in range(images)]
     samples = pd.DataFrame(rows, columns=["sample_id", "path", "split", "label"])
     return Manifest("faces", "drawn", kind, ("fear",), 3, samples)

@@ -221,8 +221,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _high_bytes(image: Image.Image) -> Pixels:
     """The upper 8 of the 16 bits of a grey image, or of the 12 that some TIFF files have."""
     tags: Any = getattr(image, "tag_v2", {})
-    values = np.asarray(image) >> tags.get(_BITS, (16,))[0] - 8
-    return (255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values).astype(np.uint8)
+    bits = tags.get(_BITS, (16,))[0]
+    values: Pixels = (np.asarray(image) >> bits - 8).astype(np.uint8)
+    # Pillow turns these round for fewer bits, but not for so many.
+    return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _orientation(image: Image.Image) -> int:
