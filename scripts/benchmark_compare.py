@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from fer_bench.machine import usable_cores
 from fer_bench.manifest import EXPRESSIONS
 from fer_bench.metrics import METRICS, values
 from fer_bench.predictions import read_predictions
@@ -124,7 +125,7 @@ def main() -> None:
         "images": arguments.images,
         "wall_seconds": [round(one, 3) for one, _ in times],
         "processor_seconds": [round(one, 3) for _, one in times],
-        "cores": os.cpu_count(),
+        "cores": usable_cores().number,
         "load": os.getloadavg()[0],
     }
     print(json.dumps(document))

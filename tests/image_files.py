@@ -33,7 +33,7 @@ def palette_of(count: int) -> NDArray[np.uint8]:
     return np.stack([step, 255 - step, (step * 3 + 20) % 256], axis=1).astype(np.uint8)
 
 
-def codes_of(bits: int) -> NDArray[np.uint8]:
+def codes_of(bits: int) -> Codes:
     """`GREY` in so many steps of 1, 2, 4 or 8 bits."""
     return GREY >> (8 - bits)
 

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import Result
 
@@ -144,3 +147,82 @@ def test_without_strict_findings_are_only_shown(fer: Fer, config: Path, copied_r
     assert result.exit_code == 0
     assert "1 images to leave out" in result.stderr
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+# files as they are -----------------------------------------------------------------------------
+
+
+def noise(seed: int, height: int = 32) -> NDArray[np.uint16]:
+    """A grey picture of 16 bits that no other seed gives."""
+    coarse = np.random.default_rng(seed).integers(0, 2**16, (8, 8), dtype=np.uint16)
+    return np.kron(coarse, np.ones((height // 8, 4), np.uint16))
+
+
+def folder_config(
+    tiny: dict[str, Any], root: Path, write_config: Callable[..., Path], **keys: Any
+) -> Path:
+    return write_config(tiny | {"dataset": {"name": "folder", "root": str(root), **keys}})
+
+
+PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+
+
+def findings(fer: Fer, config: Path) -> dict[str, Any]:
+    document = one_document(fer("data", "audit", config, "--json"))
+    return {problem["kind"]: problem for problem in document["problems"]}
+
+
+def test_grey_pictures_of_16_bits_are_not_blank_and_their_leak_is_found(
+    fer: Fer, tiny: dict[str, Any], tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    root = tmp_path / "faces"
+    for number, (split, label) in enumerate(product(("train", "test"), ("happy", "sad"))):
+        (root / split / label).mkdir(parents=True)
+        for index in range(4):
+            picture = Image.fromarray(noise(10 * number + index))
+            picture.save(root / split / label / f"{index}.png")
+    (root / "train" / "happy" / "copy.png").write_bytes(
+        (root / "test" / "happy" / "0.png").read_bytes()
+    )
+    found = findings(fer, folder_config(tiny, root, write_config))
+    assert "blank" not in found
+    assert found["exact_duplicate_across_splits"]["count"] == 2
+    assert pd.read_csv(tmp_path / "faces.quarantine.csv")["sample_id"].tolist() == [
+        "train/happy/copy.png"
+    ]
+
+
+def test_a_format_that_the_name_hides_is_read_by_audit_and_show(
+    fer: Fer, tiny: dict[str, Any], tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    root = tmp_path / "faces"
+    kinds = ("JPEG", "WEBP", "TIFF", "GIF", "BMP", "PNG")
+    for number, (label, kind) in enumerate(product(("happy", "sad"), kinds)):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray((noise(number) >> 8).astype(np.uint8))
+        picture.save(root / label / f"{kind}.jpg", kind)
+    config = folder_config(tiny, root, write_config, split=PARTS)
+    assert not {"undecodable", "truncated"} & set(findings(fer, config))
+    sheet = tmp_path / "sheet.png"
+    result = fer("data", "show", config, "-o", sheet)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_photograph_that_lies_on_its_side_is_a_copy_of_the_upright_one(
+    fer: Fer, tiny: dict[str, Any], tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    root = tmp_path / "faces"
+    for number, label in enumerate(("happy", "sad")):
+        (root / label).mkdir(parents=True)
+        for index in range(4):
+            picture = Image.fromarray((noise(10 * number + index, 48) >> 8).astype(np.uint8))
+            picture.save(root / label / f"{index}.png")
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(root / "happy" / "0.png") as upright:
+        lying = upright.transpose(Image.Transpose.ROTATE_90)
+        lying.save(root / "happy" / "phone.png", exif=exif)
+    config = folder_config(tiny, root, write_config, split=PARTS)
+    assert findings(fer, config)["exact_duplicate"]["count"] == 2
+    stats = one_document(fer("data", "stats", config, "--json"))
+    assert stats["image_sizes"] == {"32x48": 9}

@@ -11,7 +11,7 @@ import pytest
 from batches import assert_same, batches, decoded, pixels
 from PIL import Image
 
-from fer_bench import cachedir, decoding
+from fer_bench import cachedir, decoding, images
 from fer_bench.cache import Store
 from fer_bench.config import Experiment
 from fer_bench.datasets import load_manifest
@@ -157,7 +157,7 @@ def test_images_of_an_older_decoder_are_not_used(
 ) -> None:
     manifest, count, store = load_manifest(experiment.dataset), Decoded(), Store(limit, print)
     with monkeypatch.context() as older:
-        older.setattr(decoding, "VERSION", decoding.VERSION - 1)
+        older.setattr(decoding, "VERSION", images.VERSION - 1)
         decoding.open_split(manifest, "train", 24, count, store=store)
     decoding.open_split(manifest, "train", 24, count, store=store)
     assert count.images == 2 * 72

@@ -58,7 +58,7 @@ def anything() -> Image.Image:
 
 def of_bits(bits: int) -> Pixels:
     """`GREY` in steps of so many bits, as values from 0 to 255."""
-    return (codes_of(bits) * (255 // (2**bits - 1))).astype(np.uint8)
+    return np.asarray(codes_of(bits) * (255 // (2**bits - 1)), np.uint8)
 
 
 def with_inks(inks: Pixels, black: Pixels) -> Pixels:
@@ -208,7 +208,8 @@ def manifest_of(root: Path, files: dict[str, bytes], channels: int = 3) -> Manif
 def seen_by_training(root: Path, content: bytes, channels: int = 3, size: int = SIDE) -> Pixels:
     split = decoding.open_split(manifest_of(root, {"file": content}, channels), "train", size)
     assert split.pixels is not None
-    return split.pixels[0]
+    pixels: Pixels = split.pixels[0]
+    return pixels
 
 
 def seen_by_audit(path: Path, content: bytes, channels: int = 3) -> Seen:

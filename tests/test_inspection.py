@@ -9,7 +9,8 @@ from PIL import Image
 
 from fer_bench.datasets import drawn
 from fer_bench.duplicates import SIDE
-from fer_bench.inspection import Box, Seen, inspect_all
+from fer_bench.images import Box
+from fer_bench.inspection import Seen, inspect_all
 
 FACE = Image.fromarray(drawn.draw_face(3, 1, 64).image)
 

@@ -49,7 +49,7 @@ def test_the_first_failure_of_all_is_raised() -> None:
             raise ValueError(f"part {part}")
         return part
 
-    found = []
+    found: list[int] = []
     with pytest.raises(ValueError, match=r"^part 7$"):
         found.extend(in_order(fail, range(20), 4))
 

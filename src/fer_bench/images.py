@@ -175,8 +175,11 @@ def _opened(path: str) -> Iterator[Image.Image]:
     """
     try:
         # Given the name of a file, Pillow may map it, and then takes a TIFF file that EXIF turns by
-        # 90 degrees for one of the upright size.
-        with Path(path).open("rb") as file, Image.open(file, formats=_PILLOW_FORMATS) as image:
+        # 90 degrees for one of the upright size. `Path.open` takes a tenth of a small image's time.
+        with (
+            open(path, "rb") as file,  # noqa: PTH123
+            Image.open(file, formats=_PILLOW_FORMATS) as image,
+        ):
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError(
                     f"Image size ({image.width * image.height} pixels)"
@@ -218,8 +221,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _high_bytes(image: Image.Image) -> Pixels:
     """The upper 8 of the 16 bits of a grey image, or of the 12 that some TIFF files have."""
     tags: Any = getattr(image, "tag_v2", {})
-    values = np.asarray(image) >> tags.get(_BITS, (16,))[0] - 8
-    return (255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values).astype(np.uint8)
+    bits = tags.get(_BITS, (16,))[0]
+    values: Pixels = (np.asarray(image) >> bits - 8).astype(np.uint8)
+    # Pillow turns these round for fewer bits, but not for so many.
+    return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _orientation(image: Image.Image) -> int:
