@@ -107,6 +107,8 @@ def evaluate(
     """
     subject = open_subject(run, device, display)
     manifest, answered = _measured_on(subject, protocol)
+    for warning in manifest.warnings():
+        display.message(f"warning: {warning}")
     _save_predictions(subject, protocol, manifest, answered)
     metrics = _measure(subject, protocol, manifest)
     write_json(run.metrics(protocol.name), metrics)
