@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from layouts import Face, folder
 from PIL import Image
 from scipy.special import softmax
 from typer.testing import Result
@@ -360,6 +361,23 @@ def test_another_dataset_is_measured_by_a_stated_rule(
         masked = own[[f"p_{name}" for name in seven]].to_numpy()
         assert list(found["predicted"]) == [seven[place] for place in masked.argmax(axis=1)]
     assert "trained on drawn too" in result.stderr
+
+
+def test_files_that_are_left_out_of_the_measured_dataset_are_said(
+    fer: Fer, copied_run: Path, write_config: Any, tmp_path: Path, faces: list[Face]
+) -> None:
+    layout = folder.split(tmp_path / "own", faces)
+    for name in ("a.heic", "b.heic", "notes.txt"):
+        (tmp_path / "own" / "test" / "fear" / name).touch()
+    document = yaml.safe_load((copied_run / "config.yaml").read_text())
+    document |= {"name": "own", "dataset": {**layout.dataset, "validation": "validation"}}
+    own = write_config(document, "own")
+    result = fer("evaluate", copied_run.name, "--data", own, "--outputs", copied_run.parent)
+    assert result.exit_code == 0, result.output
+    expected = "files were left out: 1 not an image; format not supported: .heic 2"
+    assert [line for line in result.stderr.splitlines() if expected in line] == [
+        f"warning: {tmp_path / 'own'}: {expected}"
+    ]
 
 
 def test_datasets_that_share_images_are_named() -> None:

@@ -1,4 +1,5 @@
 import os
+import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
@@ -303,6 +304,51 @@ def test_class_images(tmp_path: Path) -> None:
         layout.class_images(tmp_path / "train" / "happy", Counter())
 
 
+def test_a_class_folder_of_images_of_other_formats_says_so(tmp_path: Path) -> None:
+    make(tmp_path, "train/sad/a.heic", "train/sad/b.HEIC", "train/sad/notes.txt")
+    with pytest.raises(DataError) as caught:
+        layout.class_images(tmp_path / "train" / "sad", Counter())
+    assert str(caught.value) == (
+        "class folder 'train/sad' holds no images; "
+        "found 1 not an image; format not supported: .heic 2.\n"
+        "Convert the images to JPEG or PNG."
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (("set/pictures/", "set/notes/"), r"'images' in 'set'; found notes, pictures\.\nDownload"),
+        (("set/pictures/",), r"'images' in 'set'; found pictures\.\nRename 'pictures' to 'images'"),
+        (("set/labels/",), r"'images' in 'set'; found labels\.\nDownload"),
+        (
+            ("sets/images/", "labels/"),
+            r"'set' in '\w+'; found labels, sets\.\nRename 'sets' to 'set'",
+        ),
+        (("a.zip",), r"no folder 'set' in '\w+'; found a\.zip\."),
+    ],
+)
+def test_a_missing_folder(tmp_path: Path, there: tuple[str, ...], message: str) -> None:
+    error = layout.missing_folder(make(tmp_path, *there), "set/images", {"labels"})
+    assert re.search(message, str(error)), error
+
+
+def test_archives_are_to_be_unpacked(tmp_path: Path) -> None:
+    assert layout.unpack_advice(make(tmp_path, "a.csv", "tar/"), "x") == ""
+    make(tmp_path, "b.ZIP", "c.tar.gz")
+    assert layout.unpack_advice(tmp_path, "x") == (
+        f"Unpack b.ZIP, c.tar.gz first: fer data prepare x {tmp_path / 'b.ZIP'} --root NEW_FOLDER\n"
+    )
+
+
+def test_find_takes_a_link_and_its_target_for_one(tmp_path: Path) -> None:
+    make(tmp_path, "b/mark")
+    (tmp_path / "a").symlink_to("b")
+    with layout.reading(tmp_path):
+        found = layout.find(tmp_path, lambda folder: (folder / "mark").exists())
+    assert found == tmp_path / "b"
+
+
 # lists -----------------------------------------------------------------------------------------
 
 
@@ -327,6 +373,11 @@ def test_read_table(tmp_path: Path, content: str) -> None:
     table = read(tmp_path, content)
     assert list(table.columns) == ["image", "label"]
     assert table.to_dict("list") == {"image": ["ä.jpg", "b.jpg"], "label": ["1", "NA"]}
+
+
+def test_a_table_as_windows_programs_write_it(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,label\r\nä.jpg,1\r\n".encode("utf-16"))
+    assert table.to_dict("list") == {"image": ["ä.jpg"], "label": ["1"]}
 
 
 def test_an_empty_cell_is_an_empty_string(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS, Manifest, Problem, problem_of
+from fer_bench.manifest import EXPRESSIONS, Manifest, Problem, left_out, problem_of
 
 ROWS = [
     ("b", "b.png", "train", "fear"),
@@ -130,3 +130,27 @@ def test_what_a_user_should_know_is_a_line_with_examples(tmp_path: Path) -> None
     )
     (line,) = replace(manifest(tmp_path), problems=problems).warnings()
     assert line == f"{tmp_path}: two labels differ: a; b; c; and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "text"),
+    [
+        ({}, "nothing"),
+        ({"hidden": 0}, "nothing"),
+        ({"hidden": 2, "not an image": 4_000}, "4,000 not an image, 2 hidden"),
+        (
+            {"format not supported: .avif": 1, "format not supported: .heic": 3, "hidden": 2},
+            "2 hidden; format not supported: .heic 3, .avif 1",
+        ),
+    ],
+)
+def test_what_is_left_out_in_one_line(dropped: dict[str, int], text: str) -> None:
+    assert left_out(dropped) == text
+
+
+def test_a_warning_says_which_files_may_have_been_meant_as_images(tmp_path: Path) -> None:
+    quiet = {"system file": 9, "hidden": 2, "unrelated folder": 1, "undersampled": 5}
+    files = {"format not supported: .heic": 3, "not an image": 1, "name is not UTF-8": 0}
+    assert replace(manifest(tmp_path), dropped=quiet).warnings() == []
+    (line,) = replace(manifest(tmp_path), dropped=quiet | files).warnings()
+    assert line.endswith("files were left out: 1 not an image; format not supported: .heic 3")

@@ -30,7 +30,7 @@ HARMLESS = 8 * 2**20
 # AffectNet of 2021, the most numerous release that is known, has 1.5 million.
 LARGEST_NUMBER = 10_000_000
 
-_COMPRESSIONS: Mapping[bytes, Callable[[Path], IO[bytes]]] = {
+_COMPRESSIONS: Mapping[bytes, Callable[..., io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
@@ -237,8 +237,8 @@ def _decompressed(path: Path) -> Iterator["_Stream"]:
     opener = next(openers, None)
     size = path.stat().st_size
     limit = size if opener is None else largest_total(size)
-    with opener(path) if opener else path.open("rb") as file, _Stream(file, limit) as stream:
-        yield cast("_Stream", stream)
+    with opener(path) if opener else path.open("rb") as decompressed:
+        yield _Stream(decompressed, limit)
 
 
 class _Stream(io.BufferedIOBase):
@@ -247,7 +247,7 @@ class _Stream(io.BufferedIOBase):
     Whatever is wrong with them is a `tarfile.ReadError`.
     """
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    def __init__(self, file: io.BufferedIOBase, limit: int) -> None:
         self._file = file
         self._limit = limit
 

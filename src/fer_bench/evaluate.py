@@ -70,6 +70,8 @@ def evaluate(
         DataError: an image cannot be read.
     """
     subject = open_subject(measurement.trained, device, display)
+    for warning in measurement.manifest.warnings():
+        display.message(f"warning: {warning}")
     run, name = measurement.trained.run, measurement.protocol.name
     with replaced_together(run.path) as folder:
         results = RunDirectory(folder)

@@ -309,7 +309,8 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
     Raises: DataError when the file is missing, is no CSV or lacks a column.
     """
     if not path.is_file():
-        raise DataError(f"'{path.name}' is missing; found {contents(path.parent)}.\n{INCOMPLETE}")
+        advice = _rename_advice(path) or INCOMPLETE
+        raise DataError(f"'{path.name}' is missing; found {contents(path.parent)}.\n{advice}")
     try:
         table = pd.read_csv(
             path,

@@ -87,7 +87,7 @@ def left_out(dropped: Mapping[str, int]) -> str:
     after a colon in a reason is told together.
     """
     plain, detailed = [], defaultdict[str, list[str]](list)
-    for reason, count in dropped.items():
+    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         kind, _, detail = reason.partition(": ")
         if count and detail:
             detailed[kind].append(f"{detail} {count:,}")

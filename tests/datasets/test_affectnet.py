@@ -2,6 +2,7 @@ import itertools
 import json
 import logging
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -289,6 +290,72 @@ def test_missing_images(tmp_path: Path, few: Sequence[Face]) -> None:
         read(tmp_path)
 
 
+def test_a_folder_of_images_of_another_name_beside_that_of_the_lists(
+    tmp_path: Path, few: Sequence[Face]
+) -> None:
+    lists_2017(tmp_path, few, "Manually_Annotated_file_lists", "Manually_Annotated_compressed")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    first, second = str(caught.value).splitlines()
+    assert (
+        f"no folder '{IMAGES}' in '{tmp_path.name}'; found Manually_Annotated_compressed, " in first
+    )
+    assert second.startswith(f"Rename 'Manually_Annotated_compressed' to '{IMAGES}'")
+    (tmp_path / "Manually_Annotated_compressed").rename(tmp_path / IMAGES)
+    assert len(read(tmp_path).samples) == 24
+
+
+@pytest.mark.parametrize("name", ["Validation.csv", "validation (1).csv"])
+def test_a_list_of_another_name(tmp_path: Path, few: Sequence[Face], name: str) -> None:
+    lists_2017(tmp_path, few)
+    (tmp_path / "validation.csv").rename(tmp_path / name)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert f"'validation.csv' is missing; found {IMAGES}, " in str(caught.value)
+    assert f"Rename '{name}' to 'validation.csv'" in str(caught.value)
+
+
+def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
+    sets_2021(tmp_path, some)
+    (tmp_path / "val_set").rename(tmp_path / "validation_set")
+    with pytest.raises(
+        DataError, match=r"no folder 'val_set' in .*; found train_set, valid"
+    ) as one:
+        read(tmp_path)
+    assert "Rename 'validation_set' to 'val_set'" in str(one.value)
+    (tmp_path / "validation_set").rename(tmp_path / "val_set")
+    (tmp_path / "val_set" / "images").rename(tmp_path / "val_set" / "image")
+    with pytest.raises(DataError, match=r"no folder 'images' in 'val_set'; found annotations, im"):
+        read(tmp_path)
+
+
+def test_a_list_beside_class_folders_of_another_name(tmp_path: Path, few: Sequence[Face]) -> None:
+    noamsegal(tmp_path, few)
+    (tmp_path / "labels.csv").rename(tmp_path / "list.csv")
+    with pytest.raises(DataError, match=r"found anger, .*\nName the list .* labels\.csv, or take"):
+        read(tmp_path)
+
+
+def test_links_are_met_again_when_the_table_is_cached(
+    tmp_path: Path, some: Sequence[Face], cache: Path
+) -> None:
+    sets_2021(tmp_path, some)
+    images = tmp_path / "train_set" / "images"
+    first = min(images.iterdir())
+    (images / "9999.jpg").symlink_to(first.name)
+    (images / "10000.jpg").symlink_to("/dev/null")
+    for kind in ("exp", "val", "aro"):
+        source = tmp_path / "train_set" / "annotations" / f"{first.stem}_{kind}.npy"
+        shutil.copy(source, source.with_name(f"9999_{kind}.npy"))
+    before, after = read(tmp_path), read(tmp_path)
+    assert after.samples.equals(before.samples)
+    assert "train/9999" not in set(after.samples["sample_id"])
+    assert (after.dropped, after.problems) == (before.dropped, before.problems)
+    assert after.dropped["symbolic link: to an image counted already"] == 1
+    assert after.dropped["symbolic link: out of the root"] == 1
+    assert any(cache.rglob("seen.json"))
+
+
 def test_images_without_any_list(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     for path in tmp_path.glob("*.csv"):
@@ -316,7 +383,7 @@ def test_lists_without_rows(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     for path in tmp_path.glob("*.csv"):
         path.write_text(path.read_text().split("\n")[0] + "\n")
-    with pytest.raises(DataError, match="no images found"):
+    with pytest.raises(DataError, match="no image with a label; left out: "):
         read(tmp_path)
 
 
@@ -325,7 +392,7 @@ def test_lists_of_nothing_that_shows_an_expression(tmp_path: Path, few: Sequence
     for path in tmp_path.glob("*.csv"):
         lines = path.read_text().split("\n")
         path.write_text("\n".join([lines[0], *lines[-4:]]))
-    with pytest.raises(DataError, match="no images found"):
+    with pytest.raises(DataError, match="no image with a label; left out: "):
         read(tmp_path)
 
 

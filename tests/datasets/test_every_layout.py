@@ -1,10 +1,15 @@
 """What holds for every layout of every registered dataset."""
 
+import errno
 import importlib
 import inspect
+import os
 import pkgutil
+import re
+import shutil
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +123,217 @@ def vars_of(manifest: Manifest) -> dict[str, Any]:
 def test_an_audit_finds_no_file_that_cannot_be_used(manifest: Manifest) -> None:
     kinds = {problem.kind for problem in audit(manifest, {}, workers=1).problems}
     assert not kinds & {"undecodable", "truncated", "too_large", "missing"}
+
+
+# Folders as they are ---------------------------------------------------------------------------
+
+SYSTEM_FOLDERS = ("@eaDir", ".AppleDouble", "$RECYCLE.BIN", "lost+found", "__MACOSX", "#recycle")
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "._1.jpg", "Icon\r", ".DS_Store", "$R1.png")
+
+
+@pytest.fixture
+def copied(layout: Layout, tmp_path: Path) -> Layout:
+    """The layout once more, to be changed."""
+    root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "root"))
+    return replace(layout, dataset={**layout.dataset, "root": str(root)})
+
+
+def read(layout: Layout) -> Manifest:
+    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    return spec.read(Dataset.model_validate(layout.dataset))
+
+
+def assert_same(found: Manifest, expected: Manifest, **dropped: int) -> None:
+    """The same samples and findings; what is left out besides is in `dropped`."""
+    assert by_id(found.samples).equals(by_id(expected.samples))
+    assert (found.release, found.problems) == (expected.release, expected.problems)
+    more = {reason.replace("_", " "): count for reason, count in dropped.items()}
+    assert found.dropped == {**expected.dropped, **more}
+
+
+def test_what_systems_leave_in_any_folder_changes_nothing(copied: Layout) -> None:
+    expected = read(copied)
+    root = Path(copied.dataset["root"])
+    folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    for folder in folders:
+        for name in SYSTEM_FOLDERS:
+            (folder / name / "happy").mkdir(parents=True)
+            (folder / name / "happy" / "face.jpg").touch()
+        for name in SYSTEM_FILES:
+            (folder / name).touch()
+    found = read(copied)
+    count = found.dropped.get("system file", 0)
+    assert count % (len(SYSTEM_FILES) + len(SYSTEM_FOLDERS)) == 0
+    assert_same(found, expected, **({"system_file": count} if count else {}))
+
+
+def test_every_file_may_be_a_link_inside_the_root(copied: Layout) -> None:
+    expected = read(copied)
+    root = Path(copied.dataset["root"])
+    (root / ".store").mkdir()
+    for number, path in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        kept = root / ".store" / str(number)
+        path.rename(kept)
+        path.symlink_to(os.path.relpath(kept, path.parent) if number % 2 else kept)
+    found = read(copied)
+    assert by_id(found.samples).equals(by_id(expected.samples))
+    assert found.fingerprint == expected.fingerprint
+    assert found.problems == expected.problems
+
+
+def test_every_folder_may_be_a_link_inside_the_root(copied: Layout) -> None:
+    expected = read(copied)
+    root = Path(copied.dataset["root"])
+    (root / ".store").mkdir()
+    inner = [path for path in root.rglob("*") if path.is_dir() and path.name != ".store"]
+    for number, path in enumerate(sorted(inner, key=lambda path: -len(path.parts))):
+        kept = root / ".store" / str(number)
+        path.rename(kept)
+        path.symlink_to(kept)
+    for again in range(2):  # the second time from the cache, where there is one
+        found = read(copied)
+        assert by_id(found.samples).equals(by_id(expected.samples)), again
+        assert found.problems == expected.problems
+
+
+def test_images_that_are_links_out_of_the_root_are_named(copied: Layout, tmp_path: Path) -> None:
+    root = Path(copied.dataset["root"])
+    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
+    if not images:
+        pytest.skip("all images of this layout are in one table")
+    (tmp_path / "outside").mkdir()
+    for number, path in enumerate(images):
+        kept = tmp_path / "outside" / str(number)
+        path.rename(kept)
+        path.symlink_to(kept)
+    with pytest.raises(DataError, match=r"links that lead out of dataset\.root are not followed"):
+        read(copied)
+
+
+def test_a_root_that_is_a_link(copied: Layout, tmp_path: Path) -> None:
+    expected = read(copied)
+    (tmp_path / "link").symlink_to(copied.dataset["root"])
+    linked = replace(copied, dataset={**copied.dataset, "root": str(tmp_path / "link")})
+    assert_same(read(linked), expected)
+
+
+def test_images_of_formats_that_are_not_read_are_counted_and_said(copied: Layout) -> None:
+    root = Path(copied.dataset["root"])
+    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
+    if not images:
+        pytest.skip("all images of this layout are in one table")
+    for suffix in (".heic", ".HEIC", ".avif"):
+        images[0].with_suffix(suffix).write_bytes(b"x")
+    found = read(copied)
+    assert found.dropped["format not supported: .heic"] == 2
+    assert found.dropped["format not supported: .avif"] == 1
+    *_, line = found.warnings()
+    assert line.endswith("files were left out: format not supported: .heic 2, .avif 1")
+
+
+def test_an_empty_folder_is_told_what_to_do(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "whatever.rst").touch()
+    (tmp_path / "root" / "Thumbs.db").touch()
+    with pytest.raises(DataError, match=r"found whatever\.rst[.;][\s\S]*\n(Expected|Every)"):
+        read(replace(layout, dataset={**layout.dataset, "root": str(tmp_path / "root")}))
+
+
+# Preparing a folder again ----------------------------------------------------------------------
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """The content of every file below `root`."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def packed(folder: Path, archive: Path, kind: str) -> Path:
+    """`folder` as a zip or tar file."""
+    return Path(shutil.make_archive(str(archive), kind, folder))
+
+
+def another_dataset(source: Path, archive: Path, kind: str) -> Path:
+    shutil.rmtree(source)
+    (source / "cats").mkdir(parents=True)
+    (source / "cats" / "1.jpg").write_bytes(b"cat")
+    return packed(source, archive, kind)
+
+
+def cut_in_the_middle(source: Path, archive: Path, kind: str) -> Path:
+    path = packed(source, archive, kind)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def web_page(source: Path, archive: Path, kind: str) -> Path:
+    archive.write_text("<html>Please log in</html>")
+    return archive
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+@pytest.mark.parametrize("bad", [another_dataset, cut_in_the_middle, web_page])
+def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
+    layout: Layout, tmp_path: Path, kind: str, bad: Callable[[Path, Path, str], Path]
+) -> None:
+    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    if spec.prepare is None:
+        pytest.skip("there is nothing to prepare")
+    source = Path(shutil.copytree(layout.dataset["root"], tmp_path / "source" / "pack"))
+    archive = bad(source, tmp_path / "archive", kind)
+    root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "data" / "root"))
+    before = files(root)
+    with pytest.raises(DataError, match=re.escape(str(archive))):
+        spec.prepare(root, archive, True)
+    assert files(root) == before
+    assert list(root.parent.iterdir()) == [root]
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_a_full_disk_leaves_the_old_folder(
+    layout: Layout, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    if spec.prepare is None:
+        pytest.skip("there is nothing to prepare")
+    root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "data" / "root"))
+    archive = packed(root, tmp_path / "archive", kind)
+    before, copy, copied_files = files(root), shutil.copyfileobj, 0
+
+    def full(source: Any, target: Any, length: int = 0) -> None:
+        nonlocal copied_files
+        copied_files += 1
+        copy(source, target, length)
+        if copied_files == min(20, len(before)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        spec.prepare(root, archive, True)
+    assert files(root) == before
+    assert list(root.parent.iterdir()) == [root]
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_a_good_archive_replaces_the_whole_folder(
+    layout: Layout, tmp_path: Path, kind: str
+) -> None:
+    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    if spec.prepare is None:
+        pytest.skip("there is nothing to prepare")
+    archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", kind)
+    root = tmp_path / "data" / "root"
+    root.mkdir(parents=True)
+    (root / "old.txt").touch()
+    spec.prepare(root, archive, True)
+    assert not (root / "old.txt").exists()
+    prepared = replace(layout, dataset={**layout.dataset, "root": str(root)})
+    columns = ["sample_id", "split", "label"]
+    found, expected = (by_id(read(one).samples)[columns] for one in (prepared, layout))
+    assert found.equals(expected)
 
 
 # Files that are no images ----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import itertools
 import os
 import shutil
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -549,6 +550,95 @@ def test_prepare_from_the_table(tmp_path: Path) -> None:
     table(tmp_path / "source", *GOOD[:-1])
     prepare(tmp_path / "data" / "root", source, True)
     assert len(read(tmp_path / "data" / "root").samples) == len(GOOD) - 1
+
+
+BAD_TABLES = {
+    "no usable row": "emotion,pixels,Usage\n9,1 2 3,Training\n",
+    "no row": "emotion,pixels,Usage\n",
+    "other columns": "emotion,pixels\n0,1\n",
+}
+
+
+@pytest.mark.parametrize("content", BAD_TABLES.values(), ids=BAD_TABLES)
+def test_a_bad_table_leaves_the_old_one(tmp_path: Path, content: str) -> None:
+    root = table(tmp_path / "data" / "root", *GOOD)
+    before = (root / "fer2013.csv").read_bytes()
+    (tmp_path / "new.csv").write_text(content)
+    with pytest.raises(DataError, match="csv"):
+        prepare(root, tmp_path / "new.csv", True)
+    assert (root / "fer2013.csv").read_bytes() == before
+    assert [path.name for path in root.parent.iterdir()] == ["root"]
+    assert len(read(root).samples) == len(GOOD)
+
+
+def test_a_table_replaces_the_folders_of_images_that_were_there(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data" / "root", NAMES)
+    prepare(root, table(tmp_path / "new", *GOOD) / "fer2013.csv", True)
+    assert [path.name for path in root.iterdir()] == ["fer2013.csv"]
+
+
+def test_the_table_in_the_folder_itself_is_not_replaced_by_itself(tmp_path: Path) -> None:
+    root = table(tmp_path / "root", *GOOD)
+    with pytest.raises(DataError, match="lies inside it"):
+        prepare(root, root / "fer2013.csv", True)
+    assert len(read(root).samples) == len(GOOD)
+
+
+@pytest.mark.parametrize("name", ["fer2013.tar.gz", "fer2013", "fer2013.csv", "FER2013.CSV"])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_the_tar_file_of_the_challenge_whatever_it_is_called(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    source = table(tmp_path / "source" / "fer2013", *GOOD)
+    (source / "README").write_text("see the challenge")
+    (source / "fer2013.bib").write_text("@misc{}")
+    with tarfile.open(tmp_path / name, mode) as archive:  # type: ignore[call-overload]
+        archive.add(source, "fer2013")
+    prepare(tmp_path / "root", tmp_path / name, False)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["fer2013.csv"]
+    assert len(read(tmp_path / "root").samples) == len(GOOD)
+
+
+def test_a_tar_file_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
+    source = table(tmp_path / "source", *GOOD)
+    root = tmp_path / "root"
+    root.mkdir()
+    with tarfile.open(root / "fer2013.csv", "w") as archive:
+        archive.add(source, "fer2013")
+    with pytest.raises(
+        DataError, match=r"'fer2013\.csv' is a tar archive and no table\.\nUnpack it: fer data"
+    ):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["FER2013.CSV", "Fer2013.csv", "ICML_FACE_DATA.CSV", "icml_face_data.csv"]
+)
+def test_the_case_of_the_name_does_not_matter(tmp_path: Path, name: str) -> None:
+    (table(tmp_path, *GOOD) / "fer2013.csv").rename(tmp_path / name)
+    assert len(read(tmp_path).samples) == len(GOOD)
+
+
+def test_tables_without_usage_and_an_archive_are_named(tmp_path: Path) -> None:
+    """The download of the challenge, half unpacked."""
+    (tmp_path / "train.csv").write_text("emotion,pixels\n0,1 2\n")
+    (tmp_path / "test.csv").write_text("pixels\n1 2\n")
+    (tmp_path / "icml_face_data.csv.zip").touch()
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    first, usage, unpacking, _ = str(caught.value).splitlines()
+    assert "found icml_face_data.csv.zip, notes.csv, test.csv, train.csv" in first
+    assert "Without the column Usage, the rows of test.csv, train.csv belong to no" in usage
+    assert "take icml_face_data.csv of the same download" in usage
+    archive = tmp_path / "icml_face_data.csv.zip"
+    assert f"fer data prepare fer2013 {archive} --root" in unpacking
+
+
+def test_the_table_under_another_name_is_recognised(tmp_path: Path) -> None:
+    (table(tmp_path, *GOOD) / "fer2013.csv").rename(tmp_path / "fer2013 (1).csv")
+    with pytest.raises(DataError, match=r"\(1\)\.csv' is the table: rename it to fer2013\.csv"):
+        read(tmp_path)
 
 
 def test_prepare_refuses_what_is_no_table(tmp_path: Path) -> None:

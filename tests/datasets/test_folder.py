@@ -240,6 +240,76 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_class_folders_that_are_links_out_of_the_root_are_named(tmp_path: Path) -> None:
+    tree(tmp_path / "store", ["happy", "sad"])
+    (tmp_path / "faces").mkdir()
+    for name in ("happy", "sad"):
+        (tmp_path / "faces" / name).symlink_to(f"../store/{name}")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "faces")
+    message = str(caught.value)
+    assert "left out: symbolic link: out of the root 2" in message
+    assert "happy -> ../store/happy, sad -> ../store/sad" in message
+    assert "set dataset.root to the folder that they lead to" in message
+
+
+@pytest.mark.parametrize("kind", ["folders", "images"])
+def test_a_folder_that_keeps_what_class_folders_link_to_is_no_class(
+    tmp_path: Path, kind: str
+) -> None:
+    tree(tmp_path, ["store/happy", "store/sad"])
+    for name in ("happy", "sad"):
+        if kind == "folders":
+            (tmp_path / name).symlink_to(f"store/{name}")
+        else:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "x.png").symlink_to(f"../store/{name}/0.png")
+    manifest = read(tmp_path)
+    assert manifest.counts() == {"train": {"happiness": 1, "sadness": 1}}
+    assert manifest.dropped == {"unrelated folder": 1}
+    (tmp_path / "hapy").mkdir()
+    with pytest.raises(DataError, match="unknown class folder"):
+        read(tmp_path)
+
+
+def test_a_second_name_of_an_image_is_no_second_sample(tmp_path: Path) -> None:
+    tree(tmp_path, splits("train", "test"))
+    (tmp_path / "train" / "sad" / "link.png").symlink_to("0.png")
+    (tmp_path / "train" / "fear").symlink_to("sad")
+    (tmp_path / "train" / "happy" / "more").symlink_to("../sad")
+    manifest = read(tmp_path)
+    assert manifest.split_sizes() == {"train": 3, "test": 3}
+    assert "group" not in manifest.samples
+    assert manifest.classes == ("neutral", "happiness", "sadness")
+    assert set(manifest.dropped) == {"symbolic link: to an image counted already"}
+
+
+def test_links_that_were_copied_as_text_are_named(tmp_path: Path) -> None:
+    for name in ("happy", "sad"):
+        (tmp_path / name).write_text(f"../store/{name}")
+    with pytest.raises(DataError, match=r"found happy, sad;.*\nhappy, sad: files where folders"):
+        read(tmp_path)
+
+
+def test_nothing_but_images_of_formats_that_are_not_read(tmp_path: Path) -> None:
+    for name in ("happy/a.heic", "happy/b.HEIC", "sad/c.avif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert "left out: format not supported: .heic 2, .avif 1." in str(caught.value)
+    assert "Convert the images to JPEG or PNG" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".jfif", ".tiff", ".gif", ".jpe", ".dib"])
+def test_images_of_every_format_that_is_read_are_samples(tmp_path: Path, suffix: str) -> None:
+    (tree(tmp_path, THREE) / "sad" / f"a{suffix}").touch()
+    manifest = read(tmp_path)
+    assert f"sad/a{suffix}" in set(manifest.samples["path"])
+    assert manifest.dropped == {}
+    assert manifest.warnings() == []
+
+
 def test_a_text_file_named_jpg_is_listed_since_nothing_is_decoded_yet(tmp_path: Path) -> None:
     (tree(tmp_path, THREE) / "sad" / "text.jpg").write_text("text")
     (tmp_path / "sad" / "empty.JPEG").touch()

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from layouts import (
     change,
     of_each,
     problems,
+    save,
     sizes,
     zipped,
 )
@@ -673,6 +674,112 @@ def test_a_part_that_must_not_be_read(
     part = tmp_path / "root" / place
     with forbidden(part, inside=tmp_path), pytest.raises(DataError, match=message):
         read(Path("root"))
+
+
+# Lists and folders in other clothes ------------------------------------------------------------
+
+
+def changed_lines(path: Path, change_line: Callable[[str], str]) -> None:
+    path.write_text("".join(f"{change_line(line)}\n" for line in path.read_text().splitlines()))
+
+
+def test_a_list_that_names_the_aligned_files(tmp_path: Path, few: Sequence[Face]) -> None:
+    layout = official(tmp_path, few)
+    changed_lines(tmp_path / LABELS, lambda line: line.replace(".jpg", "_aligned.jpg"))
+    manifest = read(tmp_path)
+    assert_samples(manifest, layout, check_dtype=False)
+    assert (manifest.dropped, problems(manifest)) == ({}, {})
+
+
+def test_a_list_that_names_the_aligned_files_for_the_original_images(
+    tmp_path: Path, few: Sequence[Face]
+) -> None:
+    official(tmp_path, few, images="original")
+    changed_lines(tmp_path / LABELS, lambda line: line.replace(".jpg", "_aligned.jpg"))
+    assert len(read(tmp_path, images="original").samples) == 14
+
+
+@pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
+def test_a_list_of_a_copy_that_does_not_name_the_aligned_files(
+    layout: Writer, tmp_path: Path, few: Sequence[Face]
+) -> None:
+    layout(tmp_path, few)
+    for split in ("train", "test"):
+        changed_lines(
+            tmp_path / f"{split}_labels.csv", lambda line: line.replace("_aligned.jpg", ".jpg")
+        )
+    manifest = read(tmp_path)
+    assert len(manifest.samples) == 14
+    assert (manifest.dropped, problems(manifest)) == ({}, {})
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", " ,\t", "   "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_separators_and_encodings_of_the_list(
+    tmp_path: Path, few: Sequence[Face], separator: str, encoding: str
+) -> None:
+    official(tmp_path, few)
+    lines = (tmp_path / LABELS).read_text().split("\n")
+    text = "\r\n\r\n".join(line.replace(" ", separator) for line in lines)
+    (tmp_path / LABELS).write_bytes(text.encode(encoding))
+    manifest = read(tmp_path)
+    assert len(manifest.samples) == 14
+    assert (manifest.dropped, problems(manifest)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("train_00001.jpg 1 1", r"3 values \('train_00001\.jpg 1 1'\)"),
+        ("train_00001.jpg,1,0.9,0.1", r"4 values \('train_00001\.jpg,1,0\.9,0\.1'\)"),
+        ("train_00001.jpg", r"1 value \('train_00001\.jpg'\)"),
+    ],
+)
+def test_a_list_with_another_number_of_columns(
+    tmp_path: Path, few: Sequence[Face], line: str, found: str
+) -> None:
+    official(tmp_path, few)
+    changed_lines(tmp_path / LABELS, lambda _: line)
+    with pytest.raises(
+        DataError,
+        match=rf"'list_patition_label\.txt', line 1: expected a name and a label, found {found}",
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation", "testing"])
+@pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
+@pytest.mark.parametrize("list_too", [False, True])
+def test_the_test_split_under_another_name(
+    layout: Writer, tmp_path: Path, few: Sequence[Face], name: str, list_too: bool
+) -> None:
+    written = layout(tmp_path, few)
+    expected = read(tmp_path)
+    fingerprint = expected.fingerprint
+    if layout is shuvoalok:
+        (tmp_path / "DATASET" / "test").rename(tmp_path / "DATASET" / name)
+    else:
+        aligned = tmp_path / "dataset" / "aligned"
+        (aligned / "test").rename(aligned / name)
+        (aligned / name / "test_images").rename(aligned / name / f"{name}_images")
+    if list_too:
+        (tmp_path / "test_labels.csv").rename(tmp_path / f"{name}_labels.csv")
+    manifest = read(tmp_path)
+    columns = ["sample_id", "split", "label"]
+    assert manifest.samples[columns].equals(expected.samples[columns])
+    assert manifest.fingerprint == fingerprint
+    found = problems(manifest)
+    assert set(found) == ({"validation_is_test"} if name.startswith("val") else set())
+    assert len(written.samples) == len(manifest.samples)
+
+
+def test_a_third_part_of_a_copy_is_named(tmp_path: Path, few: Sequence[Face]) -> None:
+    shuvoalok(tmp_path, few)
+    save(few[0].image, tmp_path / "DATASET" / "valid" / "1" / "train_00009_aligned.jpg")
+    manifest = read(tmp_path)
+    assert manifest.split_sizes() == {"train": 7, "test": 7}
+    problem = problems(manifest)["folder_not_used"]
+    assert (problem.severity, problem.examples) == ("warning", ("valid",))
 
 
 # Which release it is ---------------------------------------------------------------------------

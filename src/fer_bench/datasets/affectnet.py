@@ -34,6 +34,8 @@ from fer_bench.errors import DataError
 from fer_bench.filenames import is_image_name, reason_left_out
 from fer_bench.labels import CODES, canonical
 from fer_bench.layout import (
+    CONVERT,
+    INCOMPLETE,
     class_folders,
     class_images,
     contents,
@@ -50,7 +52,17 @@ from fer_bench.layout import (
     visible,
 )
 from fer_bench.links import Links
-from fer_bench.manifest import BOX, COLUMNS, EXPRESSIONS, Manifest, Problem, Severity, problem_of
+from fer_bench.manifest import (
+    BOX,
+    COLUMNS,
+    EXPRESSIONS,
+    Manifest,
+    Problem,
+    Severity,
+    has_unsupported,
+    left_out,
+    problem_of,
+)
 from fer_bench.registry import DATASETS
 from fer_bench.releases import Counts, counts, recognise
 
@@ -97,6 +109,11 @@ def read(config: Dataset) -> Manifest:
         if wrapper != ".":
             samples["path"] = f"{wrapper}/" + samples["path"]
         samples = met.without_copies(samples, findings.dropped)
+        if samples.empty:
+            raise DataError(
+                f"no image with a label; left out: {left_out(findings.dropped)}.\n"
+                f"{CONVERT if has_unsupported(findings.dropped) else INCOMPLETE}"
+            )
         findings.problems += met.problems()
     release, problems = recognise(found, {form.release: RELEASES[form.release]})
     return Manifest(

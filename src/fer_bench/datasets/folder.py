@@ -23,6 +23,7 @@ from fer_bench.layout import (
     split_folders,
     split_of,
     subfolders,
+    visible,
 )
 from fer_bench.links import Links
 from fer_bench.manifest import (
@@ -159,18 +160,28 @@ def _classes(images: _Images, tree: Path, dropped: Mapping[str, int]) -> tuple[s
     """The classes that have images. Raises: DataError when there is only one, or none."""
     present = {label for classes in images.values() for label, inside in classes.items() if inside}
     if len(present) < 2:
-        advice = (
-            CONVERT
-            if has_unsupported(dropped)
-            else "Every class needs a folder of its own, for example happy/ and sad/, with images "
-            f"in it ({', '.join(IMAGE_SUFFIXES)})."
-        )
         raise DataError(
             f"{len(present)} class{'' if present else 'es'} only ({', '.join(present) or 'none'}); "
             f"there is nothing to tell apart; found {contents(tree)}; "
-            f"left out: {left_out(dropped)}.\n{advice}"
+            f"left out: {left_out(dropped)}.\n{_advice(tree, dropped)}"
         )
     return ordered(sorted(present))
+
+
+def _advice(tree: Path, dropped: Mapping[str, int]) -> str:
+    """What to do where there are not two classes with images."""
+    if has_unsupported(dropped):
+        return CONVERT
+    entries = visible(tree, Counter())
+    if files := [entry.name for entry in entries if entry.is_file() and canonical(entry.name)]:
+        return (
+            f"{listed(files)}: files where folders of classes belong, perhaps links that were "
+            "copied as text; put the folders there."
+        )
+    return (
+        "Every class needs a folder of its own, for example happy/ and sad/, with images in it "
+        f"({', '.join(IMAGE_SUFFIXES)})."
+    )
 
 
 def _missing(images: _Images, wanted: Collection[str]) -> list[Problem]:

@@ -246,17 +246,17 @@ def _split_names(folder: Path, place: str) -> tuple[dict[str, str], list[Problem
         split: [name for name in names if has_folder(folder, place.format(name))]
         for split, names in SPLIT_NAMES.items()
     }
-    for split, names in found.items():
-        if not names:
+    for split, spellings in found.items():
+        if not spellings:
             raise missing_folder(folder, place.format(split), SPLITS)
-    names = {split: spellings[0] for split, spellings in found.items()}
+    chosen = {split: spellings[0] for split, spellings in found.items()}
     others = [place.format(name) for spellings in found.values() for name in spellings[1:]]
     text = "RAF-DB has two parts, train and test, and these folders are none: they are not read"
     problems = problem_of("folder_not_used", "warning", others, text)
-    if names["test"].startswith("val"):
-        text = f"there is no test folder: '{names['test']}' is the test split"
-        problems.append(Problem("validation_is_test", "info", 1, (names["test"],), text))
-    return names, problems
+    if chosen["test"].startswith("val"):
+        text = f"there is no test folder: '{chosen['test']}' is the test split"
+        problems.append(Problem("validation_is_test", "info", 1, (chosen["test"],), text))
+    return chosen, problems
 
 
 def _class_rows(
