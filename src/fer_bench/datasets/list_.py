@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,16 @@ from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import SPELLINGS, canonical, key, ordered
-from fer_bench.layout import SPLIT_FOLDERS, contents, file_paths, listed, reading, split_of, visible
+from fer_bench.layout import (
+    SPLIT_FOLDERS,
+    contents,
+    file_paths,
+    inside,
+    listed,
+    reading,
+    split_of,
+    visible,
+)
 from fer_bench.manifest import (
     ATTRIBUTES,
     AXES,
@@ -197,17 +206,21 @@ def _sample(row: _Row, config: Dataset) -> dict[str, Any]:
 def _inside(row: _Row, root: Path) -> str:
     """The path from the root on, with forward slashes."""
     text = row.cells["path"]
-    path = Path(text.replace("\\", "/"))
-    if path.is_absolute():
-        for place in (root.absolute(), root.resolve()):
-            path = path.relative_to(place) if path.is_relative_to(place) else path
-    drive = PureWindowsPath(text).drive
-    if not text or "\0" in text or path.is_absolute() or ".." in path.parts or drive:
+    try:
+        return inside(_relative(text, root) if text.startswith("/") else text, NAME)
+    except DataError as error:
         raise row.error(
             f"the path {text!r} leads out of {root}.\n"
             "Give paths from dataset.root on, or set dataset.root to the folder that has them."
-        )
-    return path.as_posix()
+        ) from error
+
+
+def _relative(text: str, root: Path) -> str:
+    """An absolute path from the root on, if it leads there."""
+    for place in (root.absolute(), root.resolve()):
+        if Path(text).is_relative_to(place):
+            return Path(text).relative_to(place).as_posix()
+    return text
 
 
 def _split(row: _Row) -> str:
