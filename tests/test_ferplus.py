@@ -145,7 +145,7 @@ def read(root: Path, rule: str, **keys: Any) -> Manifest:
 
 
 def soft(manifest: Manifest, name: str) -> dict[str, float]:
-    row = manifest.samples.set_index("sample_id").loc[name]
+    row = manifest.samples.set_index("sample_id").to_dict("index")[name]
     found = {label: float(row[f"soft_{label}"]) for label in manifest.classes}
     return {label: round(share, 4) for label, share in found.items() if share}
 

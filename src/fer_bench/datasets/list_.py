@@ -288,6 +288,7 @@ def _present(
     """The samples that are there, and what else was found."""
     if rows.empty:
         raise DataError(f"'{table}' has no row below its first line.\nWrite a line per image.")
+    rows = _placed(rows, present)
     there, named = rows["path"].isin(present), rows["label"] != ""
     absent = _lines(rows[~there])
     dropped["listed without a file"] += len(absent)
@@ -308,6 +309,17 @@ def _present(
         *problem_of("file_not_listed", "warning", unlisted, f"'{table}' does not name some images"),
     ]
     return rows[stays].drop(columns="line").reset_index(drop=True), problems
+
+
+def _placed(rows: pd.DataFrame, present: set[str]) -> pd.DataFrame:
+    """With paths from the root on: a table may begin at the folder of images beside it."""
+    if rows["path"].isin(present).any():
+        return rows
+    first = rows["path"].iloc[0]
+    folders = [path.removesuffix(first) for path in present if path.endswith(f"/{first}")]
+    if len(folders) != 1:
+        return rows
+    return rows.assign(**{name: folders[0] + rows[name] for name in ("sample_id", "path")})
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
