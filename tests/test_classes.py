@@ -120,6 +120,12 @@ def test_folders_of_numbers_and_of_other_languages(tmp_path: Path, above: str) -
     assert manifest.counts() == {"train": {"neutral": 1, "sadness": 1, "surprise": 1}}
 
 
+def test_a_folder_that_means_nothing_by_itself_can_be_given_a_meaning(tmp_path: Path) -> None:
+    tree(tmp_path, "0", "1")
+    with pytest.raises(DataError, match=r"unknown class folder '\w+/0'[\s\S]*dataset\.classes"):
+        read_release(section(tmp_path))
+
+
 def test_a_label_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
     tree(tmp_path, "happy", "traurig", "7")
     classes = {"happiness": ["happy"], "sadness": ["traurich"]}

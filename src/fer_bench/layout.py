@@ -159,9 +159,16 @@ def split_folders(
 
 
 def class_folders(
-    folder: Path, known: Collection[str], dropped: Counter[str], *, complete: bool = True
+    folder: Path,
+    known: Collection[str],
+    dropped: Counter[str],
+    *,
+    complete: bool = True,
+    advice: str = "Rename it, or move it away.",
 ) -> dict[str, Path]:
     """The class folders of `folder` by canonical name, in the order of `known`.
+
+    `advice` is what to do about a name that is none of them, and looks like none.
 
     Raises: DataError for a name that is none of `known`, two of the same class, and, if
         `complete`, a class without a folder.
@@ -174,7 +181,7 @@ def class_folders(
             hint = did_you_mean(inner.name.casefold(), spellings)
             raise DataError(
                 f"unknown class folder '{folder.name}/{inner.name}'; known: {', '.join(known)}.\n"
-                f"{hint or 'Rename it, or move it away.'}"
+                f"{hint or advice}"
             )
         _refuse_second(found.get(label), inner, folder.parent)
         found[label] = inner

@@ -268,6 +268,9 @@ def test_votes_become_soft_labels(tmp_path: Path) -> None:
     found = manifest.soft_labels("train")
     assert found is not None
     assert found.tolist() == [[0.75, 0.25], [0, 1]]
+    assert read_release(section(tmp_path)).classes == manifest.classes
+    text = "path,label,soft_happy,soft_Sad,soft_fear\nhappy0.png,happy,3,1,1\nsad0.png,sad,0,2,0\n"
+    assert "fear" in read_release(section(table(tmp_path, text))).classes  # in soft labels alone
     with pytest.raises(DataError, match="line 2: nothing is above 0 of soft_happiness"):
         read(table(tmp_path, "path,label,soft_happy\nhappy0.png,happy,0\n"))
 

@@ -25,6 +25,7 @@ from fer_bench.manifest import COLUMNS, EXPRESSIONS, Manifest, Problem, problem_
 from fer_bench.registry import DATASETS
 
 NAME = "folder"
+ADVICE = "Rename it, move it away, or say what it means with dataset.classes: {happiness: [NAME]}."
 
 
 class _Image(NamedTuple):
@@ -88,7 +89,7 @@ def _class_folders(
     """Label and folder of every class. Raises: DataError, without `classes`, for other names."""
     if config.classes:
         return [(key(folder.name), folder) for folder in subfolders(part, dropped)]
-    return class_folders(part, EXPRESSIONS, dropped, complete=False).items()
+    return class_folders(part, EXPRESSIONS, dropped, complete=False, advice=ADVICE).items()
 
 
 def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image]:
