@@ -60,7 +60,7 @@ def refusal(**keys: Any) -> list[str]:
     ],
 )
 def test_one_choice_has_one_spelling(written: Any, read: Any) -> None:
-    classes = Dataset(name="folder", classes=written).classes
+    classes = section(Path(), classes=written).classes
     assert (list(classes or ()) if isinstance(read, list) else classes) == read
 
 
@@ -89,9 +89,11 @@ def test_contempt_is_said_in_one_place() -> None:
 
 
 def test_the_classes_are_known_before_the_data_is_read() -> None:
-    assert expected_classes(Dataset(name="folder", classes=MERGED)) == ("happiness", "other")
-    assert expected_classes(Dataset(name="fer2013", labels="majority")) == EXPRESSIONS
-    assert expected_classes(Dataset(name="fer2013")) == EXPRESSIONS[:7]
+    fer2013 = Dataset(name="fer2013", root=Path())
+    votes = fer2013.model_copy(update={"labels": "majority"})
+    assert expected_classes(section(Path(), classes=MERGED)) == ("happiness", "other")
+    assert expected_classes(votes) == EXPRESSIONS
+    assert expected_classes(fer2013) == EXPRESSIONS[:7]
 
 
 # Folders ---------------------------------------------------------------------------------------
@@ -116,6 +118,12 @@ def test_folders_of_numbers_and_of_other_languages(tmp_path: Path, above: str) -
     classes = {"sadness": [0], "neutral": [1], "surprise": ["überraschung"]}
     manifest = read_release(section(tmp_path, classes=classes))
     assert manifest.counts() == {"train": {"neutral": 1, "sadness": 1, "surprise": 1}}
+
+
+def test_a_folder_that_means_nothing_by_itself_can_be_given_a_meaning(tmp_path: Path) -> None:
+    tree(tmp_path, "0", "1")
+    with pytest.raises(DataError, match=r"unknown class folder '\w+/0'[\s\S]*dataset\.classes"):
+        read_release(section(tmp_path))
 
 
 def test_a_label_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
@@ -280,7 +288,9 @@ def test_other_names_from_training_to_the_page(
     assert metrics["protocol"]["class_labels"] == record["dataset"]["class_labels"]
     assert record["dataset"]["class_labels"]["Übriges & Co"] == ["sad", "fear"]
     predictions = pd.read_csv(run / "predictions/test.csv")
-    assert [name for name in predictions if name.startswith("p_")] == [f"p_{n}" for n in names]
+    assert [name for name in map(str, predictions) if name.startswith("p_")] == [
+        f"p_{n}" for n in names
+    ]
     assert set(predictions["label"]) == set(names)
     pages = [path.read_text(encoding="utf-8") for path in run.rglob("*.html")]
     assert any("Übriges &amp; Co" in page for page in pages)

@@ -463,6 +463,16 @@ def test_split_takes_the_place_of_validation() -> None:
         ({"per_class": 5}, "dataset.per_class: has no effect without balance"),
         ({"images": "original"}, "dataset.images: has no effect on dataset 'drawn'"),
         ({"labels": "csv"}, "dataset.labels: has no effect on dataset 'drawn'"),
+        ({"table": "a.csv"}, "dataset.table: has no effect on dataset 'drawn'"),
+        (
+            {"name": "fer2013", "labels": "csv"},
+            "dataset.labels: must be majority, probability, multi_target for 'fer2013', got 'csv'",
+        ),
+        (
+            {"name": "affectnet", "labels": "probability"},
+            "dataset.labels: must be csv, folder for 'affectnet', got 'probability'",
+        ),
+        ({"labels": "probabilty"}, "dataset.labels: must be .* Did you mean 'probability'"),
     ],
 )
 def test_keys_of_the_dataset_that_do_not_fit(
@@ -479,6 +489,54 @@ def test_both_corrections_can_be_asked_for() -> None:
 
 def test_a_list_of_one_balance_is_that_balance() -> None:
     assert dataset(balance=["undersample"]) == dataset(balance="undersample")
+
+
+# Labels ----------------------------------------------------------------------------------------
+
+FERPLUS = {"name": "fer2013", "validation": "validation"}
+
+
+def test_the_labels_of_ferplus_bring_their_loss(load: Load) -> None:
+    losses = {
+        rule: load(changed(dataset=FERPLUS | {"labels": rule})).training.loss
+        for rule in ("majority", "probability", "multi_target")
+    }
+    assert losses == {
+        "majority": "cross_entropy",
+        "probability": "cross_entropy",
+        "multi_target": "multi_target",
+    }
+    multi_target = changed(dataset=FERPLUS | {"labels": "multi_target"})
+    written = load(multi_target)
+    assert yaml.safe_load(written.to_yaml())["training"]["loss"] == "multi_target"
+    assert Experiment.model_validate(yaml.safe_load(written.to_yaml())) == written
+    plain = load(multi_target, "training.loss=cross_entropy", "training.label_smoothing=0.1")
+    assert plain.training.loss == "cross_entropy"
+
+
+def test_the_loss_of_several_right_classes_needs_them(complaint: Complaint) -> None:
+    message = complaint(changed(training__loss="multi_target"))
+    assert message.startswith("training.loss: multi_target needs dataset.labels: multi_target")
+    smooth = changed(
+        dataset=FERPLUS | {"labels": "multi_target"}, training={"label_smoothing": 0.1}
+    )
+    assert complaint(smooth).startswith("training.label_smoothing: must be 0 with the loss")
+
+
+@pytest.mark.parametrize("key", ["classes", "table"])
+def test_the_schema_knows_the_keys_of_labels(key: str) -> None:
+    assert SCHEMA["$defs"]["Dataset"]["properties"][key]["description"]
+
+
+def test_classes_change_the_run_id_and_their_absence_does_not(load: Load) -> None:
+    """The ids are those from before the keys were there."""
+    assert load(changed(dataset__classes=None)).run_id == load(SMALL).run_id
+    shipped = Path(__file__).resolve().parents[1] / "configs"
+    for run_id in ("drawn_compact-s42-85401374", "affectnet_noamsegal_compact-s42-4f3b4be6"):
+        assert load_experiment(shipped / f"{run_id.partition('-')[0]}.yaml").run_id == run_id
+    one = load(SMALL, "dataset.classes=[happy, sad]").run_id
+    assert one == load(SMALL, "dataset.classes={sadness: [sad], happy: happy}").run_id
+    assert one != load(SMALL).run_id
 
 
 # Cache -----------------------------------------------------------------------------------------

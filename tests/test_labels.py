@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_bench.labels import CODES, SPELLINGS, canonical, decode, translation
+from fer_bench.errors import DataError
+from fer_bench.labels import (
+    CODES,
+    SPELLINGS,
+    canonical,
+    chosen,
+    decode,
+    key,
+    ordered,
+    translation,
+)
 from fer_bench.manifest import EXPRESSIONS
 
 
@@ -131,3 +141,31 @@ def test_what_is_no_code(text: str) -> None:
 def test_only_rafdb_counts_from_one() -> None:
     assert [order for order in CODES if decode("0", order) is None] == ["rafdb"]
     assert [order for order in CODES if min(CODES[order]) == 1] == ["rafdb"]
+
+
+# Labels that are no expression -------------------------------------------------------------------
+
+
+@given(st.text(max_size=12))
+def test_a_key_is_its_own_key(text: str) -> None:
+    assert key(key(text)) == key(text) == key(f" {text.strip()} ")
+
+
+@given(st.lists(st.sampled_from([*EXPRESSIONS, "x", "y", "1"])))
+def test_expressions_come_first_and_others_as_given(names: list[str]) -> None:
+    found = ordered(names)
+    assert sorted(found) == sorted(set(names))
+    known = [name for name in found if name in EXPRESSIONS]
+    assert list(found[: len(known)]) == [name for name in EXPRESSIONS if name in names]
+    others = [name for name in dict.fromkeys(names) if name not in EXPRESSIONS]
+    assert list(found[len(known) :]) == others
+
+
+@pytest.mark.parametrize("order", CODES)
+def test_codes_are_those_of_the_dataset(order: str) -> None:
+    for code, name in CODES[order].items():
+        assert chosen({"x": [str(code)]}, EXPRESSIONS, order) == {"x": (name,)}
+    # Without codes, and where a label is called so, a number is a text.
+    with pytest.raises(DataError, match="x takes '1', which is no label here"):
+        chosen({"x": ["1"]}, EXPRESSIONS)
+    assert chosen({"x": ["1"]}, ("1", "fear"), order) == {"x": ("1",)}

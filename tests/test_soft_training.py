@@ -75,7 +75,7 @@ def test_it_trains_and_is_evaluated_on_hard_labels(
     assert record["dataset"]["labels"] == metrics["protocol"]["labels"] == rule
     assert record["dataset"]["release"] == f"fer2013-csv-ferplus-{rule}-unrecognised"
     frame = pd.read_csv(run / "predictions/test.csv")
-    assert not [name for name in frame if name.startswith("soft_")]
+    assert not [name for name in frame if str(name).startswith("soft_")]
     labels = load_manifest(Dataset(**document(tiny, votes, rule)["dataset"])).split("test")
     pd.testing.assert_series_equal(frame["label"], labels["label"], check_dtype=False)
     history = pd.read_csv(run / "history.csv")
@@ -91,7 +91,7 @@ def test_soft_targets_reach_the_loss(
     votes: Path, fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     """What the history says is the loss of all images on their soft labels, from its definition."""
-    still = {
+    still: dict[str, Any] = {
         "image": {"size": tiny["image"]["size"]},
         "training": {"batch_size": 64, "precision": "float32"},  # all images in one batch
         "model": {"backbone": "cnn_compact", "head": {"pooling": "avg"}},

@@ -52,7 +52,7 @@ class Label(NamedTuple):
     """
 
     hard: str
-    shares: NDArray[np.float64]
+    shares: tuple[float, ...]
 
 
 class NoLabelError(Exception):
@@ -61,45 +61,50 @@ class NoLabelError(Exception):
 
 def label(votes: Sequence[int], rule: Rule) -> Label:
     """The label that `votes`, in the order of `VOTES`, make by `rule`. Raises: NoLabelError."""
-    counted = np.array([0 if number <= OUTLIER else number for number in votes])
+    counted = [0 if number <= OUTLIER else number for number in votes]
     taken = _TAKE[rule](counted)
-    if taken.sum() <= MAJORITY * counted.sum():
+    if sum(taken) <= MAJORITY * sum(counted):
         raise NoLabelError("no majority of votes")
-    first = VOTES[int(taken.argmax())]
+    first = VOTES[taken.index(max(taken))]
     if first in NO_EMOTION:
         raise NoLabelError(NO_EMOTION[first])
-    emotions = taken[: len(EMOTIONS)].astype(np.float64)
+    emotions = taken[: len(EMOTIONS)]
     if rule == "multi_target":  # all that are right are equally right
-        emotions = (emotions > 0).astype(np.float64)
-    return Label(first, emotions / emotions.sum())
+        emotions = [int(number > 0) for number in emotions]
+    return Label(first, tuple(number / sum(emotions) for number in emotions))
 
 
-def _majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The label with most votes; the next step asks whether these are more than half."""
-    return np.where(np.arange(len(votes)) == votes.argmax(), votes, 0)
+def _majority(votes: list[int]) -> list[int]:
+    """The label with most votes; `label` asks whether these are more than half."""
+    return _only(votes, [votes.index(max(votes))])
 
 
-def _probability(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _probability(votes: list[int]) -> list[int]:
     """The leading labels. Raises: NoLabelError when they are too many."""
-    taken = np.zeros_like(votes)
-    last = 0
-    for place in np.argsort(-votes, kind="stable"):  # equal votes in the order of the columns
-        full = taken.sum() >= ENOUGH * votes.sum() or np.count_nonzero(taken) >= MOST_LABELS
-        if votes[place] == 0 or (full and votes[place] < last):
+    taken: list[int] = []  # places in `votes`
+    for place in sorted(range(len(votes)), key=lambda place: -votes[place]):
+        part = sum(votes[other] for other in taken)
+        full = part >= ENOUGH * sum(votes) or len(taken) >= MOST_LABELS
+        # Labels with equal votes come together, in the order of the columns.
+        if votes[place] == 0 or (full and votes[place] < votes[taken[-1]]):
             break
         if VOTES[place] in NO_EMOTION:
-            if not taken.any():
-                taken[place] = votes[place]
+            taken = taken or [place]
             break
-        taken[place] = last = votes[place]
-    if np.count_nonzero(taken) > MOST_LABELS:
+        taken.append(place)
+    if len(taken) > MOST_LABELS:
         raise NoLabelError("votes for too many expressions")
-    return taken
+    return _only(votes, taken)
 
 
-def _multi_target(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _multi_target(votes: list[int]) -> list[int]:
     """The labels that many gave."""
-    return np.where(votes >= TARGET * votes.sum(), votes, 0)
+    enough = TARGET * sum(votes)
+    return [number if number >= enough else 0 for number in votes]
+
+
+def _only(votes: list[int], places: list[int]) -> list[int]:
+    return [number if place in places else 0 for place, number in enumerate(votes)]
 
 
 _TAKE = {"majority": _majority, "probability": _probability, "multi_target": _multi_target}

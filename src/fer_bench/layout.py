@@ -242,11 +242,17 @@ def split_folders(
 
 
 def class_folders(
-    folder: Path, known: Collection[str], dropped: Counter[str], *, complete: bool = True
+    folder: Path,
+    known: Collection[str],
+    dropped: Counter[str],
+    *,
+    complete: bool = True,
+    advice: str = "Rename it, or move it away.",
 ) -> dict[str, Path]:
     """The class folders of `folder` by canonical name, in the order of `known`.
 
-    A folder of another name is no class where links from class folders lead into it.
+    A folder of another name is no class where links from class folders lead into it. Otherwise
+    `advice` is what to do about it, unless its name resembles that of a class.
 
     Raises: DataError for any other name that is none of `known`, two of the same class, and, if
         `complete`, a class without a folder.
@@ -261,7 +267,7 @@ def class_folders(
             _refuse_second(found.get(label), inner, folder.parent)
             found[label] = inner
     for inner in unknown:
-        _refuse_unknown(inner, known, found.values())
+        _refuse_unknown(inner, known, found.values(), advice)
         dropped["unrelated folder"] += 1
     missing = [label for label in known if label not in found]
     if complete and missing:
@@ -272,7 +278,9 @@ def class_folders(
     return {label: found[label] for label in known if label in found}
 
 
-def _refuse_unknown(folder: Path, known: Collection[str], classes: Iterable[Path]) -> None:
+def _refuse_unknown(
+    folder: Path, known: Collection[str], classes: Iterable[Path], advice: str
+) -> None:
     """Raises: DataError, unless `folder` only keeps what links from the class folders lead to."""
     for class_folder in classes:  # which meets their links
         for _ in file_paths(class_folder, Counter()):
@@ -283,7 +291,7 @@ def _refuse_unknown(folder: Path, known: Collection[str], classes: Iterable[Path
     hint = did_you_mean(folder.name.casefold(), spellings)
     raise DataError(
         f"unknown class folder '{folder.parent.name}/{folder.name}'; "
-        f"known: {', '.join(known)}.\n{hint or 'Rename it, or move it away.'}"
+        f"known: {', '.join(known)}.\n{hint or advice}"
     )
 
 

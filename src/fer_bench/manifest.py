@@ -208,8 +208,7 @@ class Manifest:
         """The classes that have a share in any soft label."""
         if not self.is_soft:
             return set()
-        shares = _shares(self.samples, self.classes)
-        return {name for name, any_ in zip(self.classes, shares.any(axis=0), strict=True) if any_}
+        return {name for name in self.classes if self.samples[SOFT + name].any()}
 
     def valence_arousal(self, split: str) -> NDArray[np.float32]:
         """Valence and arousal of one split, shape (n, 2), in [-1, 1], NaN where unknown."""

@@ -164,6 +164,16 @@ def test_absolute_paths_inside_the_root_are_those_images(tmp_path: Path) -> None
     assert "happy0.png" in set(read(link).samples["sample_id"])
 
 
+def test_paths_may_begin_at_the_folder_of_images(tmp_path: Path) -> None:
+    images(tmp_path / "all/images")
+    (tmp_path / "labels.csv").write_text(rows())
+    samples = read(tmp_path).samples
+    assert samples["path"].tolist() == [f"all/images/{name}" for name in SIX]
+    assert samples["sample_id"].tolist() == samples["path"].tolist()
+    images(tmp_path / "copy")  # now it could be either
+    assert "none of the 6 images of 'labels.csv' is there" in refusal(tmp_path)
+
+
 def test_missing_and_unlisted_images_are_counted_and_named(tmp_path: Path) -> None:
     table(tmp_path, rows({"gone.png": "happy", "sad1.png": ""}))
     save(Image.new("RGB", (8, 8)), tmp_path / "more/new.png")
@@ -258,6 +268,9 @@ def test_votes_become_soft_labels(tmp_path: Path) -> None:
     found = manifest.soft_labels("train")
     assert found is not None
     assert found.tolist() == [[0.75, 0.25], [0, 1]]
+    assert read_release(section(tmp_path)).classes == manifest.classes
+    text = "path,label,soft_happy,soft_Sad,soft_fear\nhappy0.png,happy,3,1,1\nsad0.png,sad,0,2,0\n"
+    assert "fear" in read_release(section(table(tmp_path, text))).classes  # in soft labels alone
     with pytest.raises(DataError, match="line 2: nothing is above 0 of soft_happiness"):
         read(table(tmp_path, "path,label,soft_happy\nhappy0.png,happy,0\n"))
 

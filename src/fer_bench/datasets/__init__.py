@@ -158,8 +158,10 @@ def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
 
 def _check_training(manifest: Manifest) -> None:
     """Raises: DataError when training lacks a class that another split has."""
-    training = manifest.counts().get("train", {})
-    if unknown := [name for name, count in training.items() if not count]:
+    counts = manifest.counts()
+    shown = {name for split in counts.values() for name, count in split.items() if count}
+    training = counts.get("train", {})
+    if unknown := [name for name, count in training.items() if name in shown and not count]:
         raise DataError(
             f"{manifest.root}: training has no image of {', '.join(unknown)}, which another split "
             "has.\nAdd such images to training, or choose other classes with dataset.classes."

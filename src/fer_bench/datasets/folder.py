@@ -11,7 +11,7 @@ from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.filenames import IMAGE_SUFFIXES
-from fer_bench.labels import key, ordered
+from fer_bench.labels import canonical, key, ordered
 from fer_bench.layout import (
     CONVERT,
     class_folders,
@@ -38,6 +38,7 @@ from fer_bench.manifest import (
 from fer_bench.registry import DATASETS
 
 NAME = "folder"
+ADVICE = "Rename it, move it away, or say what it means with dataset.classes: {happiness: [NAME]}."
 
 
 class _Image(NamedTuple):
@@ -104,7 +105,7 @@ def _class_folders(
     """Label and folder of every class. Raises: DataError, without `classes`, for other names."""
     if config.classes:
         return [(key(folder.name), folder) for folder in subfolders(part, dropped)]
-    return class_folders(part, EXPRESSIONS, dropped, complete=False).items()
+    return class_folders(part, EXPRESSIONS, dropped, complete=False, advice=ADVICE).items()
 
 
 def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image]:

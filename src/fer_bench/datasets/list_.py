@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,16 @@ from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.filenames import is_image_name
 from fer_bench.labels import SPELLINGS, canonical, key, ordered
-from fer_bench.layout import SPLIT_FOLDERS, contents, file_paths, listed, reading, split_of, visible
+from fer_bench.layout import (
+    SPLIT_FOLDERS,
+    contents,
+    file_paths,
+    inside,
+    listed,
+    reading,
+    split_of,
+    visible,
+)
 from fer_bench.manifest import (
     ATTRIBUTES,
     AXES,
@@ -197,17 +206,21 @@ def _sample(row: _Row, config: Dataset) -> dict[str, Any]:
 def _inside(row: _Row, root: Path) -> str:
     """The path from the root on, with forward slashes."""
     text = row.cells["path"]
-    path = Path(text.replace("\\", "/"))
-    if path.is_absolute():
-        for place in (root.absolute(), root.resolve()):
-            path = path.relative_to(place) if path.is_relative_to(place) else path
-    drive = PureWindowsPath(text).drive
-    if not text or "\0" in text or path.is_absolute() or ".." in path.parts or drive:
+    try:
+        return inside(_relative(text, root) if text.startswith("/") else text, NAME)
+    except DataError as error:
         raise row.error(
             f"the path {text!r} leads out of {root}.\n"
             "Give paths from dataset.root on, or set dataset.root to the folder that has them."
-        )
-    return path.as_posix()
+        ) from error
+
+
+def _relative(text: str, root: Path) -> str:
+    """An absolute path from the root on, if it leads there."""
+    for place in (root.absolute(), root.resolve()):
+        if Path(text).is_relative_to(place):
+            return Path(text).relative_to(place).as_posix()
+    return text
 
 
 def _split(row: _Row) -> str:
@@ -275,6 +288,7 @@ def _present(
     """The samples that are there, and what else was found."""
     if rows.empty:
         raise DataError(f"'{table}' has no row below its first line.\nWrite a line per image.")
+    rows = _placed(rows, present)
     there, named = rows["path"].isin(present), rows["label"] != ""
     absent = _lines(rows[~there])
     dropped["listed without a file"] += len(absent)
@@ -295,6 +309,17 @@ def _present(
         *problem_of("file_not_listed", "warning", unlisted, f"'{table}' does not name some images"),
     ]
     return rows[stays].drop(columns="line").reset_index(drop=True), problems
+
+
+def _placed(rows: pd.DataFrame, present: set[str]) -> pd.DataFrame:
+    """With paths from the root on: a table may begin at the folder of images beside it."""
+    if rows["path"].isin(present).any():
+        return rows
+    first = rows["path"].iloc[0]
+    folders = [path.removesuffix(first) for path in present if path.endswith(f"/{first}")]
+    if len(folders) != 1:
+        return rows
+    return rows.assign(**{name: folders[0] + rows[name] for name in ("sample_id", "path")})
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
