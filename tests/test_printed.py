@@ -567,7 +567,7 @@ class Made:
         averages = np.average(rows, axis=0, weights=supports) if sum(supports) else [0.0] * 3
         width = max(len("avg / total"), *map(len, self.names))
         named = zip([*self.names, "avg / total"], [*rows, averages], strict=True)
-        lines = [f"{'':>{width}}   precision    recall  f1-score   support", ""]
+        lines = [f"{'':>{width}}  precision    recall  f1-score   support", ""]
         for (name, shares), support in zip(named, [*supports, sum(supports)], strict=True):
             cells = "".join(f" {share:9.{digits}f}" for share in shares)
             lines.append(f"{name:>{width}} {cells} {support:9}")
@@ -672,6 +672,8 @@ def _with_changed_cell(table: PrintedTable, draw: Callable[[Any], Any]) -> Print
     half = max(groups[at][name].half_width, 0.5e-4)
     steps = draw(st.integers(2, 2_000)) * draw(st.sampled_from([-1, 1]))
     value = groups[at][name].value + 2 * half * steps
+    if not 0 <= value <= 1:
+        value = groups[at][name].value - 2 * half * steps
     assume(0 <= value <= 1)
     cells = {**groups[at], name: Cell(f"{value:.9f}", value, half)}
     if at == "accuracy":
