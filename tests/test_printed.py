@@ -679,7 +679,8 @@ def _with_changed_cell(table: PrintedTable, draw: Callable[[Any], Any]) -> Print
     if at == "accuracy":
         return replace(table, accuracy=cells["f1"])
     if isinstance(at, str):
-        return replace(table, **{at: cells})
+        averages: dict[str, Any] = {at: cells}
+        return replace(table, **averages)
     rows = [replace(row, cells=cells) if at == i else row for i, row in enumerate(table.classes)]
     return replace(table, classes=tuple(rows))
 
