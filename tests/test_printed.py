@@ -420,6 +420,9 @@ def dictionary() -> dict[str, Any]:
 def test_a_report_as_a_dictionary() -> None:
     assert is_the_report(json.dumps(dictionary()))
     assert is_the_report(WARNING + json.dumps(dictionary(), indent=2) + "\nSaved.")
+    assert is_the_report(json.dumps(dictionary() | {"loss": 0.8, "options": {"digits": 4}}))
+    assert is_the_report(f"Report:\n{dictionary()}")
+    assert is_the_report(str(dictionary() | {"samples avg": {"precision": float("nan")}}))
     wrong = dictionary()
     wrong["fear"]["recall"] = 0.7354901960784313
     (entry,) = check(parse_printed(json.dumps(wrong)))["wrong"]
@@ -779,6 +782,8 @@ def test_a_changed_cell_is_flagged_or_other_counts_explain_it(
         ("precision,recall,f1,support\n0.5,0.1,0.2,3", "line 1: no column holds the names"),
         ("class,precision,support\na,0.5,3.5\nb,1,1", "line 2: support '3.5' is no number of"),
         ("{", "begins like JSON but is none"),
+        ("{'a', 'b'}", "begins like JSON but is none"),
+        ("{'a': print()}", "begins like JSON but is none"),
         ("{}", "lacks the list 'classes'"),
         ('{"classes": ["a", "b"], "recall": [1]}', "'recall' is no list of 2 numbers"),
         ('{"classes": ["a", "b"], "macro": 1}', "'macro' is no object"),
