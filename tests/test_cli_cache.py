@@ -12,7 +12,6 @@ import pytest
 from typer.testing import Result
 
 from fer_bench.cachedir import filling
-from fer_bench.cli.cache import _write_size
 
 Fer = Callable[..., Result]
 
@@ -162,23 +161,3 @@ def test_what_is_being_made_is_left_alone_and_said(fer: Fer, filled: list[Path])
     assert result.stderr == "left alone: 1 entry being made right now by another process\n"
     assert others.stderr == ""
     assert (entry.path / "values").read_bytes() == b"x"
-
-
-# Sizes -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_949, "999.9 kB"),
-        (999_951, "1.0 MB"),
-        (1_250_000_000, "1.2 GB"),
-        (2_345_000_000_000, "2.3 TB"),
-        (4_000_000_000_000_000, "4000.0 TB"),
-    ],
-)
-def test_sizes_are_written_with_powers_of_ten(size: int, text: str) -> None:
-    assert _write_size(size) == text

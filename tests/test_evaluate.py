@@ -653,3 +653,31 @@ def test_an_unreadable_image_leaves_all_as_it_was(
     assert result.exit_code == 2
     assert path[3] in result.stderr
     assert contents(copied_run) == before
+
+
+def test_corruptions_need_expressions_before_anything_is_predicted(
+    fer: Fer, copied_run: Path
+) -> None:
+    document = yaml.safe_load((copied_run / "config.yaml").read_text())
+    document["model"]["targets"] = ["valence_arousal"]
+    (copied_run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    before = contents(copied_run)
+    where = ("evaluate", copied_run.name, "--outputs", copied_run.parent)
+    result = fer(*where, "--corruptions", "eyes")
+    assert result.exit_code == 2
+    assert "the run predicts no expressions" in result.stderr
+    assert contents(copied_run) == before
+
+
+def test_a_replacing_that_was_killed_is_finished_by_the_next_command(
+    fer: Fer, copied_run: Path
+) -> None:
+    """Killed between the renaming of the folder and that of its files."""
+    left = copied_run / ".complete-left"
+    (left / "new" / "metrics").mkdir(parents=True)
+    (left / "lock").touch()
+    document = read(copied_run / "metrics/test.json") | {"n": 47}
+    (left / "new" / "metrics" / "test.json").write_text(json.dumps(document))
+    assert fer("report", copied_run.name, "--outputs", copied_run.parent).exit_code == 0
+    assert read(copied_run / "metrics/test.json")["n"] == 47
+    assert not left.exists()

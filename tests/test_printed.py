@@ -420,6 +420,9 @@ def dictionary() -> dict[str, Any]:
 def test_a_report_as_a_dictionary() -> None:
     assert is_the_report(json.dumps(dictionary()))
     assert is_the_report(WARNING + json.dumps(dictionary(), indent=2) + "\nSaved.")
+    assert is_the_report(json.dumps(dictionary() | {"loss": 0.8, "options": {"digits": 4}}))
+    assert is_the_report(f"Report:\n{dictionary()}")
+    assert is_the_report(str(dictionary() | {"samples avg": {"precision": float("nan")}}))
     wrong = dictionary()
     wrong["fear"]["recall"] = 0.7354901960784313
     (entry,) = check(parse_printed(json.dumps(wrong)))["wrong"]
@@ -567,7 +570,7 @@ class Made:
         averages = np.average(rows, axis=0, weights=supports) if sum(supports) else [0.0] * 3
         width = max(len("avg / total"), *map(len, self.names))
         named = zip([*self.names, "avg / total"], [*rows, averages], strict=True)
-        lines = [f"{'':>{width}}   precision    recall  f1-score   support", ""]
+        lines = [f"{'':>{width}}  precision    recall  f1-score   support", ""]
         for (name, shares), support in zip(named, [*supports, sum(supports)], strict=True):
             cells = "".join(f" {share:9.{digits}f}" for share in shares)
             lines.append(f"{name:>{width}} {cells} {support:9}")
@@ -672,12 +675,15 @@ def _with_changed_cell(table: PrintedTable, draw: Callable[[Any], Any]) -> Print
     half = max(groups[at][name].half_width, 0.5e-4)
     steps = draw(st.integers(2, 2_000)) * draw(st.sampled_from([-1, 1]))
     value = groups[at][name].value + 2 * half * steps
+    if not 0 <= value <= 1:
+        value = groups[at][name].value - 2 * half * steps
     assume(0 <= value <= 1)
     cells = {**groups[at], name: Cell(f"{value:.9f}", value, half)}
     if at == "accuracy":
         return replace(table, accuracy=cells["f1"])
     if isinstance(at, str):
-        return replace(table, **{at: cells})
+        averages: dict[str, Any] = {at: cells}
+        return replace(table, **averages)
     rows = [replace(row, cells=cells) if at == i else row for i, row in enumerate(table.classes)]
     return replace(table, classes=tuple(rows))
 
@@ -776,6 +782,8 @@ def test_a_changed_cell_is_flagged_or_other_counts_explain_it(
         ("precision,recall,f1,support\n0.5,0.1,0.2,3", "line 1: no column holds the names"),
         ("class,precision,support\na,0.5,3.5\nb,1,1", "line 2: support '3.5' is no number of"),
         ("{", "begins like JSON but is none"),
+        ("{'a', 'b'}", "begins like JSON but is none"),
+        ("{'a': print()}", "begins like JSON but is none"),
         ("{}", "lacks the list 'classes'"),
         ('{"classes": ["a", "b"], "recall": [1]}', "'recall' is no list of 2 numbers"),
         ('{"classes": ["a", "b"], "macro": 1}', "'macro' is no object"),

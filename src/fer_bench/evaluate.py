@@ -66,9 +66,13 @@ def evaluate(
         The document that `metrics/<evaluation>.json` holds.
 
     Raises:
-        RunError: the model cannot be read, is not the one of the run, or answers no numbers.
+        RunError: the model cannot be read, is not the one of the run, or answers no numbers; or
+            there are conditions, and it predicts no expressions.
         DataError: an image cannot be read.
     """
+    chosen = list(conditions)
+    if chosen and "expression" not in measurement.trained.config.model.targets:
+        raise robustness.no_expressions()
     subject = open_subject(measurement.trained, device, display)
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
@@ -79,7 +83,7 @@ def evaluate(
         predictions = read_predictions(results.predictions(name))
         metrics = _measure(subject, measurement, results, predictions)
         write_json(results.metrics(name), metrics)
-        if chosen := list(conditions):
+        if chosen:
             _save_robustness(subject, measurement, results, predictions, chosen)
     return metrics
 

@@ -19,6 +19,7 @@ from fer_bench.errors import ConfigError, DataError, RunError
 from fer_bench.manifest import Manifest
 from fer_bench.record import ProtocolRecord
 from fer_bench.rundir import RunDirectory
+from fer_bench.staging import finish_replacing
 from fer_bench.views import Views
 
 # What says where a dataset lies, and nothing of what it is.
@@ -95,6 +96,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         RunError: it is not finished, was trained elsewhere, or does not say what its classes are.
         ConfigError: an override would make it another experiment.
     """
+    finish_replacing(run.path)
     if run.status() != "finished":
         raise RunError(
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"

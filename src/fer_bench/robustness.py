@@ -189,12 +189,17 @@ def summarise(
     }
 
 
+def no_expressions() -> RunError:
+    """The error about a run that does not predict what is measured here."""
+    return RunError(
+        "the run predicts no expressions, whose accuracy under corruptions is measured.\n"
+        "Evaluate it without --corruptions, or train with model.targets: [expression]."
+    )
+
+
 def _expression(clean: Predictions) -> Expression:
     if clean.expression is None:
-        raise RunError(
-            "the run predicts no expressions, whose accuracy under corruptions is measured.\n"
-            "Evaluate it without --corruptions, or train with model.targets: [expression]."
-        )
+        raise no_expressions()
     return clean.expression
 
 

@@ -14,7 +14,9 @@ from scipy.special import bdtr as binomial_cdf
 from scipy.special import ndtri as normal_quantile
 from scipy.special import stdtrit as student_quantile
 
-LEVEL = 0.95
+# A difference with a smaller p is told apart; intervals are of the level that goes with it.
+SIGNIFICANT = 0.05
+LEVEL = 1 - SIGNIFICANT
 
 FloatArray = NDArray[np.float64]
 CountArray = NDArray[np.float32]

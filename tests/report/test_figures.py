@@ -150,3 +150,21 @@ def test_a_contact_sheet_of_any_length(number: int, tmp_path: Path) -> None:
     width, height = size_of(tmp_path / "new" / "s.png")
     assert width >= 320
     assert height >= 100 * -(-number // 12)
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "figures" / "curves.png"
+    figures.learning_curves(history(3), path, 2)
+    before = path.read_bytes()
+
+    def fail(_: object, file: io.BytesIO, **__: object) -> None:
+        file.write(b"half of a ")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(OSError, match="No space"):
+        figures.learning_curves(history(4), path, 2)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

@@ -1,5 +1,6 @@
 """HTML pages: self-contained, escaped, and complete for whatever a run has so far."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from fer_bench import metrics
 from fer_bench.cli import app
 from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.compare.pairs import letters
+from fer_bench.compare.reading import Member
 from fer_bench.errors import RunError
 from fer_bench.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.report.comparison_page import pareto_front
@@ -134,6 +137,25 @@ def test_report_of_an_evaluated_run(run: RunDirectory) -> None:
     assert {path.name for path in run.figures.iterdir()} == {
         *("learning_curves.png", "confusion_matrix_test.png", "confusion_matrix_validation.png")
     }
+
+
+def test_the_page_says_how_each_interval_was_made(run: RunDirectory) -> None:
+    """From the metrics file, whatever the version that wrote it."""
+    evaluate(run, "test")
+    write_run_report(run)
+    said = html.unescape(text_of(run.report.read_text()))
+    assert (
+        "95%; Wilson for accuracy, weighted recall, top-2 accuracy and micro recall (p > 0.5); "
+        "class-stratified percentile bootstrap for the others; by class:" in said
+    )
+    assert "20 resamples of the images (seed 0)" in said
+    document = json.loads(run.metrics("test").read_text())
+    document["interval"]["methods"] = {"accuracy": "jackknife"}
+    run.metrics("test").write_text(json.dumps(document))
+    write_run_report(run)
+    said = text_of(run.report.read_text())
+    assert "95%; jackknife; 20 resamples" in said
+    assert "Wilson" not in said
 
 
 def test_a_figure_is_drawn_again_only_for_new_numbers(run: RunDirectory) -> None:
@@ -408,6 +430,22 @@ def test_who_differs_from_whom_is_said_from_both_sides() -> None:
     assert f'title="{one} against {other}: better, p (Holm) 0.007"' in page
     assert f'title="{other} against {one}: worse, p (Holm) 0.007"' in page
     assert f'title="{one} against transfer_last20-s42-0a1b2c3d: not told apart' in page
+
+
+@pytest.mark.parametrize(
+    ("p", "differs"), [(0.05, False), (1 - 0.95, False), (np.nextafter(0.05, 0), True)]
+)
+def test_letters_and_matrix_agree_at_the_limit(p: float, differs: bool) -> None:
+    """1 - 0.95 is 0.05000000000000004: a p between the two must not be judged in two ways."""
+    one = comparison(pairs=1)
+    (first, second), (pair, *_) = one.groups[0].runs, one.groups[0].pairs
+    pair = replace(pair, metric="accuracy", difference=0.1, p_holm=p)
+    group = replace(one.groups[0], pairs=(pair,))
+    page = comparison_page(Comparison("test", (group,), ()))
+    assert (": better, p (Holm)" in page) is differs
+    predictions = Predictions(("a",), np.array(["fear"]))
+    members = [Member(row, {}, predictions, "") for row in (first, second)]
+    assert letters(members, [pair], "all") == (["a", "b"] if differs else ["a", "a"])
 
 
 def test_comparison_page_cuts_many_pairs_with_a_word() -> None:

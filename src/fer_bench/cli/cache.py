@@ -17,6 +17,7 @@ from fer_bench.cachedir import Entry
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json
 from fer_bench.cli.shell import Commands, one_of
+from fer_bench.report import write_size
 
 app = typer.Typer(
     cls=Commands,
@@ -36,8 +37,8 @@ def stats(as_json: Json = False) -> None:
         results().print(_table(document["kinds"]))
     total = sum(kind["bytes"] for kind in document["kinds"])
     say(f"cache: {document['root']}")
-    say(f"total: {_write_size(total)}")
-    say(f"free:  {_write_size(document['free_bytes'])} on that disk")
+    say(f"total: {write_size(total)}")
+    say(f"free:  {write_size(document['free_bytes'])} on that disk")
 
 
 @app.command()
@@ -66,7 +67,7 @@ def clear(
         }
         say(json.dumps(document, indent=2))
     else:
-        say(f"removed {_count(len(removed))}, {_write_size(freed)} freed")
+        say(f"removed {_count(len(removed))}, {write_size(freed)} freed")
     if left_alone:
         being_made = f"{_count(len(left_alone))} being made right now by another process"
         messages.print(f"left alone: {being_made}", soft_wrap=True, highlight=False)
@@ -111,7 +112,7 @@ def _table(kinds: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("last used")
     for kind in kinds:
         used = datetime.fromisoformat(kind["last_used"]).astimezone()
-        cells = (kind["kind"], f"{kind['entries']:,}", _write_size(kind["bytes"]))
+        cells = (kind["kind"], f"{kind['entries']:,}", write_size(kind["bytes"]))
         # As Text: a name with brackets must not be read as markup.
         table.add_row(*map(Text, (*cells, f"{used:%Y-%m-%d %H:%M}")))
     return table
@@ -124,14 +125,3 @@ def _count(number: int) -> str:
 def _write_time(seconds: float) -> str:
     """Seconds since 1970 as ISO 8601, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _write_size(size: float) -> str:
-    """A number of bytes, to read: `1.5 GB`, with powers of ten."""
-    if size < 1000:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if round(size, 1) < 1000:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} TB"

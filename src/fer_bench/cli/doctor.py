@@ -14,6 +14,7 @@ from rich.text import Text
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import DeviceName, Json, Outputs, Threads
 from fer_bench.cli.shell import open_device
+from fer_bench.report import write_size
 
 Document = Mapping[str, Any]
 WIDTH = 80
@@ -77,13 +78,13 @@ def _machine(system: Document) -> Iterable[tuple[str, str]]:
     yield "instructions", ", ".join(system["cpu_features"]) or "not known"
     yield "cores", f"{system['cores']} ({system['why_cores']})"
     total, available = system["memory_total_bytes"], system["memory_available_bytes"]
-    yield "memory", f"{_size(available)} free of {_size(total)}" if total else "not known"
+    yield "memory", f"{write_size(available)} free of {write_size(total)}" if total else "not known"
 
 
 def _device(device: Document) -> Iterable[tuple[str, str]]:
     yield "used", device["name"]
     assumed = " (assumed: the driver does not tell)" if device["memory_is_assumed"] else ""
-    yield "memory to use", f"{_size(device['memory_bytes'])}{assumed}"
+    yield "memory to use", f"{write_size(device['memory_bytes'])}{assumed}"
     yield "GPUs seen", ", ".join(device["gpus"]) or f"none. {device['why_no_gpu']}"
 
 
@@ -95,8 +96,8 @@ def _choices(choices: Document) -> Iterable[tuple[str, str]]:
 
 def _folders(cache: Document, outputs: Document) -> Iterable[tuple[str, str]]:
     yield "cache", cache["folder"] + _warning(cache)
-    held = f"{_size(cache['bytes'])} in {cache['files']:,} files"
-    yield "", f"{held}; {_size(cache['free_bytes'])} free on that disk"
+    held = f"{write_size(cache['bytes'])} in {cache['files']:,} files"
+    yield "", f"{held}; {write_size(cache['free_bytes'])} free on that disk"
     yield "runs", outputs["folder"] + (_warning(outputs) or ", can be written")
 
 
@@ -140,8 +141,3 @@ def _verdict(advice: Document | None) -> str:
         f"For this network another way is {advice['times']:.1f} times as fast as what auto "
         f"chooses:\n  {settings}"
     )
-
-
-def _size(count: int) -> str:
-    """A number of bytes as people write it: 512 MiB, 8.0 GiB."""
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

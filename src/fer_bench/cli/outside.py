@@ -16,8 +16,8 @@ def check_table(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="The table: text as scikit-learn's classification_report prints it; CSV with the "
-            "columns class, precision, recall, f1, support; or JSON.",
+            help="The table: what scikit-learn's classification_report prints or returns, as text, "
+            "JSON, CSV or Markdown; or CSV with the columns class, precision, recall, f1, support.",
         ),
     ],
     as_json: Json = False,
@@ -52,8 +52,8 @@ def adopt(
         Path,
         typer.Argument(
             metavar="PREDICTIONS.csv",
-            help="One row a sample: sample_id, label (may be left out with --data), and the "
-            "probability p_<class> of each class.",
+            help="One row a sample: sample_id (or the path of the image), label (may be left out "
+            "with --data), and the probability p_<class> of each class; divided by , ; | or tabs.",
         ),
     ],
     data: Annotated[

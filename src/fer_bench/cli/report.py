@@ -24,5 +24,8 @@ def report(
     """Write a run's self-contained page from what it has saved. Prints the page's path."""
     from fer_bench.report.page import write_run_report
     from fer_bench.rundir import find_run
+    from fer_bench.staging import finish_replacing
 
-    say(str(write_run_report(find_run(outputs, run_id), with_images=with_images)))
+    run = find_run(outputs, run_id)
+    finish_replacing(run.path)
+    say(str(write_run_report(run, with_images=with_images)))

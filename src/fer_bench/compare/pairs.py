@@ -13,12 +13,11 @@ from fer_bench.compare.reading import Member
 from fer_bench.compare.rows import CONCORDANCE, EXPRESSION_METRICS, Pair
 from fer_bench.metrics import resampled
 from fer_bench.predictions import TOLERANCE
-from fer_bench.statistics import LEVEL, exact_mcnemar_counts, holm, paired_bootstrap
+from fer_bench.statistics import SIGNIFICANT, exact_mcnemar_counts, holm, paired_bootstrap
 
 # The smallest p is 2 / (R + 1), and Holm multiplies it by the number of tests.
 PAIR_RESAMPLES = 9_999
 PAIR_SEED = 0
-SIGNIFICANT = 1 - LEVEL
 BOOTSTRAP = "paired stratified bootstrap"
 MCNEMAR = "exact McNemar"
 # With more runs than this, `auto` tests only the pairs with the best of them: the number of pairs

@@ -82,8 +82,9 @@ class Counts:
         return exact, exact
 
     def _ratio(self, numerator: IntArray, denominator: IntArray) -> FloatArray:
-        out = np.full(len(numerator), self.undefined)
-        return np.divide(numerator, denominator, out=out, where=np.asarray(denominator > 0))
+        ratio: FloatArray = np.full(len(numerator), self.undefined)
+        np.divide(numerator, denominator, out=ratio, where=np.asarray(denominator > 0))
+        return ratio
 
     def defined(self, cell: str) -> BoolArray:
         """Whether one of `CELLS` has something to divide by, shape (S,)."""
@@ -156,8 +157,9 @@ def possible_counts(
     each = np.maximum(most - least + 1, 0)
     support = np.repeat(supports, each)
     found = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) + np.repeat(least, each)
-    is_limited = n is not None and reading.all_classes
-    last = n - support + found if is_limited else np.full(len(found), UNLIMITED)
+    last = np.full(len(found), UNLIMITED)
+    if n is not None and reading.all_classes:
+        last = n - support + found
     counts = _spans(support, found, last, reading.zero_division)
     for name, cell in cells.items():
         counts = counts.within(name, *cell.range)

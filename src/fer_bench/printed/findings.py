@@ -81,7 +81,7 @@ def _solve(table: PrintedTable, reading: Reading) -> Solution:
         closer = narrowed(counts, [*accepted, one])
         if closer is not None:
             counts, accepted = closer, [*accepted, one]
-    refuted = [one for one in sums if one not in accepted]
+    refuted: list[Sum | Pooled] = [one for one in sums if one not in accepted]
     refuted += [one for one in printed if isinstance(one, Pooled) and not _fits(one, counts)]
     found = Solution(reading, n, tuple(counts), tuple(refuted), (), ())
     cells = zip(table.classes, counts, strict=True)

@@ -1,5 +1,6 @@
 """From the text of a printed report, its CSV or its JSON to a `PrintedTable`."""
 
+import ast
 import csv
 import json
 import re
@@ -159,11 +160,7 @@ def _plain(text: str) -> str:
 
 
 def _json_rows(text: str) -> Iterator[_Row]:
-    try:  # numbers as text, which keeps their digits
-        decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
-        document, _ = decoder.raw_decode(text.lstrip())
-    except ValueError as error:
-        raise TableError(f"begins like JSON but is none ({error}).") from error
+    document = _document(text)
     names = document.get("classes") or document.get("class_names")
     if isinstance(names, list) and names:
         yield from _rows_of_lists(document, names)
@@ -177,15 +174,32 @@ def _json_rows(text: str) -> Iterator[_Row]:
         )
 
 
+def _document(text: str) -> dict[str, Any]:
+    """The object that a text begins with, as JSON or as Python prints a dictionary."""
+    try:  # numbers as text, which keeps their digits
+        decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+        document: dict[str, Any] = decoder.raw_decode(text.lstrip())[0]
+    except ValueError as error:
+        printed = re.sub(r"(?<=: )nan\b", "'nan'", text[: text.rfind("}") + 1].strip())
+        try:
+            document = ast.literal_eval(printed)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise TableError(f"begins like JSON but is none ({error}).") from error
+        if not isinstance(document, dict):
+            raise TableError("begins like JSON but is none.") from error
+    return document
+
+
 def _rows_of_dictionary(document: Mapping[str, Any]) -> Iterator[_Row]:
-    """What `classification_report(output_dict=True)` returns."""
-    for name, cells in document.items():
+    """What `classification_report(output_dict=True)` returns; other keys say nothing of a class."""
+    for name, said in document.items():
+        cells = {"f1": said} if name == "accuracy" and not isinstance(said, dict) else said
         if not isinstance(cells, dict):
-            cells = {"f1": cells}
-        elif any(isinstance(cell, dict | list) for cell in cells.values()):
-            raise TableError(f"{name!r} holds more than numbers.")
+            continue
         columns, texts = _header(list(cells)), list(_as_text(cells).values())
-        yield _Row(repr(name), name, {column: texts[at] for column, at in columns.items()})
+        if "support" in columns or _OVERALL.fullmatch(str(name)):
+            found = {column: texts[at] for column, at in columns.items()}
+            yield _Row(repr(name), str(name), found)
 
 
 def _rows_of_lists(document: Mapping[str, Any], names: Sequence[Any]) -> Iterator[_Row]:

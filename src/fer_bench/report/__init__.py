@@ -3,7 +3,7 @@
 This module knows how a number is written; the others know where it goes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 LABELS = {
     "accuracy": "accuracy",
@@ -97,6 +97,40 @@ def _short(metric: str, value: float, sign: str = "") -> str:
 def write_p(p: float) -> str:
     """A p value: `0.034`, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def write_size(size: float) -> str:
+    """A number of bytes: `1.5 GB`, with powers of ten, as in `cache.max_gb`."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if round(size, 1) < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def write_methods(methods: Mapping[str, str]) -> str:
+    """How intervals are made: `Wilson for accuracy; class-stratified bootstrap for the others`.
+
+    Args:
+        methods: how that of each metric is, as in `interval.methods` of a metrics file.
+    """
+    by_method: dict[str, list[str]] = {}
+    for name, method in methods.items():
+        by_method.setdefault(method, []).append(write_label(name))
+    *few, most = sorted(by_method.items(), key=lambda item: len(item[1])) or [("", [])]
+    said = [f"{_method(method)} for {_and(names)}" for method, names in few]
+    return "; ".join([*said, _method(most[0]) + (" for the others" if few else "")])
+
+
+def _method(method: str) -> str:
+    return method.replace("wilson", "Wilson")
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def write_count(count: int | None) -> str:

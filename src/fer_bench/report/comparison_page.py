@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from fer_bench import report
 from fer_bench.compare import CONCORDANCE, Comparison, Group, Pair, Row
+from fer_bench.metrics import interval_method
 from fer_bench.report import charts
 from fer_bench.report.charts import Dots, Interval, Key, Point
 from fer_bench.report.document import render
@@ -16,12 +17,12 @@ from fer_bench.report.evaluation import CHOSEN_ON_TEST, interval
 from fer_bench.report.palette import BLUE, ORANGE
 from fer_bench.report.papers import write_published, write_reasons
 from fer_bench.rundir import write_atomically
+from fer_bench.statistics import SIGNIFICANT
 
 PAIRS_SHOWN = 200
 # Beyond these a picture or a matrix can no longer be read; the table has every run.
 RUNS_DRAWN = 40
 RUNS_CROSSED = 25
-SIGNIFICANT = 0.05
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
@@ -38,6 +39,12 @@ def comparison_page(comparison: Comparison) -> str:
         reasons=write_reasons(comparison),
         pairs_shown=PAIRS_SHOWN,
         chosen_on_test=CHOSEN_ON_TEST,
+        interval_methods={
+            name: interval_method(name)
+            for group in comparison.groups
+            for kind in group.kinds
+            for name in kind
+        },
     )
 
 

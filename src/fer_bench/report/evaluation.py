@@ -165,10 +165,18 @@ def _intervals(interval: Document | None) -> str | None:
     if not interval:
         return None
     level, resamples, seed = (interval.get(key) for key in ("level", "resamples", "seed"))
-    text = f"{level or 0.95:.0%}, Wilson for accuracy"
+    methods = dict(interval.get("methods") or {})
+    by_class = {
+        name.upper() if name in ("f1", "auc") else name: method
+        for name, method in (methods.pop("per_class", None) or {}).items()
+    }
+    said = [f"{level or 0.95:.0%}"]
+    said += [report.write_methods(methods)] if methods else []
+    said += [f"by class: {report.write_methods(by_class)}"] if by_class else []
     if resamples:
-        text += f", else {resamples:,} class-stratified bootstrap resamples of the images"
-    return f"{text} (seed {seed})" if seed is not None else text
+        drawn = f" (seed {seed})" if seed is not None else ""
+        said.append(f"{resamples:,} resamples of the images{drawn}")
+    return "; ".join(said)
 
 
 # By class --------------------------------------------------------------------------------------

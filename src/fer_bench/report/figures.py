@@ -1,5 +1,6 @@
 """PNG figures, drawn without any global state and without a display."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from fer_bench.report.palette import GREY as GREY
 from fer_bench.report.palette import ORANGE as ORANGE
 from fer_bench.report.palette import PURPLE as PURPLE
 from fer_bench.report.palette import SPLITS
+from fer_bench.rundir import write_atomically
 
 Target = Path | BinaryIO
 # A value and the bounds of its interval.
@@ -64,7 +66,7 @@ def confusion_matrix(
     axes.set(xlabel="predicted", ylabel="true", title=textwrap.fill(title, int(10 * size)))
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | None = None) -> None:
@@ -104,7 +106,7 @@ def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | Non
     for axes in (loss, score):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def accuracy_intervals(
@@ -125,7 +127,7 @@ def accuracy_intervals(
     _intervals(axes, np.arange(len(rows)), cells, BLUE)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axes.set(xlabel="accuracy with 95% interval (band: the first row's)", title=title)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def concordance_intervals(
@@ -151,7 +153,7 @@ def concordance_intervals(
         *axes.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False
     )
     axes.set(xlabel="concordance correlation (CCC) with 95% interval", title=title)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -200,7 +202,7 @@ def valence_arousal_scatter(
         _density(axes, true[known], predicted[known])
         axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
         axes.set_title(caption, fontsize=10)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def dataset_counts(manifest: Manifest, target: Target) -> None:
@@ -230,7 +232,7 @@ def dataset_counts(manifest: Manifest, target: Target) -> None:
     )
     for axes in others:
         _circumplex(axes, samples)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def _circumplex(axes: Axes, samples: pd.DataFrame) -> None:
@@ -322,8 +324,12 @@ def _name_stages(axes: Axes, history: pd.DataFrame) -> None:
         axes.annotate(str(stage), place, xycoords=axes.get_xaxis_transform(), fontsize=9)
 
 
-def _save(figure: Figure, target: Target) -> None:
-    if isinstance(target, Path):
-        target.parent.mkdir(parents=True, exist_ok=True)
+def save_figure(figure: Figure, target: Target) -> None:
+    """Write a figure as PNG; a file appears whole or stays as it was."""
+    image = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.savefig(image, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    if isinstance(target, Path):
+        write_atomically(target, image.getvalue())
+    else:
+        target.write(image.getvalue())

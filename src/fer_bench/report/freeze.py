@@ -2,12 +2,10 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -15,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from fer_bench.report.figures import DOTS_PER_INCH, GREY, ORANGE, Target
+from fer_bench.report.figures import GREY, ORANGE, Target, save_figure
 
 if TYPE_CHECKING:  # importing it loads Keras
     from fer_bench.catalogue import FreezePlan
@@ -74,10 +72,7 @@ def freeze_plan(plan: "FreezePlan", title: str, target: Target) -> None:
     axes.spines[:].set_visible(False)
     axes.set_title(textwrap.fill(title, 100), fontsize=11, loc="left", pad=room)
     _draw_legend(figure, axes, plan, norm)
-    if isinstance(target, Path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    save_figure(figure, target)
 
 
 def _smallest(scales: NDArray[np.float64]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, Row
 from fer_bench.compare.pairs import PAIR_RESAMPLES
+from fer_bench.metrics import interval_method
 from fer_bench.report import (
     LABELS,
     MISSING,
@@ -18,9 +19,11 @@ from fer_bench.report import (
     write_difference,
     write_heading,
     write_label,
+    write_methods,
     write_p,
     write_spread,
 )
+from fer_bench.statistics import SIGNIFICANT
 
 # By what chose the model, beside the run's name.
 MARKS = {"test_split": "†", "unknown": "‡"}
@@ -29,8 +32,9 @@ MEANINGS = {
     "‡": "how the model was chosen is not known",
 }
 LETTERS = {
-    "all": "Runs that share a letter cannot be told apart by accuracy (Holm-adjusted p ≥ 0.05).",
-    "best": "a: cannot be told apart from the best by accuracy (Holm-adjusted p ≥ 0.05).",
+    "all": "Runs that share a letter cannot be told apart by accuracy "
+    f"(Holm-adjusted p ≥ {SIGNIFICANT}).",
+    "best": f"a: cannot be told apart from the best by accuracy (Holm-adjusted p ≥ {SIGNIFICANT}).",
 }
 _TESTS = {
     EXPRESSION_METRICS: "accuracy by exact McNemar tests, macro F1 by a paired bootstrap",
@@ -251,10 +255,11 @@ def _title(group: Group, comparison: Comparison) -> str:
 def _caption(group: Group) -> str:
     """What the numbers are, how they were tested, and what they cannot show."""
     resamples = sorted({row.resamples for row in group.runs if row.resamples})
-    times = " or ".join(f"{number:,}" for number in resamples)
-    bootstrap = "class-stratified bootstrap" + (f", {times} resamples" if times else "")
-    wilson = "accuracy: Wilson; others: " if EXPRESSION_METRICS in group.kinds else ""
-    said = [f"Brackets: 95% interval ({wilson}{bootstrap})."]
+    methods = {name: interval_method(name) for kind in group.kinds for name in kind}
+    made = [write_methods(methods)]
+    if resamples:
+        made.append(f"{' or '.join(f'{number:,}' for number in resamples)} resamples")
+    said = [f"Brackets: 95% interval ({', '.join(filter(None, made))})."]
     if group.pairs:
         tests = ", ".join(_TESTS[kind] for kind in group.kinds)
         which = "All pairs" if group.pairs_with == "all" else "Pairs with the best run"

@@ -3,12 +3,10 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from rich import box
@@ -17,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_bench.report import MISSING, write_cell
-from fer_bench.report.figures import DOTS_PER_INCH, Target
+from fer_bench.report.figures import Target, save_figure
 from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 Document = Mapping[str, Any]
@@ -64,10 +62,7 @@ def robustness_figure(document: Document, target: Target) -> None:
     figure.axes[0].set_ylim(0, np.clip(1.05 * _highest(document), 0.05, 1.02))
     figure.suptitle(textwrap.fill(_title(document), int(11 * width)), fontsize=11)
     figure.supylabel("accuracy with 95% interval", fontsize=10)
-    if isinstance(target, Path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    save_figure(figure, target)
 
 
 def _families(document: Document) -> dict[str, list[Document]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
-from fer_bench.compare.pairs import PAIR_RESAMPLES, SIGNIFICANT
+from fer_bench.compare.pairs import PAIR_RESAMPLES
 from fer_bench.manifest import AXES, left_out
 from fer_bench.metrics import METRICS
 from fer_bench.report import (
@@ -39,6 +39,7 @@ from fer_bench.report.papers import (
     write_smallest,
     write_verdict,
 )
+from fer_bench.statistics import SIGNIFICANT
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 PAIRS_SHOWN, REASONS_SHOWN = 20, 6
