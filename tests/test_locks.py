@@ -1,5 +1,7 @@
 """Locks: whoever holds one is left alone, and nobody holds one after his end."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fer_bench import locks
 from fer_bench.locks import created_locked, is_alive, is_locked, remove_unlocked
 
 
@@ -33,14 +34,14 @@ def test_what_cannot_be_opened_is_left(tmp_path: Path) -> None:
 def test_a_file_that_was_removed_before_it_was_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, lock, times = tmp_path / "file", locks.fcntl.flock, iter(range(9))
+    path, lock, times = tmp_path / "file", fcntl.flock, iter(range(9))
 
-    def removed_first(file: object, operation: int) -> None:
+    def removed_first(file: int, operation: int) -> None:
         if next(times) == 0:
             path.unlink()
-        lock(file, operation)  # type: ignore[arg-type]
+        lock(file, operation)
 
-    monkeypatch.setattr(locks.fcntl, "flock", removed_first)
+    monkeypatch.setattr(fcntl, "flock", removed_first)
     with created_locked(path) as file:
         file.write(b"all")
     assert path.read_bytes() == b"all"
@@ -51,9 +52,9 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*_: object) -> None:
-        raise OSError(locks.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "flock", unknown)
+    monkeypatch.setattr(fcntl, "flock", unknown)
     with created_locked(tmp_path / "file") as file:
         file.write(b"all")
     remove_unlocked(tmp_path / "file")  # whether somebody writes it is not known

@@ -41,7 +41,11 @@ def finished(
 
 
 def saved(*stage_epochs: int, **more: Any) -> Progress:
-    done = {"epoch": sum(stage_epochs), "stage": len(stage_epochs) - 1, "optimizer": "o.npz"}
+    done: dict[str, Any] = {
+        "epoch": sum(stage_epochs),
+        "stage": len(stage_epochs) - 1,
+        "optimizer": "o.npz",
+    }
     return Progress(list(stage_epochs), **(done | more))
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -27,7 +28,7 @@ from fer_bench.suite import load_suite
 from fer_bench.sweep import job as jobs
 from fer_bench.sweep import make_job, ray_engine
 from fer_bench.sweep.job import Job
-from fer_bench.sweep.ray_engine import Home, pack, replace_folder, run_task, unpack
+from fer_bench.sweep.ray_engine import Home, pack, replace_run, run_task, unpack
 
 TIMES = ["images_per_second", "seconds"]
 SECONDS = 900.0  # most that is waited for what takes half a minute on an idle machine
@@ -72,10 +73,27 @@ def test_what_arrives_takes_the_place_of_what_was_there(run: Path, tmp_path: Pat
     packed = pack(run)
     (run / "run.json").write_text("{}")
     (run / "more").touch()
-    replace_folder(packed, run, tmp_path)
-    assert sorted(files_in(run)) == ["run.json", "state/progress.json"]
+    replace_run(packed, run)
+    assert sorted(files_in(run)) == ["lock", "run.json", "state/progress.json"]
     assert json.loads((run / "run.json").read_text()) == {"status": "interrupted"}
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+
+
+@pytest.mark.parametrize("failing", [(tarfile, "open"), (Path, "rename")])
+def test_what_cannot_arrive_leaves_what_was_there(
+    failing: tuple[Any, str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, before = pack(run), files_in(run)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*failing, full)
+    with pytest.raises(OSError, match="No space"):
+        replace_run(packed, run)
+    assert files_in(run) == before
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
 def test_what_is_finished_stays(run: Path, tmp_path: Path) -> None:
@@ -352,6 +370,7 @@ def test_a_sweep_survives_the_loss_of_a_node(
 
 APART = """
 import sys
+import tarfile
 from pathlib import Path
 from fer_bench.stopping import Stop
 from fer_bench.suite import load_suite

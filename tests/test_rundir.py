@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fer_bench.errors import RunError
+from fer_bench.locks import created_locked
 from fer_bench.rundir import (
     RunDirectory,
     find_run,
@@ -161,3 +162,129 @@ def test_a_lock_is_gone_with_a_killed_process(run: RunDirectory) -> None:
     assert (run.path / "lock").exists()
     with run.lock():
         assert f"process {os.getpid()} on" in (run.path / "lock").read_text()
+
+
+# What is left behind ------------------------------------------------------------------------------
+
+OF_A_KILL = [
+    ".history.csv.{process}.tmp",
+    ".run.json.{process}.tmp",
+    ".config.yaml.{process}.tmp",
+    ".model.keras.{process}.tmp",
+    ".writing-model.keras",
+    "state/.writing-weights-00001-0000003.npz",
+    "state/.progress.json.{process}.tmp",
+    "predictions/.test.csv.{process}.tmp",
+    "metrics/.test@other+flip.json.{process}.tmp",
+    "corruptions/.test.json.{process}.tmp",
+    "explanations/test/.maps.npz.{process}.tmp",
+    "tracking/.mlflow.json.{process}.tmp",
+]
+TO_BE_KEPT = ["history.csv", "state/progress.json", "tracking/.mlflow.lock", ".notes", "notes.tmp"]
+
+
+@pytest.fixture
+def ended() -> int:
+    """The number of a process that is over."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leave_behind(run: RunDirectory, process: int, status: str = "interrupted") -> None:
+    for name in [*OF_A_KILL, *TO_BE_KEPT]:
+        path = run.path / name.format(process=process)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    write_json(run.run_json, {"status": status})
+
+
+def files(run: RunDirectory) -> set[str]:
+    found = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
+    return {name for name in found if (run.path / name).is_file()} - {"lock", "run.json"}
+
+
+@pytest.mark.parametrize("opened", ["lock", "find"])
+def test_whoever_opens_a_run_clears_what_a_killed_process_left(
+    opened: str, run: RunDirectory, ended: int
+) -> None:
+    leave_behind(run, ended)
+    if opened == "lock":
+        with run.lock():
+            assert files(run) == set(TO_BE_KEPT)
+    else:
+        find_run(run.outputs, run.run_id)
+        assert files(run) == set(TO_BE_KEPT)
+
+
+def test_what_a_living_process_writes_is_left_alone(run: RunDirectory, ended: int) -> None:
+    seen = []
+
+    def look(path: Path) -> None:
+        path.write_text("all")
+        (run.path / "predictions").mkdir()
+        (run.path / f"predictions/.test.csv.{os.getpid()}.tmp").touch()  # of an older version
+        find_run(run.outputs, run.run_id)
+        with run.lock():
+            seen.append(files(run))
+
+    write_json(run.run_json, {})
+    run.replace_file(run.model, look)
+    assert seen == [{".writing-model.keras", f"predictions/.test.csv.{os.getpid()}.tmp"}]
+    assert run.model.read_text() == "all"
+
+
+def test_of_a_run_that_is_held_nothing_is_cleared_by_others(run: RunDirectory, ended: int) -> None:
+    write_json(run.run_json, {})
+    with run.lock():
+        leave_behind(run, ended, "finished")
+        before = files(run)
+        find_run(run.outputs, run.run_id)
+        assert files(run) == before
+
+
+def test_what_a_process_on_another_machine_writes_is_left_alone(
+    run: RunDirectory, ended: int
+) -> None:
+    """Its number says nothing here, but it has the lock."""
+    path = run.path / f".history.csv.{ended}.tmp"
+    write_json(run.run_json, {})
+    with created_locked(path):
+        find_run(run.outputs, run.run_id)
+        assert path.exists()
+    find_run(run.outputs, run.run_id)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "kept"),
+    [
+        ({"status": "finished", "state_kept": True}, True),
+        ({"status": "finished", "state_kept": False}, False),
+        ({"status": "finished"}, False),
+        ({"status": "running"}, True),
+        ({"status": "interrupted", "state_kept": False}, True),
+    ],
+)
+def test_a_run_killed_when_it_was_finished_loses_the_state_that_it_does_not_keep(
+    record: dict[str, object], kept: bool, run: RunDirectory
+) -> None:
+    write_json(run.run_json, record)
+    write_json(run.state / "progress.json", {})
+    find_run(run.outputs, run.run_id)
+    assert run.state.exists() == kept
+
+
+def test_a_run_that_cannot_be_read_keeps_its_state(run: RunDirectory) -> None:
+    write_atomically(run.run_json, "{")
+    write_json(run.state / "progress.json", {})
+    with run.lock():
+        assert run.state.exists()
+
+
+def test_the_lock_says_nothing_once_nobody_holds_it(run: RunDirectory) -> None:
+    write_json(run.run_json, {})
+    for _ in range(2):
+        with run.lock():
+            pass
+        assert (run.path / "lock").read_text() == ""

@@ -402,8 +402,8 @@ def test_a_run_begun_anew_is_another_one_on_the_server(
     shutil.copytree(run.path, tmp_path / "anew")
     open_tracker("mlflow", run).send()
     client, first = on_server(run, store)
-    run.clear()  # as --fresh does
-    shutil.copytree(tmp_path / "anew", run.path, dirs_exist_ok=True)
+    shutil.rmtree(run.path)  # as --fresh does
+    shutil.copytree(tmp_path / "anew", run.path)
     open_tracker("mlflow", run).send()
     second = client.get_run(sent_to(run)["server"]["run"])
     assert second.info.run_id != first.info.run_id

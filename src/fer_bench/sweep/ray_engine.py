@@ -5,7 +5,6 @@ import importlib
 import io
 import logging
 import os
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from fer_bench import successor
 from fer_bench.errors import ConfigError
 from fer_bench.locks import LOCK
 from fer_bench.rundir import RunDirectory, write_atomically
@@ -241,7 +241,7 @@ class Home:
         with (self.folder / f"{run_id}.log").open("a") as file:
             file.write(log)
         if packed is not None and not is_done(RunDirectory(self.outputs / run_id), None):
-            replace_folder(packed, self.outputs / run_id, self.folder)
+            replace_run(packed, self.outputs / run_id)
 
 
 def _home_on_this_node(ray: Any) -> Any:
@@ -268,18 +268,14 @@ def unpack(packed: bytes, folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def replace_folder(packed: bytes, folder: Path, beside: Path) -> None:
-    """Put an archive in the place of a folder that may be there; never a part of it.
-
-    Args:
-        packed: the archive.
-        folder: what is replaced.
-        beside: a folder of the same file system for what is not complete.
-    """
-    with tempfile.TemporaryDirectory(prefix=".arriving-", dir=beside) as name:
-        arrived = Path(name, "new")
-        unpack(packed, arrived)
-        if folder.exists():
-            folder.rename(Path(name, "old"))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(arrived, folder)
+def replace_run(packed: bytes, run: Path) -> None:
+    """Put an archive in the place of a run's folder that may be there; never a part of it."""
+    successor.settle(run)
+    arriving = RunDirectory(successor.beside(run))
+    try:
+        with arriving.lock():
+            unpack(packed, arriving.path)
+            run.mkdir(parents=True, exist_ok=True)
+            successor.take_place(run)
+    finally:
+        successor.discard(run)
