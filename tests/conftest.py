@@ -19,9 +19,11 @@ from typer.testing import CliRunner, Result
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# How long an example takes says more about what else the machine does.
-hypothesis.settings.register_profile("fer-bench", deadline=None)
-hypothesis.settings.load_profile("fer-bench")
+# How long an example takes says more about what else the machine does. The same few examples each
+# time, so that a change is judged by itself; FER_BENCH_HYPOTHESIS=full looks for new ones.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=200)
+hypothesis.settings.load_profile(os.environ.get("FER_BENCH_HYPOTHESIS", "quick"))
 
 TRAIN, TEST, SIZE = 96, 48, 24
 Fer = Callable[..., Result]

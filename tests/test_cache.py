@@ -195,7 +195,7 @@ def test_of_two_processes_one_computes_and_both_have_it(tmp_path: Path) -> None:
     second = keep_in_a_process(tmp_path, "second")
     wait_for(tmp_path / "said-second")
     (tmp_path / "go").touch()
-    answers = [process.communicate(timeout=60)[0] for process in (first, second)]
+    answers = [process.communicate(timeout=600)[0] for process in (first, second)]
     assert answers == ["6.0\n", "6.0\n"]
     assert not (tmp_path / "began-second").exists()
     assert "waiting for another process" in (tmp_path / "said-second").read_text()
@@ -205,11 +205,11 @@ def test_a_process_killed_while_it_fills_leaves_nothing_in_the_way(tmp_path: Pat
     killed = keep_in_a_process(tmp_path, "killed")
     wait_for(tmp_path / "began-killed")
     os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=600)
     assert cachedir.entries() == []
     assert cachedir.unfinished() != []
     (tmp_path / "go").touch()
-    assert keep_in_a_process(tmp_path, "again").communicate(timeout=60)[0] == "6.0\n"
+    assert keep_in_a_process(tmp_path, "again").communicate(timeout=600)[0] == "6.0\n"
     assert cachedir.unfinished() == []
     (entry,) = cachedir.entries()
     assert (entry.path / VALUES).stat().st_size == BYTES

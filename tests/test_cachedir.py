@@ -100,7 +100,7 @@ def maker(tmp_path: Path, word: str, trouble: int = 0) -> "subprocess.Popen[str]
     """Another process that makes the entry; it has begun to when this returns."""
     begun = tmp_path / f"begun-{word}"
     process = started_maker(tmp_path, word, trouble)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not begun.exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -188,7 +188,7 @@ def test_what_a_living_process_makes_is_left_alone(tmp_path: Path, root: Path) -
     assert [entry.kind for entry in clear()] == ["kind"]
     assert unfinished() == [making]
     (tmp_path / "go-on").touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 0
     (entry,) = entries()
     assert contents(entry.path) == {"first": "word", "second": "word"}
@@ -206,7 +206,7 @@ def test_another_process_is_waited_for(tmp_path: Path, root: Path) -> None:
     with filling("kind", "key", on_wait=on_wait) as entry:
         assert entry.fresh is None
         assert contents(entry.path) == {"first": "other", "second": "other"}
-    assert process.communicate(timeout=60)[0].strip() == str(entry.path)
+    assert process.communicate(timeout=600)[0].strip() == str(entry.path)
     assert waits == [[]]
 
 
@@ -315,7 +315,7 @@ def test_different_entries_are_made_at_the_same_time(root: Path) -> None:
 def test_without_locks_of_two_processes_one_wins(tmp_path: Path, root: Path, trouble: int) -> None:
     processes = [maker(tmp_path, word, trouble) for word in ("one", "two")]
     (tmp_path / "go-on").touch()
-    found = {process.communicate(timeout=60)[0].strip() for process in processes}
+    found = {process.communicate(timeout=600)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     (entry,) = map(Path, found)
     first, second = contents(entry).values()
@@ -329,7 +329,7 @@ def test_without_locks_an_entry_made_meanwhile_is_taken(tmp_path: Path, root: Pa
         patch.setattr(fcntl, "flock", no_locks)
         entry = cached("kind", "key", writes("fast"))
     (tmp_path / "go-on").touch()
-    assert process.communicate(timeout=60)[0].strip() == str(entry)
+    assert process.communicate(timeout=600)[0].strip() == str(entry)
     assert contents(entry) == {"file": "fast"}
 
 

@@ -313,7 +313,7 @@ def losses(*, xla: bool) -> list[float]:
 def test_compiled_or_not_a_step_computes_the_same() -> None:
     opened = device.open_device("cpu")
     compiled, plain = (losses(xla=opened.compiles(wanted)) for wanted in ("on", "off"))
-    assert compiled == pytest.approx(plain, rel=1e-5)
+    assert compiled == pytest.approx(plain, rel=1e-4)
     assert plain[2] < plain[0]
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rounding import EPSILON
 
 from fer_bench.config import Model
 from fer_bench.kernels import FusedAdam, use_fast_kernels
@@ -115,7 +116,7 @@ def test_outputs_are_the_same(model: Any, images: Array, device: str) -> None:
 def test_gradients_are_the_same(model: Any, images: Array) -> None:
     fast_loss, found = gradients(on_fast_kernels(model), images)
     loss, expected = gradients(model, images)
-    assert fast_loss == pytest.approx(loss, rel=1e-5)
+    assert fast_loss == pytest.approx(loss, rel=1e-4)
     for a, b in zip(found, expected, strict=True):
         close(a, b, 1e-3)
 
@@ -132,9 +133,10 @@ def test_three_steps_leave_the_same_weights_and_statistics(model: Any, images: A
 
 def test_asked_for_twice_it_is_the_same(model: Any, images: Array) -> None:
     fast = on_fast_kernels(model)
-    once = np.asarray(fast(images, training=False))
+    once, graph = np.asarray(fast(images, training=False)), operations(fast)
     use_fast_kernels(fast, "cpu")
-    assert np.array_equal(fast(images, training=False), once)
+    assert operations(fast) == graph
+    close(fast(images, training=False), once, 1e-5)
 
 
 def test_what_is_saved_are_stock_layers(model: Any, images: Array, tmp_path: Path) -> None:
@@ -195,7 +197,8 @@ def test_a_norm_that_the_kernel_cannot_do_is_left_alone(images: Array) -> None:
     model = keras.Model(inputs, x)
     fast = on_fast_kernels(model)
     assert operations(fast)["FusedBatchNormV3"] == 0
-    assert np.array_equal(fast(images, training=True), model(images, training=True))
+    assert operations(fast) == operations(model)
+    close(fast(images, training=True), model(images, training=True))
 
 
 @pytest.mark.bfloat16
@@ -253,9 +256,10 @@ def test_as_a_product_of_matrices_it_is_the_same_convolution(
     found, expected = (outputs_and_gradients(model, inputs) for model in (fast, stock))
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
-        # Sums of up to 3 * 81 products, in another order.
-        scale = max(float(np.abs(b).max()), 1e-3)
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale)
+        # Sums of up to n = 3 * 81 products near 1, in another order: each is off by about
+        # eps * sqrt(n), also where they cancel.
+        tolerance = 8 * EPSILON * np.sqrt(3 * 81) * max(float(np.abs(b).max()), 1.0)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (None, None, 3)], ids=["batch", "all sizes"])
@@ -506,4 +510,4 @@ def test_what_adam_remembers_is_what_that_of_keras_remembers() -> None:
         twenty_steps(optimizer, [(4, 3)])
     assert [v.shape for v in ours.variables] == [v.shape for v in theirs.variables]
     for a, b in zip(ours.variables, theirs.variables, strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5)
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6 * np.abs(b).max())

@@ -52,7 +52,7 @@ def test_enlarged_and_pooled_a_map_is_what_it_was(factor: int, height: int, widt
     for name in ("up", "pool"):
         assert model.get_layer(f"{NECK_PREFIX}{name}_{factor}")
     pooled = keras.Model(model.input, model.get_layer(f"{NECK_PREFIX}pool_{factor}").output)
-    assert np.array_equal(pooled(maps), maps)
+    np.testing.assert_allclose(pooled(maps), maps, rtol=1e-5)  # a mean of equal numbers
 
 
 def test_the_published_form_is_one_convolution() -> None:
@@ -63,7 +63,7 @@ def test_the_published_form_is_one_convolution() -> None:
     convolution.set_weights([np.concatenate(kernels, axis=-1), np.concatenate(biases)])
     one, other = (np.asarray(model(features())) for model in (published, single))
     assert one.any()
-    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,7 +102,7 @@ def test_how_far_a_pixel_reaches(form: str, reaches: int) -> None:
         layer.set_weights([np.abs(values) for values in layer.get_weights()])
     changed = maps.copy()
     changed[:, 0, 0] += 1
-    differs = (np.asarray(model(maps)) != np.asarray(model(changed))).any(axis=(0, 3))
+    differs = (np.abs(np.asarray(model(maps)) - model(changed)) > 1e-4).any(axis=(0, 3))
     rows, columns = np.nonzero(differs)
     if reaches == 0:
         assert (rows.tolist(), columns.tolist()) == ([0], [0])
@@ -146,7 +146,7 @@ def test_saved_and_loaded_it_is_the_same(form: str, tmp_path: Path) -> None:
     model, maps = keras.Model(inputs, add_neck(inputs, neck(form))), features(5, 4)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
-    assert np.array_equal(loaded(maps), model(maps))
+    np.testing.assert_allclose(loaded(maps), model(maps), rtol=1e-5, atol=1e-5)
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         config = json.loads(archive.read("config.json"))
     modules = {layer["module"] for layer in config["config"]["layers"]}

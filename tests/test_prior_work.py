@@ -13,6 +13,7 @@ from layouts import Face, Writer, affectnet, of_each, opencv_emotion, rafdb
 from typer.testing import Result
 
 from fer_bench.backbones import BackboneSpec
+from fer_bench.catalogue import describe_model
 from fer_bench.config import Experiment, FromLayer, LastLayers, load_experiment
 from fer_bench.manifest import AXES
 from fer_bench.metrics import AXIS_METRICS, METRICS
@@ -241,7 +242,31 @@ def test_the_network_has_the_parameters_that_are_known(name: str) -> None:
     assert _counts(experiment, classes) == (network.parameters, network.trainable)
 
 
+@pytest.mark.large
+@pytest.mark.parametrize("name", PRIOR)
+def test_training_begins_at_the_layer_that_is_known(name: str) -> None:
+    document, _ = describe_model(experiment_of(name))
+    network = PRIOR[name].network
+    assert document["first_trainable_layer"][-1] == network.first
+    if network.trainable:
+        assert document["parameters"] == network.parameters
+        assert document["trainable_parameters"][-1] == network.trainable
+
+
 # One epoch -------------------------------------------------------------------------------------
+
+# A network of hundreds of layers is trained by one experiment alone. In the others that have it, a
+# small one takes its place: what is theirs are data, head, stages, and the way they are measured.
+IN_PLACE_OF_ITS_NETWORK = dict.fromkeys(
+    (
+        "rafdb4_effv2l",
+        "rafdb4_resnet50",
+        "ippm_resnet50",
+        "rafdb_effv2l_frozen",
+        "rafdb_effv2l_unfreeze20",
+    ),
+    "mobilenetv3small",
+)
 
 
 @pytest.fixture
@@ -255,7 +280,8 @@ def outputs(tmp_path: Path) -> Iterator[Path]:
 
 def _smaller(experiment: Experiment, root: Path) -> list[str]:
     """Options that leave one epoch of the last stage, on the few small images below `root`."""
-    spec: BackboneSpec = BACKBONES[experiment.model.backbone]
+    backbone = IN_PLACE_OF_ITS_NETWORK.get(experiment.name, experiment.model.backbone)
+    spec: BackboneSpec = BACKBONES[backbone]
     stage = experiment.stages[-1]
     last = stage.model_dump(mode="json", by_alias=True) | {
         "epochs": 1,
@@ -266,6 +292,7 @@ def _smaller(experiment: Experiment, root: Path) -> list[str]:
         "dataset.root": str(root),
         "dataset.expand": experiment.dataset.expand and 16,
         "image.size": spec.smallest_size,
+        "model.backbone": backbone,
         "model.weights": "none",
         "training.batch_size": 8,
         "training.precision": "float32",
@@ -283,8 +310,8 @@ def _smaller(experiment: Experiment, root: Path) -> list[str]:
 def test_one_epoch_runs_to_the_end(
     name: str, faces: list[Face], tmp_path: Path, outputs: Path, fer: Callable[..., Result]
 ) -> None:
-    experiment, prior = experiment_of(name), PRIOR[name]
-    layout = prior.write(tmp_path / "data", of_each(3, faces))
+    experiment = experiment_of(name)
+    layout = PRIOR[name].write(tmp_path / "data", of_each(3, faces))
     smaller = _smaller(experiment, tmp_path / "data")
     trained = fer("train", CONFIGS / f"{name}.yaml", *smaller, "--outputs", outputs)
     assert trained.exit_code == 0, trained.output
@@ -295,7 +322,6 @@ def test_one_epoch_runs_to_the_end(
     document, metrics = run.read_json(run.run_json), run.read_json(run.metrics("test"))
     assert document["dataset"]["release"].startswith(layout.release)
     assert document["best"]["epoch"] == 1
-    assert document["model"]["first_trainable_layer"] == [prior.network.first]
     _check_metrics(metrics, experiment, document["dataset"]["counts"]["test"])
 
 

@@ -320,8 +320,9 @@ def test_layer_decay_is_an_optimizer_of_its_own_for_each_layer(name: str) -> Non
             others[layer].apply([of[v.path] for v in variables], variables)
     start = values(small_model().weights)
     for mine, other, before in zip(ours.weights, theirs.weights, start, strict=True):
-        # The kernel of Adam takes 1 - beta from float32: 6e-6 of a learning rate of 0.1 in a step.
-        np.testing.assert_allclose(mine, other, rtol=2e-6, atol=4e-6, err_msg=mine.path)
+        # The kernel of Adam takes 1 - beta from float32: 6e-6 of a learning rate of 0.1 in a step,
+        # of which there are four; and each of them rounds.
+        np.testing.assert_allclose(mine, other, rtol=4e-6, atol=1e-5, err_msg=mine.path)
         assert np.array_equal(mine, before) == ("moving" in mine.path)
 
 

@@ -36,7 +36,7 @@ def test_a_signal_that_interrupts_the_handling_of_another_does_not_wait_for_it()
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.stdout == "True True\n"
 

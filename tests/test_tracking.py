@@ -291,17 +291,15 @@ class Told:
 def test_a_slow_tracker_holds_nothing_up(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release = threading.Event()
-    told = Told(monkeypatch, lambda: release.wait(60))
+    release, ended = threading.Event(), list[bool]()
+    told = Told(monkeypatch, lambda: ended.append(release.wait(60)))
     said: list[str] = []
     mirror = Mirror(run, ["told"], said.append)
-    began = time.monotonic()
     for _ in range(100):
         mirror.send()
-    assert time.monotonic() - began < 1
     assert told.calls == 1, "more than one send under way"
     mirror.close(0.1)
-    assert time.monotonic() - began < 5
+    assert not ended, "it waited for the tracker"
     assert len(said) == 1
     assert f"fer sync {run.run_id}" in said[0]
     release.set()
@@ -583,7 +581,7 @@ def test_a_server_that_never_answers_does_not_slow_training(
         send(mirror)
         waited.append(time.monotonic() - began)
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     monkeypatch.setattr(Mirror, "send", timed)
     monkeypatch.setattr(Mirror, "close", lambda mirror: close(mirror, 1.5))
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -594,7 +592,7 @@ def test_a_server_that_never_answers_does_not_slow_training(
     assert trained.stderr.count("warning: mlflow") == 1
     assert_same_history(RunDirectory(outputs / trained_run.name), trained_run)
     assert len(waited) == EPOCHS + 2
-    assert max(waited) < 2  # seconds
+    assert max(waited) < 30, "it waited for the server, of which a request takes 60 seconds"
 
 
 @pytest.mark.slow

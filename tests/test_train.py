@@ -404,7 +404,8 @@ def test_mixed_precision_trains_and_its_model_evaluates(
     assert evaluated.exit_code == 0, evaluated.output
     metrics = json.loads((run / "metrics" / "validation.json").read_text())
     best = pd.read_csv(run / "history.csv")["val_accuracy"].iloc[-1]
-    assert metrics["accuracy"]["value"] == pytest.approx(best, abs=1e-9)
+    # With 8 or 11 bits, two of the classes of an image may be as likely, and rounding decides.
+    assert metrics["accuracy"]["value"] == pytest.approx(best, abs=2.5 / metrics["n"])
 
 
 def test_history_says_what_the_selected_model_does(
@@ -418,7 +419,7 @@ def test_history_says_what_the_selected_model_does(
     row = pd.read_csv(trained_run / "history.csv").set_index("epoch").loc[best["epoch"]]
     assert metrics["accuracy"]["value"] == pytest.approx(row["val_accuracy"], abs=1e-9)
     assert metrics["macro_f1"]["value"] == pytest.approx(row["val_macro_f1"], abs=1e-9)
-    assert metrics["nll"]["value"] == pytest.approx(row["val_loss"], rel=1e-5)
+    assert metrics["nll"]["value"] == pytest.approx(row["val_loss"], rel=1e-4)
     assert best["value"] == row["val_macro_f1"]
 
 

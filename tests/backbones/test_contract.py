@@ -87,17 +87,17 @@ def archive(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def loaded(subject: Subject, archive: Path) -> tuple[Any, Array]:
-    """The saved and loaded model, and what it says on the kernels of Keras."""
+def loaded(subject: Subject, archive: Path) -> tuple[Any, Array, dict[str, int]]:
+    """The saved and loaded model, what it says on the kernels of Keras, and its weights."""
     with drawn_quickly():
         model = keras.models.load_model(archive, compile=False, safe_mode=True)
-    return model, np.asarray(model(subject.faces, training=False))
+    return model, np.asarray(model(subject.faces, training=False)), fingerprints(model)
 
 
 @pytest.fixture(scope="module")
-def trainable(loaded: tuple[Any, Array]) -> Any:
+def trainable(loaded: tuple[Any, Array, dict[str, int]]) -> Any:
     """The saved and loaded model as it trains, on fast kernels."""
-    model, _ = loaded
+    model, *_ = loaded
     use_fast_kernels(model, "cpu")
     return model
 
@@ -300,10 +300,14 @@ def test_a_saved_model_needs_nothing_but_keras(archive: Path) -> None:
     assert modules == {"keras"}
 
 
-def test_saved_and_loaded_it_is_the_same(subject: Subject, loaded: tuple[Any, Array]) -> None:
-    model, logits = loaded
+def test_saved_and_loaded_it_is_the_same(
+    subject: Subject, loaded: tuple[Any, Array, dict[str, int]]
+) -> None:
+    model, logits, weights = loaded
     assert names_in(model) == names_in(subject.model)
-    assert np.array_equal(logits, subject.logits)
+    assert weights == fingerprints(subject.model)
+    tolerance = rounding(subject.model, subject.faces)
+    np.testing.assert_allclose(logits, subject.logits, rtol=0, atol=tolerance)
 
 
 def test_on_fast_kernels_it_says_the_same(subject: Subject, trainable: Any) -> None:
