@@ -52,7 +52,10 @@ class Outputs:
         path = self.adopt(f"raw{number}-{seed}", number, seed)
         dataset = {"name": "folder", "root": changes.get("root", "data/folder")}
         config = {
-            "name": name, "seed": seed, "dataset": dataset, "model": {"weights": "none"},
+            "name": name,
+            "seed": seed,
+            "dataset": dataset,
+            "model": {"weights": "none"},
             **{key: changes[key] for key in ("cache", "tracking", "training") if key in changes},
         }
         run_id = f"{name}-s{seed}-{changes.get('digest', '00000000')}"

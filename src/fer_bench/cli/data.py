@@ -8,12 +8,10 @@ import typer
 
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import ConfigFile, Json, Overrides
-from fer_bench.cli.shell import Commands, mention, open_device, open_display
+from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets."
-)
+app = Typer(cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets.")
 
 
 @app.command()

@@ -8,9 +8,9 @@ import typer
 
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Json, Overrides
-from fer_bench.cli.shell import Commands, mention, open_device
+from fer_bench.cli.shell import Commands, Typer, mention, open_device
 
-app = typer.Typer(
+app = Typer(
     cls=Commands,
     invoke_without_command=True,
     help="List the backbones, or show the network of an experiment.",
