@@ -84,6 +84,7 @@ LAYERS = {
     "doctor": 4,
     "evaluate": 4,
     "explain": 4,
+    "recognition": 3,
     "robustness": 4,
     "search": 4,
     "sweep": 4,

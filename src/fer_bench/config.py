@@ -747,6 +747,27 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(listed_errors(path, explain(error), advice)) from error
 
 
+def dataset_of_folder(root: Path, name: str, overrides: Sequence[str] = ()) -> Dataset:
+    """The section `dataset` for a folder that no experiment is about.
+
+    Args:
+        root: the folder.
+        name: the registered name of the dataset in it.
+        overrides: each `dataset.key=value`.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    document: dict[str, Any] = {"dataset": {"name": name, "root": str(root)}}
+    for override in overrides:
+        document = with_override(document, override)
+    try:
+        return Dataset.model_validate(document["dataset"])
+    except ValidationError as error:
+        advice = "`fer schema` prints every key with its meaning."
+        raise ConfigError(listed_errors(root, explain(error, Dataset), advice)) from error
+
+
 @functools.cache
 def name_of(path: Path) -> str:
     """What a run is called whose file names none: as the file, with what no name may have left out.

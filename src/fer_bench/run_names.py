@@ -7,7 +7,6 @@ from fer_bench.errors import RunError
 from fer_bench.rundir import RunDirectory, find_run, list_runs
 
 LATEST = "latest"
-HELP = "its id, a beginning that fits one run, its folder, a file in it, or `latest`"
 
 
 def named_run(outputs: Path, typed: str) -> RunDirectory:
@@ -40,14 +39,11 @@ def run_at(path: Path) -> RunDirectory | None:
     """The run whose folder this is, or in whose folder this file lies; None where there is none."""
     if not path.exists():
         return None
-    folders = (path, *path.parents) if path.is_dir() else path.parents
-    # A run may be named from inside its own folder: `.` or `run.json`.
-    for folder in folders:
+    for folder in (path,) if path.is_dir() else path.parents:
+        # `.` has no name, which is what a run is called by.
         run = RunDirectory(folder if folder.name else folder.resolve())
         if run.run_json.is_file():
             return run
-        if path.is_dir():
-            return None
     return None
 
 

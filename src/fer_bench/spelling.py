@@ -10,7 +10,7 @@ def known_as(typed: str, known: Iterable[str]) -> str:
 
     `ResNet-50` is `resnet50`. A name that is spelled exactly comes before any other.
     """
-    names = list(known)
+    names = list(dict.fromkeys(known))
     if typed in names:
         return typed
     alike = [name for name in names if _bare(name) == _bare(typed)]

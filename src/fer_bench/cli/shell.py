@@ -190,7 +190,8 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
         )
     from fer_bench.display import native_messages_hidden
 
-    with native_messages_hidden():
+    hidden = os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
+    with native_messages_hidden() if hidden else contextlib.nullcontext():
         from fer_bench import device
 
         opened = device.open_device(name, threads, workers)
