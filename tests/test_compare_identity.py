@@ -51,7 +51,7 @@ class Outputs:
         """A run as if trained here: `changes` are keys of its dataset, cache and record."""
         path = self.adopt(f"raw{number}-{seed}", number, seed)
         dataset = {"name": "folder", "root": changes.get("root", "data/folder")}
-        config = {
+        config: dict[str, Any] = {
             "name": name,
             "seed": seed,
             "dataset": dataset,

@@ -382,7 +382,7 @@ def test_overrides_apply_in_their_order(load: Load) -> None:
         ("seed=2024-13-45", "2024-13-45: YAML reads a date."),
         ("stages.2.epochs=1", "'2' is no position in a list of 2; use 0 to 1."),
         ("stages.-1.epochs=1", "'-1' is no position in a list of 2; use 0 to 1."),
-        ("stages.all.epochs=1", "'all' is no position in a list of 2; use 0 to 1."),
+        ("stages.al.epochs=1", "'al' is no position in a list of 2; use 0 to 1. Or a name: head"),
         ("stages.²=1", "'²' is no position in a list of 2; use 0 to 1."),
         ("name.first=x", "--set name.first=x: 'name' holds 'small', which has no keys."),
         ("stages.0.epochs.x=1", "'epochs' holds 1, which has no keys."),

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,17 @@ CHANNELS_FIRST = {"floatx": "float64", "epsilon": 0.01, "image_data_format": "ch
 
 
 def python(
-    code: str, *arguments: object, cwd: Path | None = None, **variables: str
+    code: str,
+    *arguments: object,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run code in a new process, in which nothing is imported yet."""
     usual = {name: text for name, text in os.environ.items() if not name.startswith("KERAS_")}
     usual |= {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=usual | variables,
+        env={**usual, **(variables or {})},
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -76,7 +79,7 @@ def test_keras_is_ours(
 ) -> None:
     """The case `users-keras-and-notebook` (b): no module named torch."""
     home = keras_home(tmp_path, document) if document is not None else {"KERAS_HOME": str(tmp_path)}
-    found = json.loads(python(SHOW, **home, **variables).stdout)
+    found = json.loads(python(SHOW, variables=home | variables).stdout)
     assert found["settings"] == settings.KERAS
     assert (found["nnx"], found["most_epochs"]) == (False, None)
     assert found["home"] == str(tmp_path)  # weights are looked for where the user keeps them
@@ -89,7 +92,7 @@ def test_keras_is_ours(
 def test_the_usual_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps({"backend": "torch"}))
-    found = json.loads(python(SHOW, HOME=str(tmp_path)).stdout)
+    found = json.loads(python(SHOW, variables={"HOME": str(tmp_path)}).stdout)
     assert found["home"] == str(tmp_path / ".keras")
     assert found["settings"] == settings.KERAS
 
@@ -108,7 +111,7 @@ def test_matplotlib_is_ours(tmp_path: Path, variables: dict[str, str]) -> None:
     """The case `users-keras-and-notebook` (a): what every notebook sets for what it starts."""
     for name in ("broken", "matplotlibrc"):
         (tmp_path / name).write_text("font.size: 40\nbackend: nonsense\nno colon\n")
-    done = python(DRAW, cwd=tmp_path, **variables)
+    done = python(DRAW, cwd=tmp_path, variables=variables)
     assert json.loads(done.stdout) == {"backend": "agg", "size": 10}
     assert done.stderr == ""
 
@@ -117,7 +120,7 @@ def test_in_a_notebook_matplotlib_stays_the_users() -> None:
     code = "import sys, types; sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n" + (
         "import os, fer_bench; print(os.environ['MPLBACKEND'])"
     )
-    assert python(code, MPLBACKEND="svg").stdout == "svg\n"
+    assert python(code, variables={"MPLBACKEND": "svg"}).stdout == "svg\n"
 
 
 def test_keras_that_was_there_before_is_refused() -> None:
@@ -143,8 +146,8 @@ def test_the_same_run_gives_the_same_bits(
     }
     fer = "from fer_bench.cli import main; main()"
     outputs = tmp_path / "outputs"
-    trained = python(fer, "train", write_config(tiny), "--outputs", outputs, **hostile)
-    python(fer, "evaluate", trained_run.name, "--outputs", outputs, **hostile)
+    trained = python(fer, "train", write_config(tiny), "--outputs", outputs, variables=hostile)
+    python(fer, "evaluate", trained_run.name, "--outputs", outputs, variables=hostile)
     assert trained.stderr.count("is not used: fer-bench computes with") == 4
     run = outputs / trained_run.name
     for name in ("predictions/test.csv", "config.yaml"):

@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -24,9 +26,15 @@ from pydantic_core import PydanticCustomError
 
 from fer_bench import labels
 from fer_bench.errors import ConfigError
+from fer_bench.habits import places, sections_in
+from fer_bench.paths import expanded
 from fer_bench.registry import BACKBONES, DATASETS, did_you_mean
+from fer_bench.spelling import known_as, slug
 from fer_bench.yaml_files import parse_value, read_yaml
 
+_logger = logging.getLogger(__name__)
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 # All but tab and newline. They would reach the terminal, and YAML does not keep every one.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
 
@@ -51,10 +59,47 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _name_is_spelled_as_here(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        return _spelled(value, list(_literals(field.annotation)))
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _text_is_printable(cls, value: Any) -> Any:
         if isinstance(value, str) and _CONTROL.search(value):
             raise ValueError(f"must not hold control characters, got {_shown(value)}")
         return value
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    """Every text that an annotation allows by name."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    elif not isinstance(annotation, type):
+        for argument in get_args(annotation):
+            yield from _literals(argument)
+
+
+def _spelled(value: Any, names: Sequence[str]) -> Any:
+    """A name, or a list of names, as it stands in the schema: `Adam` is `adam`."""
+    if isinstance(value, str):
+        return known_as(value, names) if names else value
+    if isinstance(value, list):
+        return [_spelled(one, names) for one in value]
+    return value
+
+
+def _path(value: Any) -> Any:
+    """With `~` and variables replaced. Raises: ValueError where a variable is not set."""
+    if not isinstance(value, str | Path):
+        return value
+    try:
+        return expanded(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, got {_shown(str(value))}") from error
+
+
+WrittenPath = Annotated[Path, BeforeValidator(_path)]
 
 
 def _part_or_name(value: Any) -> Any:
@@ -183,7 +228,7 @@ class Dataset(Section):
     """Which samples, and how they are split and balanced."""
 
     name: str = Field(description="registered name of the dataset, for example opencv_emotion")
-    root: Path = Field(description="folder of the dataset as unpacked; default data/<name>")
+    root: WrittenPath = Field(description="folder of the dataset as unpacked; default data/<name>")
     images: Literal["aligned", "original"] | None = Field(
         None, description="rafdb, official release: which images; default aligned"
     )
@@ -213,10 +258,10 @@ class Dataset(Section):
     contempt: Literal["keep", "drop", "disgust"] = Field(
         "keep", description="whether contempt is a class, is left out, or counts as disgust"
     )
-    exclude: Path | None = Field(
+    exclude: WrittenPath | None = Field(
         None, description="CSV file with a column sample_id: samples to leave out"
     )
-    groups: Path | None = Field(
+    groups: WrittenPath | None = Field(
         None,
         description="CSV file with columns sample_id and group: samples of one group (a person, "
         "near duplicates) are never divided between training and validation",
@@ -262,6 +307,8 @@ class Dataset(Section):
     def _defaults(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        if isinstance(data.get("name"), str):
+            data = data | {"name": DATASETS.known_as(data["name"])}
         defaults: dict[str, Any] = {}
         if data.get("root") is None:
             defaults["root"] = f"data/{data.get('name')}"
@@ -434,9 +481,10 @@ class Model(Section):
     @field_validator("weights")
     @classmethod
     def _known_source(cls, weights: str) -> str:
+        weights = known_as(weights, ("none", "imagenet"))
         run = weights.removeprefix("run:")
         if weights in ("none", "imagenet") or weights.endswith((".h5", ".keras")):
-            return weights
+            return str(_path(weights)) if "$" in weights or "~" in weights else weights
         if run != weights and run and "/" not in run:
             return weights
         hint = did_you_mean(weights, ("none", "imagenet"))
@@ -455,7 +503,7 @@ class Model(Section):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, name: str) -> str:
-        return _registered(BACKBONES, name)
+        return _registered(BACKBONES, BACKBONES.known_as(name))
 
 
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
@@ -694,7 +742,7 @@ class Experiment(Section):
     """The whole experiment. Equal experiments have equal run ids."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        pattern=f"^{NAME}$",
         description="first part of the run id; default: the name of the file",
     )
     seed: int = Field(
@@ -842,7 +890,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file is missing or not YAML, or lists every error of its content.
     """
-    document = {"name": path.stem, **read_yaml(path, "an experiment")}
+    document = {**read_yaml(path, "an experiment")}
+    document.setdefault("name", name_of(path))
     for override in overrides:
         document = with_override(document, override)
     try:
@@ -850,6 +899,40 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     except ValidationError as error:
         advice = "`fer schema` prints every key with its meaning."
         raise ConfigError(listed_errors(path, explain(error), advice)) from error
+
+
+def dataset_of_folder(root: Path, name: str, overrides: Sequence[str] = ()) -> Dataset:
+    """The section `dataset` for a folder that no experiment is about.
+
+    Args:
+        root: the folder.
+        name: the registered name of the dataset in it.
+        overrides: each `dataset.key=value`.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    document: dict[str, Any] = {"dataset": {"name": name, "root": str(root)}}
+    for override in overrides:
+        document = with_override(document, override)
+    try:
+        return Dataset.model_validate(document["dataset"])
+    except ValidationError as error:
+        advice = "`fer schema` prints every key with its meaning."
+        raise ConfigError(listed_errors(root, explain(error, Dataset), advice)) from error
+
+
+@functools.cache
+def name_of(path: Path) -> str:
+    """What a run is called whose file names none: as the file, with what no name may have left out.
+
+    Says once where the two differ.
+    """
+    if re.fullmatch(NAME, path.stem):
+        return path.stem
+    name = slug(path.stem)
+    _logger.info("%s: the run is called %s; set `name` to call it otherwise", path.name, name)
+    return name
 
 
 def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:
@@ -917,7 +1000,9 @@ def _explain_unknown_key(
 ) -> str:
     fields = _section_at(location[:-1], schema).model_fields
     known = [str(field.alias or name) for name, field in fields.items()]
-    hint = did_you_mean(str(location[-1]), known) or f"Known keys: {', '.join(known)}."
+    elsewhere = " or ".join(places(str(location[-1]), schema))
+    hint = f"It is {elsewhere}." if elsewhere else did_you_mean(str(location[-1]), known)
+    hint = hint or f"Known keys: {', '.join(known)}."
     return f"{dotted}: unknown key. {hint}"
 
 
@@ -925,15 +1010,8 @@ def _section_at(location: Iterable[str | int], section: type[BaseModel]) -> type
     """The schema class, inside `section`, that holds the key at `location`."""
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
-            section = next(_sections_in(section.model_fields[part].annotation), section)
+            section = next(sections_in(section.model_fields[part].annotation), section)
     return section
-
-
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _sections_in(argument)
 
 
 def _registered(registry: Any, name: str) -> str:
@@ -948,6 +1026,7 @@ def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
     The value is YAML.
     """
     dotted, equals, text = override.partition("=")
+    dotted = re.sub(r"\[(\d+)\]", r".\1", dotted.strip())  # stages[0].epochs, as in Python
     if not equals or not dotted:
         raise ConfigError(
             f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
@@ -994,9 +1073,15 @@ def _child(place: Any, part: str, said: str) -> Any:
 
 
 def _index(place: list[Any], part: str, said: str) -> int:
-    if not part.isdecimal() or int(part) >= len(place):
-        positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
-        raise ConfigError(
-            f"{said}: '{part}' is no position in a list of {len(place)}; {positions}."
-        )
-    return int(part)
+    """The position that is meant, by number or by the name of what is there."""
+    if part.isdecimal() and int(part) < len(place):
+        return int(part)
+    names = [str(one.get("name")) if isinstance(one, dict) else "" for one in place]
+    if part and names.count(part) == 1:
+        return names.index(part)
+    positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
+    named = ", ".join(filter(None, names))
+    raise ConfigError(
+        f"{said}: '{part}' is no position in a list of {len(place)}; {positions}."
+        + (f" Or a name: {named}." if named else "")
+    )

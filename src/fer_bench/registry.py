@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 from fer_bench.errors import ConfigError
+from fer_bench.spelling import known_as
 
 T = TypeVar("T")
 
@@ -41,6 +42,10 @@ class Registry(Generic[T]):
         """All registered names, sorted."""
         self._discover()
         return sorted(self._entries)
+
+    def known_as(self, typed: str) -> str:
+        """The registered name that `typed` can only mean, else `typed` itself."""
+        return known_as(typed, self.names())
 
     def __getitem__(self, name: str) -> T:
         """The entry called `name`. Raises: ConfigError naming the known ones."""

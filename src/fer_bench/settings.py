@@ -91,7 +91,7 @@ def _keras() -> Iterator[None]:
         del os.environ["KERAS_HOME"]
         if "KERAS_HOME" in said:
             os.environ["KERAS_HOME"] = said["KERAS_HOME"]
-    config = importlib.import_module("keras.src.backend.config")
+    config: Any = importlib.import_module("keras.src.backend.config")
     config._KERAS_DIR = home  # where `get_file` looks for weights; nothing else tells
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fer_bench.rundir import LOCK, is_locked
+from fer_bench.locks import LOCK, is_locked
 
 PENDING, COMPLETE = ".pending-", ".complete-"
 _NEW, _OLD = "new", "old"

@@ -22,8 +22,10 @@ from pydantic import (
 from fer_bench.config import (
     Experiment,
     Section,
+    WrittenPath,
     explain,
     listed_errors,
+    name_of,
     with_override,
     with_value,
 )
@@ -47,7 +49,7 @@ Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 class Entry(Section):
     """One experiment file, as it is or varied."""
 
-    config: Path = Field(description="experiment file, relative to the suite file")
+    config: WrittenPath = Field(description="experiment file, relative to the suite file")
     name: str | None = Field(None, description="name of the run; null: that of the experiment")
     seeds: Seeds | None = Field(
         None, min_length=1, description="a run with each of them; null: the seeds of the suite"
@@ -193,7 +195,8 @@ def _expanded(
     """The runs of one entry; for what is no valid experiment, the lines that say why."""
     path = Path(normpath(folder / entry.config))  # said without its `..`
     try:
-        document = {"name": path.stem, **read_yaml(path, "an experiment")}
+        document = {**read_yaml(path, "an experiment")}
+        document.setdefault("name", name_of(path))
         for key, value in (suite.set | entry.set).items():
             document = with_value(document, key, value, f"set {key}")
     except ConfigError as error:

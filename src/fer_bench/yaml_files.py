@@ -39,6 +39,7 @@ class _Refused(yaml.MarkedYAMLError):
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
+        self.mark = mark
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -65,7 +66,7 @@ class _StrictLoader(yaml.SafeLoader):
         """A value with all that is in it. Raises: _Refused where that is too deep."""
         self.depth += 1
         if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise _Refused(f"more than {DEEPEST} levels inside each other", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -207,13 +208,14 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-for _tag, _constructor in {
+_CONSTRUCTORS: dict[str, Any] = {
     _INT: _integer,
     _FLOAT: _fraction,
     _TEXT: _text,
     _TIME: _date,
     yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG: _mapping,
-}.items():
+}
+for _tag, _constructor in _CONSTRUCTORS.items():
     _StrictLoader.add_constructor(_tag, _constructor)
 
 
@@ -275,8 +277,7 @@ def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
     try:
         document = _parse(text)
     except _Refused as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        place = f"line {error.mark.line + 1}, column {error.mark.column + 1}"
         raise ConfigError(f"{path}: {place}: {error.problem}.") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error

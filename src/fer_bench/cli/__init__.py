@@ -27,14 +27,15 @@ from fer_bench.cli import (
     sync,
 )
 from fer_bench.cli.console import messages, say
-from fer_bench.cli.shell import Commands
+from fer_bench.cli.shell import Commands, Typer
 
-app = typer.Typer(
+app = Typer(
     name="fer",
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Train, evaluate and compare facial-expression models, with numbers that can be trusted.",
 )
 commands: tuple[Callable[..., None], ...] = (

@@ -16,10 +16,10 @@ from fer_bench import cachedir
 from fer_bench.cachedir import Entry
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import Commands, one_of
+from fer_bench.cli.shell import Commands, Typer, one_of
 from fer_bench.report import write_size
 
-app = typer.Typer(
+app = Typer(
     cls=Commands,
     no_args_is_help=True,
     help="Show or empty the cache: what was computed once and is found again by later runs.",

@@ -1,6 +1,7 @@
 """`fer compare`: numbers side by side."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,20 @@ from fer_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from fer_bench.compare import Comparison
+    from fer_bench.rundir import RunDirectory
 
+OUTPUTS = Path("outputs")
 STANDARD_OUTPUT = Path("-")
 
 
 def compare(
-    outputs: Annotated[Path, typer.Argument(help="Folder that holds the runs.")] = Path("outputs"),
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[OUTPUTS|RUN]...",
+            help="Folders that hold runs, and single runs, by any of their names; default outputs.",
+        ),
+    ] = None,
     split: Annotated[
         str,
         typer.Option(
@@ -77,7 +86,7 @@ def compare(
     from fer_bench.compare import collect
     from fer_bench.rundir import write_atomically
 
-    comparison = collect(outputs, split, where, sort, pairs)  # type: ignore[arg-type]
+    comparison = collect(_meant(runs or [OUTPUTS]), split, where, sort, pairs)  # type: ignore[arg-type]
     for kind, path in files.items():
         write_atomically(path, _document(kind, comparison))
     if printed:
@@ -86,6 +95,28 @@ def compare(
     _show(comparison)
     for path in files.values():
         mention("written", path)
+
+
+def _meant(typed: Sequence[Path]) -> "Path | list[RunDirectory]":
+    """A folder of runs, or the runs in several folders and of several names.
+
+    A pattern such as `outputs/*` names other things too: what holds no run is passed over.
+    """
+    from fer_bench.run_names import named_run, run_at
+    from fer_bench.rundir import list_runs
+
+    if len(typed) == 1 and typed[0].is_dir() and not run_at(typed[0]):
+        return typed[0]
+    elsewhere = typed[0].parent != Path() or not OUTPUTS.is_dir()
+    if len(typed) == 1 and not typed[0].exists() and elsewhere:
+        return typed[0]  # is said to be missing
+    found: list[RunDirectory] = []
+    for path in typed:
+        if path.exists() and not run_at(path):
+            found += list_runs(path) if path.is_dir() else []
+        else:
+            found.append(named_run(OUTPUTS, str(path)))
+    return list({run.path.resolve(): run for run in found}.values())
 
 
 def _document(kind: str, comparison: "Comparison") -> str:

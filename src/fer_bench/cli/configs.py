@@ -2,33 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from fer_bench.cli.arguments import experiment_file, raise_all, try_each
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import Overrides
-from fer_bench.errors import ConfigError
+from fer_bench.cli.options import ConfigFiles, Outputs, Overrides
 
 
 def validate(
-    configs: Annotated[list[Path], typer.Argument(help="YAML files of experiments.")],
+    configs: ConfigFiles,
     overrides: Overrides = None,
+    outputs: Outputs = Path("outputs"),
 ) -> None:
     """Check experiment files without data, and print the stages they stand for."""
     from fer_bench.config import load_experiment
     from fer_bench.report.plan import plan_table
 
-    failed = []
-    for path in configs:
-        try:
-            experiment = load_experiment(path, overrides or [])
-        except ConfigError as error:
-            failed.append(str(error))
-        else:
-            results().print(plan_table(experiment))
-    if failed:
-        raise ConfigError("\n".join(failed))
+    def validate_one(typed: Path) -> None:
+        experiment = load_experiment(experiment_file(typed, outputs), overrides or [])
+        results().print(plan_table(experiment))
+
+    raise_all(try_each(configs, validate_one)[1])
 
 
 def schema() -> None:

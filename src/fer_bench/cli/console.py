@@ -73,7 +73,7 @@ def _prepared(stream: TextIO | None) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the process
     with contextlib.suppress(AttributeError):  # of a notebook, which takes everything
-        stream.reconfigure(errors=ERRORS)  # type: ignore[union-attr]
+        stream.reconfigure(errors=ERRORS)  # type: ignore[attr-defined]
     return stream
 
 

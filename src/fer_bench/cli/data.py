@@ -1,19 +1,23 @@
 """`fer data`: make a dataset's folder, describe it, audit it, look at it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_bench.cli.arguments import experiment_file
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import ConfigFile, Json, Overrides
-from fer_bench.cli.shell import Commands, mention, open_device, open_display
+from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
+from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
+from fer_bench.run_names import run_at
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets."
-)
+if TYPE_CHECKING:
+    from fer_bench.config import Dataset
+
+app = Typer(cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets.")
 
 
 @app.command()
@@ -28,6 +32,7 @@ def prepare(
     from fer_bench.datasets import DatasetSpec
     from fer_bench.registry import DATASETS
 
+    name = DATASETS.known_as(name)
     spec: DatasetSpec = DATASETS[name]
     root = root or Path("data") / name
     if spec.prepare is None:
@@ -40,17 +45,20 @@ def prepare(
 
 @app.command()
 def stats(
-    config: ConfigFile,
+    data: Data,
     overrides: Overrides = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the counts to this PNG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What an experiment is trained and tested on: release, counts, sizes, valence and arousal."""
-    from fer_bench.config import load_experiment
-    from fer_bench.datasets import load_manifest
+    """What an experiment is trained and tested on: release, counts, sizes, valence and arousal.
+
+    Of a folder, what it holds, in the splits that it has itself.
+    """
+    from fer_bench.datasets import load_manifest, read_release
     from fer_bench.describe import describe
 
-    manifest = load_manifest(load_experiment(config, overrides or []).dataset)
+    dataset = _dataset(data, overrides or [])
+    manifest = read_release(dataset) if data.is_dir() else load_manifest(dataset)
     description = describe(manifest)
     if plot:
         from fer_bench.report.figures import dataset_counts
@@ -66,9 +74,19 @@ def stats(
         mention("written", plot)
 
 
+def _dataset(data: Path, overrides: Sequence[str]) -> "Dataset":
+    """The dataset of an experiment or of a run, or the one that a folder holds."""
+    from fer_bench.config import dataset_of_folder, load_experiment
+    from fer_bench.recognition import dataset_in
+
+    if not data.is_dir() or run_at(data):
+        return load_experiment(experiment_file(data, Path("outputs")), overrides).dataset
+    return dataset_of_folder(data, dataset_in(data), overrides)
+
+
 @app.command()
 def audit(
-    config: ConfigFile,
+    data: Data,
     overrides: Overrides = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 2 on any finding that is an error.")
@@ -90,12 +108,11 @@ def audit(
     import pandas as pd
 
     from fer_bench.audit import audit as audit_images
-    from fer_bench.config import load_experiment
     from fer_bench.datasets import DatasetSpec, read_release
     from fer_bench.registry import DATASETS
     from fer_bench.rundir import write_atomically
 
-    dataset = load_experiment(config, overrides or []).dataset
+    dataset = _dataset(data, overrides or [])
     manifest = read_release(dataset)
     spec: DatasetSpec = DATASETS[dataset.name]
     with open_display() as display:
@@ -148,7 +165,7 @@ def show(
         raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
     if augmented and split != "train":
         raise ConfigError(f"--augmented: only training images are augmented, not {split}.")
-    experiment = load_experiment(config, overrides or [])
+    experiment = load_experiment(experiment_file(config, Path("outputs")), overrides or [])
     open_device("cpu")
 
     from fer_bench.datasets import load_manifest

@@ -2,17 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import DeviceName, Json, Outputs, Places
+from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs
 from fer_bench.cli.shell import mention, one_of, open_device, open_display
+from fer_bench.run_names import named_run
+
+if TYPE_CHECKING:
+    from fer_bench.manifest import Manifest
+    from fer_bench.protocol import TrainedRun
 
 
 def explain(
-    run_id: Annotated[str, typer.Argument(help="The run, as `fer train` printed it.")],
+    run_ids: Runs,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, help="Examples: half right, half mistakes.")
@@ -22,26 +28,35 @@ def explain(
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show where a trained model looks (Grad-CAM): right answers, mistakes, the mean by class."""
+    """Show where trained models look (Grad-CAM): right answers, mistakes, the mean by class."""
     from fer_bench.manifest import SPLITS
     from fer_bench.protocol import open_trained_run
-    from fer_bench.rundir import find_run
 
-    run = find_run(outputs, run_id)
     one_of("--split", split, SPLITS)
-    trained = open_trained_run(run, places or ())
-    manifest = trained.own_dataset()
+
+    def open_one(typed: str) -> "tuple[TrainedRun, Manifest]":
+        trained = open_trained_run(named_run(outputs, typed), places or ())
+        return trained, trained.own_dataset()
+
+    opened, errors = try_each(run_ids, open_one)
+    if not opened:
+        raise_all(errors)
     chosen = open_device(device)
 
     from fer_bench.explain import explain as explain_run
     from fer_bench.report.explanations import sheets_table, write_sheets
 
-    with open_display() as display:
-        explanation = explain_run(trained, manifest, split, number, chosen, display)
-    sheets = write_sheets(explanation)
-    if as_json:
-        say(json.dumps(explanation.document, indent=2))
-    else:
-        results().print(sheets_table(explanation, sheets))
-    for name, path in sheets.items():
-        mention(name, path)
+    def explain_one(run: "tuple[TrainedRun, Manifest]") -> Any:
+        with open_display() as display:
+            explanation = explain_run(*run, split, number, chosen, display)
+        sheets = write_sheets(explanation)
+        if not as_json:
+            results().print(sheets_table(explanation, sheets))
+        for name, path in sheets.items():
+            mention(name, path)
+        return explanation.document
+
+    found, more = try_each(opened, explain_one)
+    if as_json and found:
+        say(json.dumps(found[0] if len(run_ids) == 1 else found, indent=2))
+    raise_all([*errors, *more])

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from fer_bench.cli.arguments import experiment_file
 from fer_bench.cli.console import messages, results, say
-from fer_bench.cli.options import ConfigFile, Json, Overrides
-from fer_bench.cli.shell import Commands, mention, open_device
+from fer_bench.cli.options import ConfigFile, Json, Outputs, Overrides
+from fer_bench.cli.shell import Commands, Typer, mention, open_device
 
-app = typer.Typer(
+app = Typer(
     cls=Commands,
     invoke_without_command=True,
     help="List the backbones, or show the network of an experiment.",
@@ -43,12 +44,13 @@ def show(
     plot: Annotated[
         Path | None, typer.Option(help="Draw to this PNG which layers train in which stage.")
     ] = None,
+    outputs: Outputs = Path("outputs"),
     as_json: Json = False,
 ) -> None:
     """Show the network of an experiment and what each stage trains, without its data."""
     from fer_bench.config import load_experiment
 
-    experiment = load_experiment(config, overrides or [])
+    experiment = load_experiment(experiment_file(config, outputs), overrides or [])
     open_device("cpu")
 
     from fer_bench.catalogue import describe_model

@@ -5,7 +5,30 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[Path, typer.Argument(help="YAML file of the experiment.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(help="YAML file of the experiment, or a run that was trained with it.")
+]
+ConfigFiles = Annotated[
+    list[Path], typer.Argument(help="YAML files of experiments, or runs that were trained.")
+]
+Data = Annotated[
+    Path, typer.Argument(help="YAML file of an experiment, or the folder of a dataset.")
+]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run: its id, a beginning that fits one run, its folder, a file in it, or latest.",
+    ),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="The runs, each by its id, a beginning that fits one run, its folder, a file in it, "
+        "or as latest.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16."),

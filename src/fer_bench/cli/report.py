@@ -1,16 +1,18 @@
-"""`fer report`: the page of one run."""
+"""`fer report`: the pages of runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import say
-from fer_bench.cli.options import Outputs
+from fer_bench.cli.options import Outputs, Runs
+from fer_bench.run_names import named_run
 
 
 def report(
-    run_id: Annotated[str, typer.Argument(help="The run, as `fer train` printed it.")],
+    run_ids: Runs,
     outputs: Outputs = Path("outputs"),
     with_images: Annotated[
         bool,
@@ -21,11 +23,13 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Write a run's self-contained page from what it has saved. Prints the page's path."""
+    """Write runs' self-contained pages from what they have saved. Prints the pages' paths."""
     from fer_bench.report.page import write_run_report
-    from fer_bench.rundir import find_run
     from fer_bench.staging import finish_replacing
 
-    run = find_run(outputs, run_id)
-    finish_replacing(run.path)
-    say(str(write_run_report(run, with_images=with_images)))
+    def report_one(typed: str) -> None:
+        run = named_run(outputs, typed)
+        finish_replacing(run.path)
+        say(str(write_run_report(run, with_images=with_images)))
+
+    raise_all(try_each(run_ids, report_one)[1])

@@ -2,29 +2,42 @@
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.cli.arguments import experiment_file, experiment_run, raise_all, try_each
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import (
-    ConfigFile,
+    ConfigFiles,
     DeviceName,
     Json,
     Outputs,
     Overrides,
     Places,
+    Runs,
     Threads,
     WorkerAddresses,
     WorkerIndex,
 )
 from fer_bench.cli.shell import mention, one_of, open_device, open_display
+from fer_bench.run_names import named_run
+from fer_bench.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from fer_bench.preflight import Checked
+    from fer_bench.protocol import Measurement
 
 
 def train(
-    config: ConfigFile,
+    configs: ConfigFiles,
     overrides: Overrides = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the experiment; short for --set seed=N.")
+    ] = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     threads: Threads = None,
@@ -47,40 +60,90 @@ def train(
     workers: WorkerAddresses = None,
     index: WorkerIndex = None,
 ) -> None:
-    """Train an experiment, or go on where it was interrupted. Prints the run id."""
-    from fer_bench.config import load_experiment
-    from fer_bench.parent import longer
-    from fer_bench.preflight import FINISHED, check_training, is_finished
-    from fer_bench.rundir import RunDirectory
+    """Train experiments, or go on where they were interrupted. Prints the run ids.
+
+    Several are trained one after the other; what went wrong with any of them
+    is said at the end.
+    """
     from fer_bench.workers import find_workers
 
-    experiment = load_experiment(config, overrides or [])
-    run_id = longer(experiment, more_epochs or 0).run_id
     together = find_workers(workers, index, os.environ)
-    if not (together or fresh) and is_finished(RunDirectory(outputs / run_id)):
-        messages.print(FINISHED.format(run_id=run_id), soft_wrap=True, highlight=False)
-        typer.echo(run_id)
-        return
+    changes = [*(overrides or []), *([f"seed={seed}"] if seed is not None else [])]
+
+    def prepare(typed: Path) -> _Training:
+        return _prepare(typed, changes, outputs, fresh or bool(together), fresh, more_epochs)
+
+    trainings, errors = try_each(configs, prepare)
+    if not trainings:
+        raise_all(errors)
+    left = any(training.checked for training in trainings)
+    chosen = open_device(device, threads, together) if left else None
+    raise_all([*errors, *try_each(trainings, lambda one: _train(one, chosen, fresh=fresh))[1]])
+
+
+@dataclass(frozen=True)
+class _Training:
+    """An experiment that was typed, and the folder for its run.
+
+    Attributes:
+        run_id: of its run.
+        outputs: the folder of that run: where the run named lies, if one was.
+        checked: what is trained; None where nothing is left to train.
+    """
+
+    run_id: str
+    outputs: Path
+    checked: "Checked | None"
+
+
+def _prepare(
+    typed: Path,
+    overrides: list[str],
+    outputs: Path,
+    anew: bool,
+    fresh: bool,
+    more_epochs: int | None,
+) -> _Training:
+    """Everything that can be checked of a training before TensorFlow is imported."""
+    from fer_bench.config import load_experiment
+    from fer_bench.parent import longer
+    from fer_bench.preflight import check_training, is_finished
+
+    run = experiment_run(typed, outputs)
+    outputs = run.outputs if run else outputs
+    experiment = load_experiment(experiment_file(typed, outputs), overrides)
+    run_id = longer(experiment, more_epochs or 0).run_id
+    if not anew and is_finished(RunDirectory(outputs / run_id)):
+        return _Training(run_id, outputs, None)
     checked = check_training(experiment, outputs, fresh=fresh, more_epochs=more_epochs)
-    chosen = open_device(device, threads, together)
+    return _Training(run_id, outputs, checked)
 
-    from fer_bench.train import train as train_run
 
-    with open_display() as display:
-        train_run(
-            checked.config,
-            outputs,
-            chosen,
-            display,
-            fresh=fresh,
-            manifest=checked.manifest,
-            parent=checked.parent,
-        )
-    say(run_id)
+def _train(training: _Training, device: Any, *, fresh: bool) -> None:
+    checked = training.checked
+    if checked is None:
+        from fer_bench.preflight import FINISHED
+
+        message = FINISHED.format(run_id=training.run_id)
+        messages.print(message, soft_wrap=True, highlight=False)
+    else:
+        from fer_bench.train import train as train_run
+
+        with open_display() as display:
+            train_run(
+                checked.config,
+                training.outputs,
+                device,
+                display,
+                fresh=fresh,
+                manifest=checked.manifest,
+                parent=checked.parent,
+            )
+    say(training.run_id)
 
 
 def evaluate(
-    run_id: Annotated[str, typer.Argument(help="The run, as `fer train` printed it.")],
+    run_ids: Runs,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data: Annotated[
         Path | None,
@@ -110,42 +173,57 @@ def evaluate(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Predict a split with a trained model; save predictions, metrics, figures and a page."""
+    """Predict a split with trained models; save predictions, metrics, figures and a page each."""
     from fer_bench.corruptions import select
     from fer_bench.manifest import SPLITS
     from fer_bench.protocol import Protocol, load_data, open_measurement, open_trained_run
-    from fer_bench.rundir import find_run
 
-    run = find_run(outputs, run_id)
     one_of("--split", split, SPLITS)
     one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
     one_of("--views", views, ("none", "flip", "ten_crop"))
     conditions = select(corruptions) if corruptions else []
     # What is set says where the data lies that is measured on.
-    trained = open_trained_run(run, () if data else places or ())
     experiment = load_data(data, places or ()) if data else None
     protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
-    measurement = open_measurement(trained, protocol)
+
+    def open_one(typed: str) -> "Measurement":
+        trained = open_trained_run(named_run(outputs, typed), () if data else places or ())
+        return open_measurement(trained, protocol)
+
+    measurements, errors = try_each(run_ids, open_one)
+    if not measurements:
+        raise_all(errors)
     chosen = open_device(device, threads)
 
     from fer_bench.evaluate import evaluate as evaluate_run
     from fer_bench.report.page import write_run_report
-    from fer_bench.report.tables import metrics_tables
     from fer_bench.tracking import Mirror, tracked_by
 
-    with open_display() as display:
-        metrics = evaluate_run(measurement, chosen, display, conditions)
-        page = write_run_report(run)
-        Mirror(run, tracked_by(run), display.message).close()
-    for warning in metrics["warnings"]:
-        messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
-    if as_json:
-        say(json.dumps(metrics, indent=2))
-        return
-    console = results()
-    console.print(metrics_tables(metrics, f"{run.run_id}, {protocol.name}"))
-    if conditions:
-        from fer_bench.report.robustness import robustness_table
+    def evaluate_one(measurement: "Measurement") -> dict[str, Any]:
+        run = measurement.trained.run
+        with open_display() as display:
+            metrics = evaluate_run(measurement, chosen, display, conditions)
+            page = write_run_report(run)
+            Mirror(run, tracked_by(run), display.message).close()
+        for warning in metrics["warnings"]:
+            messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+        if not as_json:
+            _show(run, protocol.name, metrics, conditions)
+            mention("page", page)
+        return metrics
 
-        console.print(robustness_table(run.read_json(run.corruptions(protocol.name))))
-    mention("page", page)
+    found, more = try_each(measurements, evaluate_one)
+    if as_json and found:
+        say(json.dumps(found[0] if len(run_ids) == 1 else found, indent=2))
+    raise_all([*errors, *more])
+
+
+def _show(run: RunDirectory, name: str, metrics: dict[str, Any], conditions: Sequence[Any]) -> None:
+    """Print what was measured, also on corrupted images where there are such."""
+    from fer_bench.report.robustness import robustness_table
+    from fer_bench.report.tables import metrics_tables
+
+    console = results()
+    console.print(metrics_tables(metrics, f"{run.run_id}, {name}"))
+    if conditions:
+        console.print(robustness_table(run.read_json(run.corruptions(name))))

@@ -6,19 +6,25 @@ user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the stat
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from fer_bench import settings
+from fer_bench.cli.arguments import explain_option
 from fer_bench.cli.console import discard_output, messages, prepare_streams
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
+from fer_bench.paths import expanded
 from fer_bench.registry import did_you_mean
 from fer_bench.workers import Workers
+
+# The class of all that Typer says of arguments; it does not export it by name.
+UsageError: Any = typer.BadParameter.__bases__[0]
 
 # What a file system says about a path that the user gave, or about itself.
 NOT_OUR_FAULT = {
@@ -29,13 +35,106 @@ NOT_OUR_FAULT = {
 WRITE_ADVICE = "Give another path, or see to its rights and its free space."
 
 
+def _verbose(value: bool) -> None:
+    if value:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        logging.getLogger("fer_bench").setLevel(logging.DEBUG)
+
+
+def _quiet(value: bool) -> None:
+    messages.quiet = messages.quiet or value
+
+
+def _loudness(
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            callback=_verbose,
+            expose_value=False,
+            help="Show what TensorFlow says, too.",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            callback=_quiet,
+            expose_value=False,
+            help="Show results and errors only.",
+        ),
+    ] = False,
+) -> None:
+    """The options that every command has."""
+
+
+def _shared_options() -> list[Any]:
+    alone = typer.Typer(add_completion=False)
+    alone.command()(_loudness)
+    return typer.main.get_command(alone).params
+
+
+class Command(TyperCommand):
+    """A command whose paths may begin with `~`, and that knows what other programs call options."""
+
+    def __init__(self, *args: Any, params: list[Any] | None = None, **settings: Any) -> None:
+        super().__init__(*args, params=[*(params or []), *_shared_options()], **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments. Raises: ConfigError for an option that stands for a key."""
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            takes_keys = any(parameter.name == "overrides" for parameter in self.params)
+            if type(error).__name__ == "NoSuchOption" and takes_keys:
+                advice = explain_option(error.option_name, typed)
+                if advice:
+                    raise ConfigError(advice) from error
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises: ConfigError for a path with a variable that is not set."""
+        ctx.params = {name: _with_paths(name, value) for name, value in ctx.params.items()}
+        return super().invoke(ctx)
+
+
+def _with_paths(name: str, value: Any) -> Any:
+    """A parameter with `~` and variables replaced where it is a path or some."""
+    if isinstance(value, list | tuple):
+        return type(value)(_with_paths(name, one) for one in value)
+    if not isinstance(value, Path):
+        return value
+    try:
+        return expanded(value)
+    except ValueError as error:
+        raise ConfigError(f"{value}: {error}.") from error
+
+
+class Typer(typer.Typer):
+    """An application whose commands are all of our kind."""
+
+    def command(self, *args: Any, **settings: Any) -> Any:
+        """Register a function as a command."""
+        return super().command(*args, **{"cls": Command, **settings})
+
+
 class Commands(TyperGroup):
     """A group of commands that ends expected errors with a message and their exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the arguments and run the command, on streams that take every character."""
         prepare_streams()
+        messages.quiet = False
         return super().main(*args, **kwargs)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; `fer help train` is `fer train --help`."""
+        if args and args[0] == "help" and "help" not in self.commands:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises: typer.Exit for what is expected; a bug passes through."""
@@ -71,6 +170,7 @@ def mention(kind: str, path: Path) -> None:
 
 
 def _say(kind: str, text: str, colour: str) -> None:
+    messages.quiet = False
     try:
         messages.print(f"[bold {colour}]{kind}:[/]", end=" ")
         messages.print(text, soft_wrap=True, highlight=False, markup=False)
@@ -90,7 +190,8 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
         )
     from fer_bench.display import native_messages_hidden
 
-    with native_messages_hidden():
+    hidden = os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
+    with native_messages_hidden() if hidden else contextlib.nullcontext():
         from fer_bench import device
 
         opened = device.open_device(name, threads, workers)

@@ -32,12 +32,13 @@ def sync(
 def _chosen(run_ids: list[str] | None, outputs: Path) -> list[RunDirectory]:
     """The runs asked for. Raises: RunError where one is missing or has no tracker."""
     from fer_bench.errors import RunError
-    from fer_bench.rundir import find_run, list_runs
+    from fer_bench.run_names import runs_named
+    from fer_bench.rundir import list_runs
     from fer_bench.tracking import tracked_by
 
     if not run_ids:
         return list_runs(outputs)
-    runs = [find_run(outputs, run_id) for run_id in run_ids]
+    runs = runs_named(outputs, run_ids)
     for run in runs:
         if not tracked_by(run):
             raise RunError(

@@ -5,7 +5,9 @@ over the same classes and by the same protocol: views at test time, rule for mis
 the split that chose the model. Inside a group of such runs, pairs are tested on shared samples.
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fer_bench.compare.groups import (
@@ -55,7 +57,7 @@ __all__ = [
 
 
 def collect(
-    outputs: Path,
+    outputs: Path | Sequence[RunDirectory],
     split: str = "test",
     where: str | None = None,
     sort: str = "accuracy",
@@ -68,7 +70,7 @@ def collect(
     reason; it never stops the others. So is a copy of another run, which would count twice.
 
     Args:
-        outputs: the folder of the runs.
+        outputs: the folder of the runs, or the runs themselves, from wherever.
         split: the evaluation: a split, or `test+flip`, `test@fer2013`.
         where: a condition in the language of `where`; runs for which it doesn't hold take no part,
             not in the tests either.
@@ -83,19 +85,23 @@ def collect(
     """
     check_sort(sort, COLUMNS)
     chosen = parse_where(where, COLUMNS) if where else None
-    directories = [run for run in list_runs(outputs) if only is None or run.run_id in only]
-    if not directories:
-        these = "runs" if only is None else "such runs"
-        raise RunError(
-            f"{outputs}: holds no {these} (no */run.json was found).\n"
-            "Give the folder that holds your runs, or train one first."
+    directories = _directories(outputs, only)
+    called = Counter(directory.run_id for directory in directories)
+    found = [
+        _read(
+            directory,
+            directory.run_id if called[directory.run_id] == 1 else str(directory.path),
+            split,
+            chosen,
         )
-    found = [_read(directory, split, chosen) for directory in directories]
+        for directory in directories
+    ]
     members = [one for one in found if isinstance(one, Member)]
     not_chosen = found.count(None)
     if not_chosen and not members:
         raise RunError(
-            f"--where {where}: chooses none of the {not_chosen} runs below {outputs}.\n"
+            f"--where {where}: chooses none of the {not_chosen} runs"
+            f"{f' below {outputs}' if isinstance(outputs, Path) else ''}.\n"
             "Without --where, all of them are shown with what can be asked for."
         )
     runs, copies = without_copies(members)
@@ -111,10 +117,26 @@ def collect(
     )
 
 
+def _directories(
+    outputs: Path | Sequence[RunDirectory], only: Collection[str] | None
+) -> list[RunDirectory]:
+    found = list_runs(outputs) if isinstance(outputs, Path) else outputs
+    directories = [run for run in found if only is None or run.run_id in only]
+    if not directories:
+        these = "runs" if only is None else "such runs"
+        raise RunError(
+            f"{outputs}: holds no {these} (no */run.json was found).\n"
+            "Give the folder that holds your runs, or train one first."
+        )
+    return directories
+
+
 def _read(
-    directory: RunDirectory, evaluation: str, chosen: Condition | None
+    directory: RunDirectory, called: str, evaluation: str, chosen: Condition | None
 ) -> Member | LeftOut | None:
+    """A run under the name by which it is told from the others."""
     try:
-        return read_run(directory, evaluation, chosen)
+        member = read_run(directory, evaluation, chosen)
     except RunError as error:
-        return LeftOut(directory.run_id, str(error).splitlines()[0])
+        return LeftOut(called, str(error).splitlines()[0])
+    return member and replace(member, row=replace(member.row, run_id=called))

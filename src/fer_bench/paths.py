@@ -1,0 +1,26 @@
+"""Paths as people write them: `~` and `$VARIABLE` mean what they mean in a shell."""
+
+import os
+import re
+from pathlib import Path
+
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` and every variable replaced; a path that exists as written stays.
+
+    Raises:
+        ValueError: a variable is not set, or nobody has that home; in words to follow the path.
+    """
+    text = str(path)
+    if (not text.startswith("~") and "$" not in text) or Path(text).exists():
+        return Path(path)
+    for braced, bare in _VARIABLE.findall(text):
+        if not os.environ.get(braced or bare):
+            raise ValueError(f"the variable ${braced or bare} is not set")
+    text = _VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home {text.partition('/')[0]}") from error
