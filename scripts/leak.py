@@ -26,6 +26,7 @@ from PIL import Image
 from fer_bench.config import Dataset
 from fer_bench.datasets import load_manifest
 from fer_bench.errors import FerError, RunError
+from fer_bench.images import read_image
 from fer_bench.manifest import Manifest
 from fer_bench.predictions import read_predictions
 from fer_bench.rundir import RunDirectory
@@ -81,11 +82,12 @@ def write(manifest: Manifest, per_class: int, copies: Copies) -> int:
         folder = copies.folder / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         for photograph, path in zip(chosen["sample_id"], chosen["path"], strict=True):
-            with Image.open(manifest.root / path) as image:
-                for degrees in angles:
-                    name = f"{Path(path).stem}_{degrees:+d}.png"
-                    image.rotate(degrees, Image.Resampling.BILINEAR).save(folder / name)
-                    groups.append((f"{label}/{name}", photograph))
+            pixels = read_image(str(manifest.root / path), manifest.channels)
+            image = Image.fromarray(pixels[:, :, 0] if manifest.channels == 1 else pixels)
+            for degrees in angles:
+                name = f"{Path(path).stem}_{degrees:+d}.png"
+                image.rotate(degrees, Image.Resampling.BILINEAR).save(folder / name)
+                groups.append((f"{label}/{name}", photograph))
     table = pd.DataFrame(groups, columns=["sample_id", "group"])
     table.to_csv(copies.photographs, index=False)
     return len(table)

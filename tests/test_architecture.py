@@ -281,6 +281,28 @@ def test_imports_are_found_in_every_form() -> None:
     assert found == {"errors", "labels", "", "manifest", "datasets.y", "registry"}
 
 
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        # Beside the decoder: what a corruption has just written, and a figure of a run.
+        (
+            ("Image.open(", "tf.io.decode", "imread("),
+            {"images", "corruptions", "tracking.tensorboard"},
+        ),
+        # Everything else is bounded by `usable_cores`; `doctor` tells both numbers.
+        (("cpu_count(", "PoolExecutor()"), {"machine", "doctor"}),
+    ],
+    ids=["image files are decoded", "processors are counted"],
+)
+def test_one_place_where(words: tuple[str, ...], known: set[str]) -> None:
+    found = {
+        module
+        for module, path in modules().items()
+        if any(word in path.read_text(encoding="utf-8") for word in words)
+    }
+    assert found == known
+
+
 def python(*arguments: str) -> str:
     """The standard output of a new interpreter that finds the package as this one does."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -28,7 +28,7 @@ from image_files import (
     ycck,
 )
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from fer_bench import decoding, images
 from fer_bench.images import ImageError, crop, read_image, resize, upright_size
@@ -279,6 +279,16 @@ def test_audit_and_training_see_one_image(
     split = decoding.split_files(manifest_of(folder, {"file": content}), "train", SIDE)
     trained = decoding.decode(split, np.arange(1))[0]
     np.testing.assert_array_equal(trained, resize(pixels, SIDE))
+
+
+def test_16_bits_that_pillow_opens_as_integers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its versions up to 10 do with PNG files."""
+    monkeypatch.setitem(PngImagePlugin._MODES, (16, 0), ("I", "I;16B"))
+    path = tmp_path / "file.png"
+    path.write_bytes(KINDS["png grey 16"].content)
+    np.testing.assert_array_equal(read_image(str(path), 1)[:, :, 0], GREY)
 
 
 # Orientation -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """From decoded images to batches: order and augmentation are pure functions."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fer_bench import decoding, pipeline
 from fer_bench.config import Augment, Experiment
 from fer_bench.datasets import load_manifest
 from fer_bench.losses import SHARES
+from fer_bench.together import LOST
 
 EVERYTHING = Augment(
     flip=True, rotation=0.1, zoom=0.2, shear=0.1, shift=0.1, brightness=0.2, contrast=0.2
@@ -68,6 +70,19 @@ def test_images_that_do_not_fit_in_memory_are_read_from_their_files(
     streamed = decoding.open_split(manifest, "train", experiment.image.size)
     assert streamed.pixels is None
     assert_same(batches(training, experiment, 0), batches(streamed, experiment, 0))
+
+
+def test_a_file_that_breaks_while_it_is_read_anew_is_named_and_is_no_lost_worker(
+    experiment: Experiment, copied_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MEMORY_BYTES", 0)
+    manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))
+    streamed = decoding.open_split(manifest, "train", 24)
+    broken = Path(str(streamed.paths[30]))
+    broken.write_bytes(b"no image")
+    with pytest.raises(tf.errors.OpError, match=str(broken)) as found:
+        batches(streamed, experiment, 0)
+    assert not isinstance(found.value, LOST)
 
 
 def test_grey_images_stay_one_channel_until_the_end(experiment: Experiment) -> None:
