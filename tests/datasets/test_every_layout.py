@@ -195,18 +195,24 @@ def test_every_folder_may_be_a_link_inside_the_root(copied: Layout) -> None:
         assert found.problems == expected.problems
 
 
-def test_images_that_are_links_out_of_the_root_are_named(copied: Layout, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [(".jpg", ".png"), (".csv", ".txt", ".npy")])
+def test_files_that_are_links_out_of_the_root_are_named(
+    copied: Layout, tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
     root = Path(copied.dataset["root"])
-    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
-    if not images:
-        pytest.skip("all images of this layout are in one table")
+    linked = [path for path in root.rglob("*") if path.suffix in kinds]
+    if not linked or copied.release.startswith("fer2013-csv"):
+        pytest.skip("there are none, or it is a table, which may lie anywhere")
     (tmp_path / "outside").mkdir()
-    for number, path in enumerate(images):
+    for number, path in enumerate(linked):
         kept = tmp_path / "outside" / str(number)
         path.rename(kept)
         path.symlink_to(kept)
-    with pytest.raises(DataError, match=r"links that lead out of dataset\.root are not followed"):
-        read(copied)
+    try:
+        said = "\n".join(read(copied).warnings())
+    except DataError as error:
+        said = str(error)
+    assert re.search(r"links that lead out of dataset\.root are not followed", said)
 
 
 def test_a_root_that_is_a_link(copied: Layout, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def prepare(
     spec.prepare(root, archive, force)
     manifest = spec.read(Dataset(name=name, root=root))
     sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
+    for warning in manifest.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
 
 
