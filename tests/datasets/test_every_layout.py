@@ -279,8 +279,11 @@ def web_page(source: Path, archive: Path, kind: str) -> Path:
     return archive
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
-@pytest.mark.parametrize("bad", [another_dataset, cut_in_the_middle, web_page])
+# Every kind of archive with every kind of damage: `tests/test_archive_formats.py`.
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [(another_dataset, "gztar"), (cut_in_the_middle, "zip"), (web_page, "zip")],
+)
 def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
     layout: Layout, tmp_path: Path, kind: str, bad: Callable[[Path, Path, str], Path]
 ) -> None:
@@ -297,15 +300,14 @@ def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
     assert list(root.parent.iterdir()) == [root]
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
 def test_a_full_disk_leaves_the_old_folder(
-    layout: Layout, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec: DatasetSpec = DATASETS[layout.dataset["name"]]
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
     root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "data" / "root"))
-    archive = packed(root, tmp_path / "archive", kind)
+    archive = packed(root, tmp_path / "archive", "zip")
     before, copy, copied_files = files(root), shutil.copyfileobj, 0
 
     def full(source: Any, target: Any, length: int = 0) -> None:
@@ -322,14 +324,11 @@ def test_a_full_disk_leaves_the_old_folder(
     assert list(root.parent.iterdir()) == [root]
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
-def test_a_good_archive_replaces_the_whole_folder(
-    layout: Layout, tmp_path: Path, kind: str
-) -> None:
+def test_a_good_archive_replaces_the_whole_folder(layout: Layout, tmp_path: Path) -> None:
     spec: DatasetSpec = DATASETS[layout.dataset["name"]]
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
-    archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", kind)
+    archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", "gztar")
     root = tmp_path / "data" / "root"
     root.mkdir(parents=True)
     (root / "old.txt").touch()
