@@ -317,8 +317,7 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
     Raises: DataError when the file is missing, is no CSV or lacks a column.
     """
     if not path.is_file():
-        advice = _rename_advice(path) or INCOMPLETE
-        raise DataError(f"'{path.name}' is missing; found {contents(path.parent)}.\n{advice}")
+        raise missing_list(path)
     try:
         table = pd.read_csv(
             path,
@@ -340,11 +339,13 @@ def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
     return pd.DataFrame({column: table[column].str.strip() for column in columns})
 
 
-def _rename_advice(path: Path) -> str:
-    """To rename the only file whose name holds that of the missing file `path`, or nothing."""
-    names = [entry.name for entry in _entries(path.parent)]
-    near = [name for name in names if path.stem.casefold() in name.casefold()]
-    return f"Rename '{near[0]}' to '{path.name}', if it is that list." if len(near) == 1 else ""
+def missing_list(path: Path) -> DataError:
+    """The error that the list `path` is missing, with what is there instead."""
+    others = [entry.name for entry in _entries(path.parent) if entry.name != path.name]
+    near = [name for name in others if path.stem.casefold() in name.casefold()]
+    advice = f"Rename '{near[0]}' to '{path.name}', if it is that list." if len(near) == 1 else ""
+    found = contents(path.parent)
+    return DataError(f"'{path.name}' is missing; found {found}.\n{advice or INCOMPLETE}")
 
 
 def encoding(path: Path) -> str:

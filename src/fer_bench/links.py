@@ -62,6 +62,8 @@ class Links:
             return NOWHERE
         if self._root is None or not _is_in(target, self._root):
             return OUTSIDE
+        if not os.path.isdir(target):  # noqa: PTH112 - only a folder can be around another
+            return ""
         around = map(os.path.realpath, Path(link).parents)
         return CIRCLE if any(_is_in(place, target) for place in around) else ""
 
@@ -88,7 +90,7 @@ class Links:
         seen = {os.path.normpath(f"{self._root}/{path}") for path in own}
         kept = []
         for path in paths:
-            target = os.path.realpath(f"{self._base}/{path}") if path in through else ""
+            target = self._target(path) if path in through else ""
             if target in seen:
                 dropped[AGAIN] += 1
                 continue
@@ -96,6 +98,11 @@ class Links:
                 seen.add(target)
             kept.append(path)
         return kept
+
+    def _target(self, path: str) -> str:
+        """Where `path`, on which there is a link, leads."""
+        place = f"{self._base}/{path}"
+        return self._targets.get(os.path.normpath(place)) or os.path.realpath(place)
 
     def without_copies(self, samples: pd.DataFrame, dropped: Counter[str]) -> pd.DataFrame:
         """The rows of a manifest, whose `path` is relative to the root, by `drop_copies`."""

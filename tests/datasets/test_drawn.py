@@ -1,5 +1,9 @@
 import logging
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -164,6 +168,31 @@ def test_interrupted_redrawing_keeps_the_old_faces(
         drawn.draw(root, train=TRAIN, test=TEST, size=SIZE, force=True)
     assert drawn.read(root).fingerprint == before
     assert list(root.parent.iterdir()) == [root]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fer_bench.datasets import drawn
+whole = drawn.draw_face
+def killing(seed, index, size):
+    if index == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(seed, index, size)
+drawn.draw_face = killing
+drawn.prepare(Path(sys.argv[1]), None, True)
+"""
+
+
+def test_a_kill_while_redrawing_keeps_the_old_faces(root: Path) -> None:
+    before = drawn.read(root).fingerprint
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(root)]
+    killed = subprocess.run(command, check=False, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert drawn.read(root).fingerprint == before
+    drawn.draw(root, train=8, test=8, size=SIZE, force=True)
+    assert list(root.parent.iterdir()) == [root]  # what was left behind is gone
 
 
 def test_an_existing_folder_is_replaced_only_by_force(root: Path) -> None:

@@ -196,18 +196,24 @@ def test_every_folder_may_be_a_link_inside_the_root(copied: Layout) -> None:
         assert found.problems == expected.problems
 
 
-def test_images_that_are_links_out_of_the_root_are_named(copied: Layout, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [(".jpg", ".png"), (".csv", ".txt", ".npy")])
+def test_files_that_are_links_out_of_the_root_are_named(
+    copied: Layout, tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
     root = Path(copied.dataset["root"])
-    images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
-    if not images:
-        pytest.skip("all images of this layout are in one table")
+    linked = [path for path in root.rglob("*") if path.suffix in kinds]
+    if not linked or copied.release.startswith("fer2013-csv"):
+        pytest.skip("there are none, or it is a table, which may lie anywhere")
     (tmp_path / "outside").mkdir()
-    for number, path in enumerate(images):
+    for number, path in enumerate(linked):
         kept = tmp_path / "outside" / str(number)
         path.rename(kept)
         path.symlink_to(kept)
-    with pytest.raises(DataError, match=r"links that lead out of dataset\.root are not followed"):
-        read(copied)
+    try:
+        said = "\n".join(read(copied).warnings())
+    except DataError as error:
+        said = str(error)
+    assert re.search(r"links that lead out of dataset\.root are not followed", said)
 
 
 def test_a_root_that_is_a_link(copied: Layout, tmp_path: Path) -> None:
@@ -274,8 +280,11 @@ def web_page(source: Path, archive: Path, kind: str) -> Path:
     return archive
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
-@pytest.mark.parametrize("bad", [another_dataset, cut_in_the_middle, web_page])
+# Every kind of archive with every kind of damage: `tests/test_archive_formats.py`.
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [(another_dataset, "gztar"), (cut_in_the_middle, "zip"), (web_page, "zip")],
+)
 def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
     layout: Layout, tmp_path: Path, kind: str, bad: Callable[[Path, Path, str], Path]
 ) -> None:
@@ -292,15 +301,14 @@ def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
     assert list(root.parent.iterdir()) == [root]
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
 def test_a_full_disk_leaves_the_old_folder(
-    layout: Layout, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec: DatasetSpec = DATASETS[layout.dataset["name"]]
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
     root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "data" / "root"))
-    archive = packed(root, tmp_path / "archive", kind)
+    archive = packed(root, tmp_path / "archive", "zip")
     before, copy, copied_files = files(root), shutil.copyfileobj, 0
 
     def full(source: Any, target: Any, length: int = 0) -> None:
@@ -317,14 +325,11 @@ def test_a_full_disk_leaves_the_old_folder(
     assert list(root.parent.iterdir()) == [root]
 
 
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
-def test_a_good_archive_replaces_the_whole_folder(
-    layout: Layout, tmp_path: Path, kind: str
-) -> None:
+def test_a_good_archive_replaces_the_whole_folder(layout: Layout, tmp_path: Path) -> None:
     spec: DatasetSpec = DATASETS[layout.dataset["name"]]
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
-    archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", kind)
+    archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", "gztar")
     root = tmp_path / "data" / "root"
     root.mkdir(parents=True)
     (root / "old.txt").touch()

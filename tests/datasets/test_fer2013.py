@@ -599,6 +599,13 @@ def test_the_tar_file_of_the_challenge_whatever_it_is_called(
     assert len(read(tmp_path / "root").samples) == len(GOOD)
 
 
+def test_a_table_without_a_suffix_is_copied(tmp_path: Path) -> None:
+    source = table(tmp_path / "source", *GOOD) / "fer2013.csv"
+    source = source.rename(source.with_name("fer2013"))
+    prepare(tmp_path / "root", source, False)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["fer2013.csv"]
+
+
 def test_a_tar_file_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
     source = table(tmp_path / "source", *GOOD)
     root = tmp_path / "root"

@@ -40,6 +40,8 @@ def prepare(
     spec.prepare(root, archive, force)
     manifest = spec.read(Dataset(name=name, root=root))
     sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
+    for warning in manifest.warnings():
+        messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     say(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
 
 

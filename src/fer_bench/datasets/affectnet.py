@@ -41,10 +41,12 @@ from fer_bench.layout import (
     contents,
     file_paths,
     find,
+    has_file,
     has_folder,
     image_names,
     inside,
     missing_folder,
+    missing_list,
     read_table,
     reading,
     subfolders,
@@ -264,7 +266,7 @@ LARGEST_PIXEL = 2**16
 
 
 def _holds_lists(folder: Path) -> bool:
-    listed_here = any((folder / name).is_file() for name in LISTS)
+    listed_here = any(has_file(folder, name) for name in LISTS)
     return listed_here or any(has_folder(folder, name) for name in IMAGE_FOLDERS)
 
 
@@ -273,7 +275,10 @@ def _read_lists(folder: Path, config: Dataset, findings: _Findings) -> tuple[pd.
     if images is None:
         raise _no_images(folder, config.root)
     lists = _folder_of_lists(folder)
-    if (lists / UNUSED_LIST).is_file():
+    for name in LISTS:
+        if not has_file(lists, name):
+            raise missing_list(lists / name)
+    if has_file(lists, UNUSED_LIST):
         text = "its labels were made by a program and are not used"
         findings.report("list_not_used", "info", [UNUSED_LIST], text)
     rows = pd.concat([_read_list(lists / name) for name in LISTS], ignore_index=True)
@@ -298,9 +303,7 @@ def _no_images(folder: Path, root: Path) -> DataError:
 def _folder_of_lists(folder: Path) -> Path:
     """Where the lists are: `folder`, or a folder in it."""
     places = [folder, *subfolders(folder, Counter())]
-    return next(
-        (place for place in places if any((place / name).is_file() for name in LISTS)), folder
-    )
+    return next((place for place in places if any(has_file(place, name) for name in LISTS)), folder)
 
 
 def _read_list(path: Path) -> pd.DataFrame:
@@ -530,7 +533,7 @@ LIST = "labels.csv"
 
 def _holds_classes(folder: Path) -> bool:
     inner = subfolders(folder, Counter())
-    return (folder / LIST).is_file() and any(canonical(path.name) for path in inner)
+    return has_file(folder, LIST) and any(canonical(path.name) for path in inner)
 
 
 def _read_classes(

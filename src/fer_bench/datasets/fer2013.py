@@ -403,7 +403,7 @@ def prepare(root: Path, archive: Path | None, force: bool) -> None:
 
     Raises: DataError.
     """
-    if archive is None or archive.suffix.casefold() != ".csv" or _is_archive(archive):
+    if archive is None or not _is_table(archive):
         _unpack(root, archive, force)
         return
     if not archive.is_file():
@@ -422,8 +422,12 @@ def prepare(root: Path, archive: Path | None, force: bool) -> None:
         ) from error
 
 
-def _is_archive(path: Path) -> bool:
-    return path.is_file() and bool(format_of(path))
+def _is_table(path: Path) -> bool:
+    """Whether `path` is meant as the table: by its content, whatever it is called, or its name."""
+    is_called_so = path.suffix.casefold() == ".csv"
+    if not path.is_file():
+        return is_called_so
+    return not format_of(path) and (is_called_so or not _missing(_header(path)))
 
 
 DATASETS.register(
