@@ -605,6 +605,7 @@ def test_room_for_the_cache_says_nothing_about_the_experiment(load: Load) -> Non
 
 def test_no_room_is_allowed_but_less_is_not(load: Load, complaint: Complaint) -> None:
     assert load(changed(cache__max_gb=0)).cache.max_bytes == 0
+    assert load(changed(training={"keep_state_mb": 0})).run_id == load(SMALL).run_id
     line = complaint(changed(cache__max_gb=-1))
     assert line == "cache.max_gb: must be greater than or equal to 0, got -1"
 
@@ -639,6 +640,7 @@ SPECIAL = {
     ("Training", "select"): st.sampled_from([None, "val_macro_f1", "val_accuracy", "val_loss"]),
     # Neither is written, and `exact` does not go with every augmentation.
     ("Cache", "max_gb"): st.just(20.0),
+    ("Training", "keep_state_mb"): st.just(64.0),
     ("Experiment", "tracking"): st.just([]),
     ("Cache", "trunk"): st.sampled_from(["auto", "off", {"views": 2}]),
     ("Image", "size"): st.integers(

@@ -36,7 +36,7 @@ def outputs(tmp_path: Path) -> Path:
 
 def begun(config: Path, outputs: Path, status: str) -> RunDirectory:
     run = RunDirectory(outputs / load_experiment(config).run_id)
-    write_json(run.run_json, {"status": status})
+    write_json(run.run_json, {"status": status, "ended": "2026-01-02"})
     return run
 
 

@@ -259,11 +259,12 @@ def test_what_a_process_on_another_machine_writes_is_left_alone(
 @pytest.mark.parametrize(
     ("record", "kept"),
     [
-        ({"status": "finished", "state_kept": True}, True),
-        ({"status": "finished", "state_kept": False}, False),
-        ({"status": "finished"}, False),
-        ({"status": "running"}, True),
-        ({"status": "interrupted", "state_kept": False}, True),
+        ({"status": "finished", "ended": "2026-01-02", "state_kept": True}, True),
+        ({"status": "finished", "ended": "2026-01-02", "state_kept": False}, False),
+        ({"status": "finished", "ended": "2026-01-02"}, False),
+        ({"status": "finished"}, True),  # what somebody has left of a record
+        ({"status": "running", "ended": None}, True),
+        ({"status": "interrupted", "ended": "2026-01-02", "state_kept": False}, True),
     ],
 )
 def test_a_run_killed_when_it_was_finished_loses_the_state_that_it_does_not_keep(

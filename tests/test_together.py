@@ -225,6 +225,28 @@ def test_a_lost_worker_stops_the_others_and_the_run_resumes(
 
 @pytest.mark.slow
 @pytest.mark.scale
+def test_several_workers_train_a_run_anew_and_longer(drawn_root: Path, tmp_path: Path) -> None:
+    outputs, settings = tmp_path / "all", [f"stages=[{HEAD}]", "training.optimizer=sgd"]
+    words = arguments(drawn_root, outputs, settings)
+    seen: list[pd.DataFrame] = []
+    for number, more in enumerate([[], ["--fresh"], ["--more-epochs", "1"]]):
+        team = Team([*words, *more], 2, tmp_path / f"logs {number}")
+        try:
+            assert team.wait() == [0, 0], team.said(0) + team.said(1)
+        finally:
+            team.kill()
+        assert all(not path.name.startswith(".") for path in outputs.iterdir())
+        seen.append(max((pd.read_csv(run.history) for run in list_runs(outputs)), key=len))
+    first, anew, longer = (rows[CURVES] for rows in seen)
+    np.testing.assert_allclose(anew, first, rtol=1e-4)
+    assert len(longer) == len(first) + 1
+    pd.testing.assert_frame_equal(longer[: len(first)], anew)
+    assert "going on from" in team.said(0)
+    assert "going on from" in team.said(1)
+
+
+@pytest.mark.slow
+@pytest.mark.scale
 def test_workers_that_see_different_things_say_so(drawn_root: Path, tmp_path: Path) -> None:
     addresses = ",".join(free_addresses(2))
     logs = [tmp_path / "0.log", tmp_path / "1.log"]

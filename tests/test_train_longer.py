@@ -146,7 +146,7 @@ def test_a_longer_run_that_was_stopped_goes_on_from_itself(
 def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
-    small = document(tiny, 2)
+    small = document(tiny, 2, schedule="cosine")
     config = write_config(small | {"training": small["training"] | {"keep_state_mb": 0}})
     parent, _ = train(fer, config, outputs)
     assert not (parent / "state").exists()
@@ -154,6 +154,7 @@ def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
     best = record(parent)["best"]["epoch"]
     child, said = train(fer, config, outputs, "--more-epochs", 1)
     assert "warning: its last save point was not kept" in said
+    assert "the cosine over all 3 epochs" in said
     assert record(child)["parent"] == {"run_id": parent.name, "epoch": best, "optimizer": "new"}
     rows = history(child)
     assert list(rows["epoch"]) == [1, 2, 3, 4]

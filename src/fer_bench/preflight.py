@@ -12,7 +12,7 @@ from fer_bench.rundir import RunDirectory
 from fer_bench.tracking import check_packages
 from fer_bench.weight_source import find_weights
 
-FINISHED = "{run_id} is finished; --fresh trains it anew, --more-epochs N goes on from it"
+FINISHED = "{run_id} is finished; --fresh trains it again, --more-epochs N goes on from it"
 
 
 @dataclass(frozen=True)

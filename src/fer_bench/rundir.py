@@ -230,11 +230,13 @@ class RunDirectory:
             shutil.rmtree(self.state)
 
     def _has_ended_without_state(self) -> bool:
+        """Whether it was killed after its end, when only the state was still to be removed."""
         try:
             record = self.read_json(self.run_json)
         except RunError:
             return False
-        return record.get("status") == "finished" and not record.get("state_kept")
+        has_ended = record.get("status") == "finished" and record.get("ended")
+        return bool(has_ended) and not record.get("state_kept")
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:

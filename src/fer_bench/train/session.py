@@ -38,6 +38,9 @@ NO_STATE = (
     "kept, of epoch {epoch}, which is not what one longer run would have done; "
     "training.keep_state_mb (now {limit:g}) says how large a save point is kept"
 )
+RATE_OF_ALL = (
+    "the learning rate follows from here on the cosine over all {epochs} epochs of the last stage"
+)
 
 
 @dataclass
@@ -237,6 +240,8 @@ def _announce(session: Session) -> None:
         say(f"{run.run_id}: going on from {session.parent.run.run_id} after epoch {progress.epoch}")
         if not session.parent.has_state:
             say(NO_STATE.format(epoch=progress.epoch, limit=config.training.keep_state_mb))
+        if config.stages[-1].schedule == "cosine":
+            say(RATE_OF_ALL.format(epochs=config.stages[-1].epochs))
     elif progress.weights:
         say(f"{run.run_id}: going on at epoch {progress.epoch + 1}, step {progress.step}")
     else:
