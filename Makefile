@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-scale test-large lint clean
+.PHONY: help quickstart test test-scale test-large test-all lint types clean
 
 help:  ## show this list
 	@awk -F ':.*## +' '/^[.a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +29,7 @@ quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, sh
 	$(BIN)/fer compare outputs --html outputs/comparison.html; \
 	echo "The comparison is at $(CURDIR)/outputs/comparison.html"
 
-test: lint  ## check style and types, then run the tests
-	$(BIN)/mypy
+test: lint types  ## check style and types, then run the tests
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not large and not scale"
 
 test-scale: $(INSTALLED)  ## several processes at once: sweeps, Ray, search, workers, tracking
@@ -38,6 +37,12 @@ test-scale: $(INSTALLED)  ## several processes at once: sweeps, Ray, search, wor
 
 test-large: $(INSTALLED)  ## what takes long: large networks, every experiment of the prior work for an epoch
 	$(BIN)/pytest -q -n auto --dist worksteal -m large
+
+test-all: lint types  ## all three at once, in less time than one after the other
+	$(BIN)/pytest -q -n auto --dist worksteal
+
+types: $(INSTALLED)  ## check types
+	$(BIN)/mypy
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check

@@ -40,8 +40,9 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow tests first, so that at the end no core waits for another."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """What takes long first, so that at the end no core waits for another."""
+    long = ("large", "scale", "slow")
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, long)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
