@@ -84,11 +84,29 @@ def compressed(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).astype(int) + noise).clip(0, 255).astype(np.uint8))
 
 
+def in_pose(
+    image: Image.Image, rows: tuple[float, float, float], columns: tuple[float, float, float]
+) -> Image.Image:
+    """The place (x, y) of the answer shows the place of the image that is linear in (x, y, 1)."""
+    centre = (SIZE - 1) / 2
+    matrix = np.array([columns, rows])
+    offset = matrix[:, 2] + centre - matrix[:, :2] @ [centre, centre]
+    values = np.column_stack([matrix[:, :2], offset]).ravel().tolist()
+    return image.transform(image.size, Image.Transform.AFFINE, values, Image.Resampling.BILINEAR)
+
+
 NEAR: dict[str, Callable[[Image.Image], Image.Image]] = {
     "compressed": compressed,
     "mirrored": ImageOps.mirror,
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
     "cropped": lambda image: image.crop((1, 1, SIZE, SIZE)).resize((SIZE, SIZE)),
+    "cropped by a tenth": lambda image: image.crop((6, 6, 58, 58)).resize((SIZE, SIZE)),
+    "turned by 5 degrees": lambda image: image.rotate(5, Image.Resampling.BILINEAR),
+    "turned by 20 degrees": lambda image: image.rotate(-20, Image.Resampling.BICUBIC),
+    "enlarged": lambda image: in_pose(image, (0, 1 / 1.15, 0), (1 / 1.15, 0, 0)),
+    "shifted": lambda image: in_pose(image, (0, 1, 4), (1, 0, -5)),
+    "sheared": lambda image: in_pose(image, (0, 1, 0), (1, 0.2, 0)),
+    "mirrored and turned": lambda image: ImageOps.mirror(image).rotate(10),
 }
 
 
@@ -199,6 +217,36 @@ def test_a_near_copy_in_another_split(tmp_path: Path, change: str) -> None:
     assert groups(found) == [{"validation/x", "test/y"}]
 
 
+def test_rotated_copies_of_test_images_in_train_are_all_named(tmp_path: Path) -> None:
+    """Augmented before the split: three test images, and of each four or five copies in train."""
+    made = {
+        "mirror": ImageOps.mirror,
+        "turned5": lambda image: image.rotate(5, Image.Resampling.BILINEAR),
+        "turned15": lambda image: image.rotate(15, Image.Resampling.BILINEAR),
+        "zoomed": lambda image: in_pose(image, (0, 1 / 1.15, 0), (1 / 1.15, 0, 0)),
+        "shifted": lambda image: in_pose(image, (0, 1, 4), (1, 0, 4)),
+    }
+    images = {f"test/{number}": (FACES[number], "fear") for number in range(3)}
+    copies = {
+        f"train/{number}_{name}": (change(FACES[number]), "fear")
+        for number in range(3)
+        for name, change in made.items()
+        if (number, name) != (2, "shifted")
+    }
+    found = audited(tmp_path, images | copies)
+    assert len(copies) == 14
+    assert leaving(found) == {
+        name: ("near duplicate in test", f"test/{name[len('train/')]}") for name in copies
+    }
+    assert "turned" in problem(found, "near_duplicate_across_splits").text
+
+
+def test_what_was_looked_for_is_said_where_nothing_is_found(tmp_path: Path) -> None:
+    said = audited(tmp_path, CLEAN).to_json()["copies"]
+    assert "turned by up to 20 degrees" in " ".join(said["looked_for"])
+    assert "turned or zoomed much farther" in " ".join(said["not_looked_for"])
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_an_exact_copy_in_the_same_split(tmp_path: Path, split: str) -> None:
     copies = {f"{split}/{letter}": (FACES[7], "fear") for letter in "zyx"}
@@ -289,8 +337,8 @@ def test_all_copies_in_train_leave_for_the_one_in_test(tmp_path: Path) -> None:
 
 
 def test_a_copy_stays_where_its_twin_leaves(tmp_path: Path) -> None:
-    # Cropped by 2 pixels each: x and y are near, y and z are, x and z are not.
-    cuts = [FACES[7].crop((0, 0, SIZE - cut, SIZE)).resize((SIZE, SIZE)) for cut in (0, 2, 4)]
+    # Turned by 30 degrees each: x and y are near, y and z are, x and z are too far apart.
+    cuts = [FACES[7].rotate(turn, Image.Resampling.BILINEAR) for turn in (0, 30, 60)]
     found = audited(tmp_path, labelled(train_x=cuts[0], validation_y=cuts[1], test_z=cuts[2]))
     assert problem(found, "near_duplicate_across_splits").examples == (
         "validation/y = test/z",
@@ -393,7 +441,7 @@ def test_json(tmp_path: Path) -> None:
     document = json.loads(json.dumps(found.to_json()))
     assert list(document) == [
         *("dataset", "release", "fingerprint", "classes", "counts", "dropped", "problems"),
-        *("image_sizes", "quarantined"),
+        *("copies", "image_sizes", "quarantined"),
     ]
     assert (document["dataset"], document["release"]) == ("mine", "mine-1")
     assert document["fingerprint"] == manifest.fingerprint

@@ -14,9 +14,11 @@ from fer_bench.datasets import drawn
 from fer_bench.duplicates import (
     DISTANCE,
     SIDE,
+    SMALL,
     candidates,
     close_pairs,
     components,
+    halved,
     near_pairs,
     perceptual_hashes,
 )
@@ -45,6 +47,10 @@ CHANGES: dict[str, Change] = {
 def thumbnails(*images: Image.Image) -> NDArray[np.uint8]:
     small = [image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR) for image in images]
     return np.stack([np.asarray(image) for image in small])
+
+
+def pictures(*images: Image.Image) -> NDArray[np.uint8]:
+    return halved(thumbnails(*images))
 
 
 def as_set(pairs: NDArray[np.int64]) -> set[tuple[int, int]]:
@@ -145,26 +151,34 @@ def test_a_symmetric_picture_is_not_its_own_duplicate() -> None:
     assert as_set(near_pairs(thumbnails(symmetric, symmetric))) == {(0, 1)}
 
 
+def test_half_the_side_is_what_pillow_makes_of_it() -> None:
+    made = pictures(*FACES)
+    sizes = (SMALL, SMALL)
+    for face, small in zip(thumbnails(*FACES), made, strict=True):
+        expected = Image.fromarray(face).resize(sizes, Image.Resampling.BILINEAR)
+        assert np.abs(small.astype(int) - np.asarray(expected)).max() <= 1
+
+
 def test_hashes_of_mirror_images_are_exact() -> None:
-    small = thumbnails(*FACES)
+    small = pictures(*FACES)
     plain, mirrored = perceptual_hashes(small)
     assert np.array_equal(perceptual_hashes(small[:, :, ::-1]), [mirrored, plain])
     assert not np.array_equal(plain, mirrored)
 
 
 def test_brightness_and_contrast_do_not_matter_to_the_hash() -> None:
-    small = thumbnails(*FACES) // 2
+    small = pictures(*FACES) // 2
     assert np.array_equal(perceptual_hashes(small), perceptual_hashes(small + 100))
     assert np.array_equal(perceptual_hashes(small), perceptual_hashes(small * 2))
 
 
 def test_a_constant_picture_has_the_hash_0() -> None:
-    constant = np.full((3, SIDE, SIDE), 77, dtype=np.uint8)
+    constant = np.full((3, SMALL, SMALL), 77, dtype=np.uint8)
     assert np.array_equal(perceptual_hashes(constant), np.zeros((2, 3)))
 
 
 def test_the_hash_is_balanced() -> None:
-    bits = [int(value).bit_count() for value in perceptual_hashes(thumbnails(*FACES))[0]]
+    bits = [int(value).bit_count() for value in perceptual_hashes(pictures(*FACES))[0]]
     assert 24 < np.mean(bits) < 40
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fer_bench import images, twins
 from fer_bench.manifest import Manifest
-from fer_bench.twins import seen_in_training
+from fer_bench.twins import find_twins, look_at, seen_in_training
 
 Make = Callable[..., Manifest]
 
@@ -52,6 +52,34 @@ def test_copies_are_told_from_what_is_new(make: Make) -> None:
     )
     found = seen_in_training(manifest, "test", 1)
     assert found == {"exact": "exact", "near": "near", "of_validation": "exact"}
+
+
+def test_a_turned_copy_is_near(make: Make) -> None:
+    manifest = make(
+        a=("train", picture(0).rotate(12, Image.Resampling.BILINEAR)),
+        b=("train", picture(1)),
+        turned=("test", picture(0)),
+        new=("test", picture(2)),
+    )
+    assert seen_in_training(manifest, "test", 1) == {"turned": "near"}
+
+
+def test_what_is_asked_about_is_compared_with_the_rest_alone(make: Make) -> None:
+    turned = [picture(0).rotate(turn, Image.Resampling.BILINEAR) for turn in (0, 8, 16)]
+    manifest = make(
+        a=("test", turned[0]),
+        b=("test", turned[1]),
+        c=("train", turned[2]),
+        d=("train", picture(1)),
+        e=("test", picture(1)),
+    )
+    seen = look_at(manifest, 1)
+    own = (manifest.samples["split"] == "test").to_numpy()
+    everything, asked = find_twins(seen), find_twins(seen, own)
+    assert everything.of(0, "near").tolist() == [1, 2]
+    assert asked.of(0, "near").tolist() == [2]
+    assert asked.of(4, "exact").tolist() == [3]
+    assert seen_in_training(manifest, "test", 1) == {"a": "near", "b": "near", "e": "exact"}
 
 
 def test_copies_inside_the_split_do_not_count(make: Make) -> None:
