@@ -311,6 +311,11 @@ def test_a_key_in_the_wrong_place_is_told_where_it_is(here: Path, override: str,
         load_experiment(Path("tiny.yaml"), [override])
 
 
+def test_a_key_by_another_name_in_its_place(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key\. Did you mean 'learning_rate'\?"):
+        load_experiment(Path("tiny.yaml"), ["stages.0.lr=1"])
+
+
 @pytest.mark.slow
 def test_a_seed_is_an_option(trained_run: Path, fer: Fer) -> None:
     result = fer("train", trained_run, "--seed", "7")
