@@ -203,8 +203,8 @@ def test_a_folder_without_a_dataset_says_what_is_missing(here: Path, fer: Fer) -
 
 
 def test_a_folder_for_a_config_says_what_it_holds(here: Path, fer: Fer) -> None:
-    for command in ("train", "validate"):
-        result = fer(command, ".")
+    for command in (["train"], ["validate"], ["sweep"], ["adopt", "x", "one.csv", "--data"]):
+        result = fer(*command, ".")
         assert result.exit_code == 2
         assert "is a folder; it holds tiny.yaml" in result.stderr
         assert "Errno" not in result.stderr
