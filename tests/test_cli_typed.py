@@ -203,8 +203,8 @@ def test_a_folder_without_a_dataset_says_what_is_missing(here: Path, fer: Fer) -
 
 
 def test_a_folder_for_a_config_says_what_it_holds(here: Path, fer: Fer) -> None:
-    for command in ("train", "validate"):
-        result = fer(command, ".")
+    for command in (["train"], ["validate"], ["sweep"], ["adopt", "x", "one.csv", "--data"]):
+        result = fer(*command, ".")
         assert result.exit_code == 2
         assert "is a folder; it holds tiny.yaml" in result.stderr
         assert "Errno" not in result.stderr
@@ -309,6 +309,11 @@ def test_every_spelling_of_a_place(here: Path, override: str) -> None:
 def test_a_key_in_the_wrong_place_is_told_where_it_is(here: Path, override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"unknown key\. It is {key}\."):
         load_experiment(Path("tiny.yaml"), [override])
+
+
+def test_a_key_by_another_name_in_its_place(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key\. Did you mean 'learning_rate'\?"):
+        load_experiment(Path("tiny.yaml"), ["stages.0.lr=1"])
 
 
 @pytest.mark.slow

@@ -330,7 +330,7 @@ def test_a_missing_file_names_what_there_is(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder; it is empty"):
         load_experiment(tmp_path)
 
 

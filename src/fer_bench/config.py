@@ -1000,8 +1000,11 @@ def _explain_unknown_key(
 ) -> str:
     fields = _section_at(location[:-1], schema).model_fields
     known = [str(field.alias or name) for name, field in fields.items()]
-    elsewhere = " or ".join(places(str(location[-1]), schema))
-    hint = f"It is {elsewhere}." if elsewhere else did_you_mean(str(location[-1]), known)
+    meant = places(str(location[-1]), schema)
+    here = [key.rpartition(".")[2] for key in meant if key.rpartition(".")[2] in known]
+    if meant and not here:
+        return f"{dotted}: unknown key. It is {' or '.join(meant)}."
+    hint = did_you_mean(here[0] if here else str(location[-1]), known)
     hint = hint or f"Known keys: {', '.join(known)}."
     return f"{dotted}: unknown key. {hint}"
 

@@ -302,6 +302,8 @@ def _read_bytes(path: Path) -> bytes:
         hint = did_you_mean(path.name, beside)
         found = hint or (f"Found there: {', '.join(beside[:8])}." if beside else "")
         raise ConfigError(f"{path}: no such file. {found}".strip()) from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{what_folder_holds(path)}\nGive one of its files.") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from error
     if len(content) > MOST_BYTES:
@@ -310,6 +312,16 @@ def _read_bytes(path: Path) -> bytes:
             "Is it data? Give the YAML file of an experiment."
         )
     return content
+
+
+def what_folder_holds(folder: Path) -> str:
+    """The sentence about a folder that was given for a file: its YAML files, runs, or all else."""
+    files = sorted(path.name for path in folder.glob("*.y*ml"))
+    runs = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    shown = [*files, *runs] or sorted(path.name for path in folder.iterdir())
+    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+    holds = f"it holds {', '.join(shown[:8])}{more}" if shown else "it is empty"
+    return f"{folder}: is a folder; {holds}."
 
 
 def _decode(path: Path, content: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from fer_bench.errors import ConfigError, FerError, RunError, WorkerLost
 from fer_bench.run_names import named_run, run_at
 from fer_bench.rundir import RunDirectory
+from fer_bench.yaml_files import read_yaml, what_folder_holds
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -54,7 +55,7 @@ def experiment_run(typed: Path, outputs: Path) -> RunDirectory | None:
     if run := run_at(typed):
         return run
     if typed.is_dir():
-        raise ConfigError(_is_a_folder(typed))
+        raise ConfigError(f"{what_folder_holds(typed)}\nGive one of its files, or a run.")
     if typed.exists():
         return None
     if "=" in typed.name:
@@ -65,15 +66,6 @@ def experiment_run(typed: Path, outputs: Path) -> RunDirectory | None:
         if "runs begin with" in str(error):
             raise
         return None  # the reader of the file says what lies beside it
-
-
-def _is_a_folder(folder: Path) -> str:
-    files = sorted(path.name for path in folder.glob("*.y*ml"))
-    runs = sorted(path.parent.name for path in folder.glob("*/run.json"))
-    shown = [*files, *runs] or sorted(path.name for path in folder.iterdir())
-    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
-    holds = f"it holds {', '.join(shown[:8])}{more}" if shown else "it is empty"
-    return f"{folder}: is a folder; {holds}.\nGive the YAML file of an experiment, or a run."
 
 
 def try_each(
@@ -142,8 +134,6 @@ def _value(option: str, arguments: Sequence[str]) -> str:
 
 def _document(arguments: Sequence[str]) -> Mapping[str, Any]:
     """The experiment that was typed beside the option, as far as it can be read."""
-    from fer_bench.yaml_files import read_yaml
-
     for argument in arguments:
         if argument.endswith((".yaml", ".yml")):
             try:
