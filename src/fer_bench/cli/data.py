@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_bench.cli.arguments import experiment_file
-from fer_bench.cli.console import results, say
+from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
 from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
 from fer_bench.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ import pandas as pd
 from fer_bench.config import Dataset
 from fer_bench.datasets import DatasetSpec
 from fer_bench.errors import DataError
-from fer_bench.filenames import is_image_name
+from fer_bench.filenames import NOT_AN_IMAGE, is_image_name, reason_left_out
 from fer_bench.labels import SPELLINGS, canonical, key, ordered
 from fer_bench.layout import (
     SPLIT_FOLDERS,
@@ -78,17 +78,19 @@ def read(config: Dataset) -> Manifest:
         no image is there, or all have one label.
     """
     root = config.root
-    with reading(root, "Set dataset.root to the folder that has the images and the table."):
+    advice = "Set dataset.root to the folder that has the images and the table."
+    with reading(root, advice) as links:
         path = _table(config)
         dropped = Counter[str]()
-        present = set(file_paths(root, Counter()))
+        present = set(file_paths(root, dropped))
         try:
             rows = [_sample(row, config) for row in _rows(path)]
             _refuse_twice(rows)
         except DataError as error:
             raise DataError(f"'{path.name}', {error}") from error
         samples, problems = _present(pd.DataFrame(rows), present, path.name, dropped)
-        samples, more = _tested(samples)
+        samples, more = _tested(links.without_copies(samples, dropped))
+        problems += links.problems()
     columns = map(str, samples)
     names = {name.removeprefix(SOFT) for name in columns if name.startswith(SOFT)}
     classes = ordered(sorted(names | set(samples["label"])))
@@ -124,7 +126,7 @@ def _table(config: Dataset) -> Path:
         found = listed(names) if names else contents(config.root)
         raise DataError(
             f"{len(names) or 'no'} CSV files; found {found}.\n"
-            "Set dataset.table to the one with path and label of every image."
+            "Expected one table with path and label of every image; set dataset.table to it."
         )
     return config.root / names[0]
 
@@ -292,10 +294,12 @@ def _present(
     there, named = rows["path"].isin(present), rows["label"] != ""
     absent = _lines(rows[~there])
     dropped["listed without a file"] += len(absent)
-    dropped["no label"] += int((there & ~named).sum())
+    supported = ~rows["path"].map(_has_other_format)
+    dropped["no label"] += int((there & supported & ~named).sum())
+    dropped.update(reason_left_out(path) for path in present if _has_other_format(path))
     unlisted = sorted(path for path in present - set(rows["path"]) if is_image_name(path))
     dropped["not listed"] += len(unlisted)
-    stays = there & named
+    stays = there & named & supported
     if not stays.any():
         first = rows["path"].iloc[0]
         raise DataError(
@@ -309,6 +313,11 @@ def _present(
         *problem_of("file_not_listed", "warning", unlisted, f"'{table}' does not name some images"),
     ]
     return rows[stays].drop(columns="line").reset_index(drop=True), problems
+
+
+def _has_other_format(path: str) -> bool:
+    """Whether a file is an image of a format that is not read."""
+    return reason_left_out(path) != NOT_AN_IMAGE
 
 
 def _placed(rows: pd.DataFrame, present: set[str]) -> pd.DataFrame:
