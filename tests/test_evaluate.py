@@ -303,6 +303,8 @@ def test_the_protocol_is_part_of_the_metrics(trained_run: Path) -> None:
         "class_rule": None,
         "selection": "validation",
         "trunk_views": 1,
+        "labels": None,
+        "class_labels": None,
     }
     assert metrics["warnings"] == []
 
