@@ -227,10 +227,8 @@ def _details(pictures: FloatArray, inside: FloatArray, side: int) -> FloatArray:
     blur = np.exp(-(apart**2) / (2 * _WIDTH**2)).astype(np.float32)
     squares = [values.reshape(-1, side, side) for values in (pictures * inside, inside)]
     coarse, weight = (blur @ square @ blur for square in squares)
-    details: FloatArray = pictures - (coarse / np.maximum(weight, np.float32(1e-6))).reshape(
-        pictures.shape
-    )
-    return details
+    blurred = (coarse / np.maximum(weight, 1e-6)).reshape(pictures.shape)
+    return (pictures - blurred).astype(np.float32)
 
 
 def _correlation(one: FloatArray, other: FloatArray, inside: FloatArray) -> FloatArray:
