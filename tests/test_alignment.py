@@ -148,3 +148,10 @@ def test_hard_edges_and_flat_parts_are_no_proof() -> None:
     spot[20:24, 20:24] = 200
     pairs = moved_pairs(np.stack([half, stripes, spot]))
     assert pairs.shape == (0, 2)
+
+
+def test_pictures_without_anything_in_the_band_are_no_copies() -> None:
+    """Too fine to be seen in a thumbnail: what is left is grey."""
+    grey = np.full((3, SIDE, SIDE), 128, dtype=np.uint8)
+    grey[1] += 1
+    assert moved_pairs(grey).shape == (0, 2)

@@ -219,7 +219,7 @@ def test_a_near_copy_in_another_split(tmp_path: Path, change: str) -> None:
 
 def test_rotated_copies_of_test_images_in_train_are_all_named(tmp_path: Path) -> None:
     """Augmented before the split: three test images, and of each four or five copies in train."""
-    made = {
+    made: dict[str, Callable[[Image.Image], Image.Image]] = {
         "mirror": ImageOps.mirror,
         "turned5": lambda image: image.rotate(5, Image.Resampling.BILINEAR),
         "turned15": lambda image: image.rotate(15, Image.Resampling.BILINEAR),
@@ -337,8 +337,8 @@ def test_all_copies_in_train_leave_for_the_one_in_test(tmp_path: Path) -> None:
 
 
 def test_a_copy_stays_where_its_twin_leaves(tmp_path: Path) -> None:
-    # Turned by 30 degrees each: x and y are near, y and z are, x and z are too far apart.
-    cuts = [FACES[7].rotate(turn, Image.Resampling.BILINEAR) for turn in (0, 30, 60)]
+    # Turned by 40 degrees each: x and y are near, y and z are, x and z are too far apart.
+    cuts = [FACES[7].rotate(turn, Image.Resampling.BILINEAR) for turn in (0, 40, 80)]
     found = audited(tmp_path, labelled(train_x=cuts[0], validation_y=cuts[1], test_z=cuts[2]))
     assert problem(found, "near_duplicate_across_splits").examples == (
         "validation/y = test/z",

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fer_bench.duplicates import SIDE, SMALL, halved
 from fer_bench.machine import usable_cores
@@ -97,7 +97,8 @@ def aligned(pyramid: Pyramid, candidates: Candidates) -> Indices:
     kept = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(candidates.first), _BATCH):
         part = slice(start, start + _BATCH)
-        first, second, maps = (array[part] for array in candidates)
+        first, second = candidates.first[part], candidates.second[part]
+        maps = candidates.maps[part]
         for level in LEVELS:
             pictures = pyramid[level.side]
             maps, same = _laid_upon(pictures[first], pictures[second], maps, level)
@@ -168,16 +169,16 @@ def _laid_upon(
         _correlation(values, target, inside) >= level.floor
     )
     if level == LEVELS[-1]:
-        details = (_details(pictures, inside, level.side) for pictures in (values, target))
-        same &= _correlation(*details, inside) >= DETAIL
+        fine, other = (_details(grey, inside, level.side) for grey in (values, target))
+        same &= _correlation(fine, other, inside) >= DETAIL
     return maps, same
 
 
 def _slopes(target: FloatArray, side: int) -> FloatArray:
     """How pictures change with the six numbers of a map, gain and bias: (m, 8, pixels)."""
     y, x = places(side)
-    down, right = np.gradient(target.reshape(-1, side, side), np.float32(2 / side), axis=(1, 2))
-    down, right = down.reshape(target.shape), right.reshape(target.shape)
+    squares = target.reshape(-1, side, side) * np.float32(side / 2)
+    down, right = (np.gradient(squares, axis=axis).reshape(target.shape) for axis in (1, 2))
     slopes = (down * y, down * x, down, right * y, right * x, right, target, np.ones_like(target))
     return np.stack(slopes, axis=1)
 
@@ -215,8 +216,9 @@ def _step(
     gain = np.maximum(solution[:, 6:7], _FLATTEST)
     change = np.clip(solution[:, :6] / gain, -_LONGEST_STEP, _LONGEST_STEP).reshape(-1, 2, 3)
     linear = maps[:, :, :2] @ np.linalg.inv(np.eye(2) + change[:, :, :2])
-    moved = np.concatenate([linear, maps[:, :, 2:] - linear @ change[:, :, 2:]], axis=2)
-    return moved.astype(np.float32)
+    offset = maps[:, :, 2:] - linear @ change[:, :, 2:]
+    moved: FloatArray = np.concatenate([linear, offset], axis=2).astype(np.float32)
+    return moved
 
 
 def _details(pictures: FloatArray, inside: FloatArray, side: int) -> FloatArray:
@@ -225,7 +227,8 @@ def _details(pictures: FloatArray, inside: FloatArray, side: int) -> FloatArray:
     blur = np.exp(-(apart**2) / (2 * _WIDTH**2)).astype(np.float32)
     squares = [values.reshape(-1, side, side) for values in (pictures * inside, inside)]
     coarse, weight = (blur @ square @ blur for square in squares)
-    return pictures - (coarse / np.maximum(weight, 1e-6)).reshape(pictures.shape)
+    blurred = (coarse / np.maximum(weight, 1e-6)).reshape(pictures.shape)
+    return (pictures - blurred).astype(np.float32)
 
 
 def _correlation(one: FloatArray, other: FloatArray, inside: FloatArray) -> FloatArray:

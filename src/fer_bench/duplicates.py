@@ -58,7 +58,9 @@ def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = np.empty((len(pictures), side // 2, side // 2), dtype=np.uint8)
     for start in range(0, len(pictures), _CHUNK):
         part = slice(start, start + _CHUNK)
-        small[part] = np.rint(weights @ pictures[part].astype(np.float32) @ weights.T)
+        # Rounded after each axis, as Pillow does.
+        narrow = np.floor(pictures[part].astype(np.float32) @ weights.T + 0.5)
+        small[part] = np.floor(weights @ narrow + 0.5)
     return small
 
 

@@ -133,7 +133,7 @@ def _best(
     keys = np.stack([first, second, mirrored])[:, order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
-    return Candidates(*keys[:2, new], VIEWS[view[order[new]]])
+    return Candidates(keys[0, new], keys[1, new], VIEWS[view[order[new]]])
 
 
 def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
@@ -152,7 +152,9 @@ def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
     prior *= np.trace(spread) / np.trace(prior) / len(pictures)
     variances, axes = np.linalg.eigh((spread + _PRIOR * prior) / count)
     variances, axes = variances[-_DIMENSIONS:], axes[:, -_DIMENSIONS:]
-    features = band @ (axes / np.sqrt(variances + _NOISE * variances[-1]))
+    # Pictures without anything in the band have no variance, but for rounding.
+    noise = max(_NOISE * variances[-1], 1e-9)
+    features = band @ (axes / np.sqrt(np.maximum(variances, 0) + noise))
     return mean, features.astype(np.float32)
 
 
@@ -186,7 +188,8 @@ def _chunks(pictures: NDArray[np.uint8]) -> Iterator[FloatArray]:
         yield pictures[start : start + _CHUNK].astype(np.float32)
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
+def _unit(vectors: NDArray[Any]) -> FloatArray:
     """Vectors (n, dimensions) at length 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: FloatArray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
