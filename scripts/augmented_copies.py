@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import affine_transform
 
-from fer_bench.config import load_experiment
-from fer_bench.datasets import read_release
-from fer_bench.duplicates import SIDE
+from fer_bench.config.loading import load_experiment
+from fer_bench.data.audit.copies import find_twins, look_at
+from fer_bench.data.audit.image_files import Seen, inspect_all
+from fer_bench.data.audit.perceptual_hash import SIDE
+from fer_bench.data.load import read_release
+from fer_bench.data.manifest import Manifest
 from fer_bench.errors import FerError
-from fer_bench.inspection import Seen, inspect_all
-from fer_bench.manifest import Manifest
-from fer_bench.statistics import wilson
-from fer_bench.twins import find_twins, look_at
+from fer_bench.metrics.intervals import wilson
 
 SEED = 0
 # Images among which the copies are looked for, the originals included.

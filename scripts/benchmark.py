@@ -44,7 +44,7 @@ from baselines.images import ImagesError, copy_images, draw_images
 from baselines.outcomes import OURS, Outcome, append_json, markdown, outcomes_of
 from baselines.rows import ROWS, Opponent, Row
 
-from fer_bench.machine import cpu_model, usable_cores
+from fer_bench.device.machine import cpu_model, usable_cores
 
 NOT_SAID = "unknown"  # before a child has said it
 

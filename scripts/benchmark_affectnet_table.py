@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_bench.cachedir import VARIABLE
-from fer_bench.config import Dataset
-from fer_bench.datasets import load_manifest
+from fer_bench.config.dataset import Dataset
+from fer_bench.data.load import load_manifest
+from fer_bench.storage.cache import VARIABLE
 
 LINKS = 60_000  # of one file; ext4 allows 65,000
 TEST_IMAGES = 4_000

@@ -22,10 +22,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fer_bench.machine import usable_cores
-from fer_bench.manifest import EXPRESSIONS
-from fer_bench.metrics import METRICS, values
-from fer_bench.predictions import read_predictions
+from fer_bench.device.machine import usable_cores
+from fer_bench.labels import EXPRESSIONS
+from fer_bench.metrics.expression import METRICS
+from fer_bench.metrics.measure import values
+from fer_bench.runs.predictions import read_predictions
 
 SEEDS = 3
 

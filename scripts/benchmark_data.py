@@ -57,21 +57,24 @@ from benchmark import at_least_one, environment
 from PIL import Image
 from rich.console import Console
 
-from fer_bench import cachedir, decoding, loop, pipeline
-from fer_bench.cache import Store
-from fer_bench.config import Cache, Experiment
-from fer_bench.datasets import load_manifest
-from fer_bench.datasets.drawn import draw_face
-from fer_bench.device import open_device
-from fer_bench.display import PlainDisplay
+from fer_bench.config.experiment import Experiment
+from fer_bench.config.training import Cache
+from fer_bench.data import decoding, pipeline
+from fer_bench.data.datasets.drawn.face import draw_face
+from fer_bench.data.load import load_manifest
+from fer_bench.device.machine import cpu_model, usable_cores
+from fer_bench.device.selection import open_device
+from fer_bench.device.signals import Stop
 from fer_bench.errors import Interrupted
-from fer_bench.machine import cpu_model, usable_cores
-from fer_bench.manifest import EXPRESSIONS
-from fer_bench.rundir import RunDirectory
-from fer_bench.stopping import Stop
-from fer_bench.train import train
-from fer_bench.train.session import chosen_precision, open_session
-from fer_bench.train.stage import StageRun, enter_stage
+from fer_bench.labels import EXPRESSIONS
+from fer_bench.report.terminal.progress import PlainDisplay
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.storage.array_cache import Store
+from fer_bench.storage.cache import VARIABLE, entries
+from fer_bench.training.session import chosen_precision, open_session
+from fer_bench.training.stage import StageRun, enter_stage
+from fer_bench.training.steps import MOST_STEPS, distributed
+from fer_bench.training.train import train
 
 STATUS = Path("/proc/self/status")
 SPLITS = ("train", "validation")
@@ -271,7 +274,7 @@ def run_child(script: Path, name: str, options: Mapping[str, Any], cache: Path) 
         ChildError: it failed; what it said has gone to standard error.
     """
     command = [sys.executable, str(script), "--child", name, json.dumps(options)]
-    variables = {**os.environ, **environment(options["device"]), cachedir.VARIABLE: str(cache)}
+    variables = {**os.environ, **environment(options["device"]), VARIABLE: str(cache)}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, env=variables, cwd=script.parent, check=False
     )
@@ -370,7 +373,7 @@ def child_stall(options: dict[str, Any]) -> dict[str, Any]:
         AUGMENTED: pipeline.training_batches(split, augmented_config, 0, epochs=rounds),
     }
     steps = pipeline.steps_per_epoch(split, config)
-    iterators = {name: iter(loop.distributed(device, batches)) for name, batches in sources.items()}
+    iterators = {name: iter(distributed(device, batches)) for name, batches in sources.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sources}
     for number in range(rounds):
         for name in list(sources)[:: 1 if number % 2 else -1]:
@@ -425,8 +428,8 @@ def in_memory(batches: Any) -> Any:
 def epoch_seconds(stage_run: StageRun, batches: Any, steps: int) -> float:
     """How long so many steps take, as training makes them."""
     began = time.perf_counter()
-    for first in range(0, steps, loop.MOST_STEPS):
-        count = min(loop.MOST_STEPS, steps - first)
+    for first in range(0, steps, MOST_STEPS):
+        count = min(MOST_STEPS, steps - first)
         stage_run.train_steps(batches, np.full(count, 1e-3, np.float32), first)
     stage_run.optimizer.iterations.numpy()  # waits for the device
     return time.perf_counter() - began
@@ -572,7 +575,7 @@ def child_memory(options: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as outputs, contextlib.suppress(Interrupted):
         train(config, Path(outputs), device, display)
     peaks = watch.stop()
-    kept = sum(entry.bytes for entry in cachedir.entries({"images"}))
+    kept = sum(entry.bytes for entry in entries({"images"}))
     return {**peaks, "kept": kept, "steps": display.done, "facts": facts(device, config)}
 
 

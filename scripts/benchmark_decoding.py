@@ -24,10 +24,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_bench.datasets.drawn import draw_face
-from fer_bench.decoding import open_split
-from fer_bench.machine import usable_cores
-from fer_bench.manifest import Manifest
+from fer_bench.data.datasets.drawn.face import draw_face
+from fer_bench.data.decoding import open_split
+from fer_bench.data.manifest import Manifest
+from fer_bench.device.machine import usable_cores
 
 FORMATS = ("jpg", "png")
 QUALITY = 85  # of JPEG; PNG has none

@@ -16,12 +16,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fer_bench import loop
-from fer_bench.config import Model
-from fer_bench.device import POLICIES
-from fer_bench.kernels import FusedAdam, use_fast_kernels
-from fer_bench.losses import Objective
-from fer_bench.model import build_model
+from fer_bench.config.model import Model
+from fer_bench.device.selection import POLICIES
+from fer_bench.models.build import build_model
+from fer_bench.models.kernels import use_fast_kernels
+from fer_bench.training import steps
+from fer_bench.training.losses import Objective
+from fer_bench.training.optimizers import FusedAdam
 
 CLASSES = 7
 PRECISIONS = ("bfloat16", "float32")
@@ -84,9 +85,9 @@ def training_step(model: Any, size: int, batch: int) -> Callable[[], None]:
     targets = {"expression": tf.constant(generator.integers(0, CLASSES, batch), tf.int32)}
     optimizer = keras.optimizers.SGD(1e-3)
     optimizer.build(model.trainable_variables)
-    totals = loop.Totals()
+    totals = steps.Totals()
     objective = Objective(np.ones(CLASSES, np.float32))
-    step = loop.build_train_step(tf.distribute.get_strategy(), model, optimizer, totals, objective)
+    step = steps.build_train_step(tf.distribute.get_strategy(), model, optimizer, totals, objective)
 
     def once() -> None:
         step(inputs, targets, np.int64(0))

@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 from benchmark_kernels import CLASSES, seconds, training_step
 
-from fer_bench.config import Model
-from fer_bench.device import POLICIES
-from fer_bench.kernels import use_fast_kernels
-from fer_bench.model import build_model
+from fer_bench.config.model import Model
+from fer_bench.device.selection import POLICIES
+from fer_bench.models.build import build_model
+from fer_bench.models.kernels import use_fast_kernels
 
 PRECISIONS = ("float32", "bfloat16")
 NETWORKS = "mobilenetv3small,efficientnetb3,resnet50"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fer_bench.machine import usable_cores
+from fer_bench.device.machine import usable_cores
 
 BASE = Path(__file__).resolve().parents[1] / "configs" / "drawn_compact.yaml"
 # Pixels and epochs of a run.

@@ -56,13 +56,15 @@ from benchmark_data import (
 )
 from rich.console import Console
 
-from fer_bench import cachedir, features, schedule
-from fer_bench.device import POLICIES, open_device
-from fer_bench.display import PlainDisplay
-from fer_bench.manifest import EXPRESSIONS
-from fer_bench.model import build_model
-from fer_bench.train import train
-from fer_bench.train.session import chosen_precision
+from fer_bench.device.selection import POLICIES, open_device
+from fer_bench.labels import EXPRESSIONS
+from fer_bench.models import freezing
+from fer_bench.models.build import build_model
+from fer_bench.report.terminal.progress import PlainDisplay
+from fer_bench.storage import cache as cache_module
+from fer_bench.training import frozen_features
+from fer_bench.training.session import chosen_precision
+from fer_bench.training.train import train
 
 MULTIPLES = (1, 2, 4, 8)
 CHANNELS = 3
@@ -182,7 +184,7 @@ def child_point(options: dict[str, Any]) -> dict[str, Any]:
 
 def bytes_per_image(kind: str) -> float | None:
     """What the cache holds of this kind, over the images; None where it holds nothing."""
-    entries = cachedir.entries({kind})
+    entries = cache_module.entries({kind})
     images = sum(entry.note["images"] for entry in entries)
     return sum(entry.bytes for entry in entries) / images if images else None
 
@@ -198,8 +200,8 @@ def child_trunks(options: dict[str, Any]) -> dict[str, int | None]:
         config = configured(options, stages=[Stage(free, 1)])
         keras.mixed_precision.set_global_policy(POLICIES[chosen_precision(config, device)])
         model = build_model(config.model, options["size"], len(EXPRESSIONS))
-        end = schedule.set_trainable(model, config.stages[0], weights="none").trunk
-        found[free] = features.row_bytes(model, end) if end else None
+        end = freezing.set_trainable(model, config.stages[0], weights="none").trunk
+        found[free] = frozen_features.row_bytes(model, end) if end else None
         keras.utils.clear_session()
     return found
 

@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fer_bench.datasets.drawn import IMAGE_SIZE, TEST_FACES, TRAIN_FACES, draw_face
-from fer_bench.manifest import EXPRESSIONS
+from fer_bench.data.datasets.drawn import TEST_FACES, TRAIN_FACES
+from fer_bench.data.datasets.drawn.face import IMAGE_SIZE, draw_face
+from fer_bench.labels import EXPRESSIONS
 
 BATCH_SIZE = 32
 LINEAR_SIZE = 32  # pixels

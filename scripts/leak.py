@@ -23,15 +23,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_bench.config import Dataset
-from fer_bench.datasets import load_manifest
+from fer_bench.config.dataset import Dataset
+from fer_bench.data.images import read_image
+from fer_bench.data.load import load_manifest
+from fer_bench.data.manifest import Manifest
 from fer_bench.errors import FerError, RunError
-from fer_bench.images import read_image
-from fer_bench.manifest import Manifest
-from fer_bench.predictions import read_predictions
-from fer_bench.rundir import RunDirectory
-from fer_bench.statistics import percentile_interval, seeds_difference
-from fer_bench.suite import Planned, load_suite
+from fer_bench.metrics.intervals import percentile_interval
+from fer_bench.metrics.significance import seeds_difference
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.predictions import read_predictions
+from fer_bench.sweep.suite import Planned, load_suite
 
 SUITE = Path(__file__).resolve().parents[1] / "configs" / "suites" / "leak.yaml"
 ROTATED_ONCE = ("happiness", "neutral")

@@ -18,13 +18,15 @@ from pathlib import Path
 
 import leak
 
-from fer_bench.compare import Comparison, Group, collect
-from fer_bench.compare.rows import Row
-from fer_bench.config import Experiment
+from fer_bench.compare import Comparison, Group
+from fer_bench.compare.collect import collect
+from fer_bench.compare.result import Row
+from fer_bench.config.experiment import Experiment
 from fer_bench.errors import RunError
-from fer_bench.report import papers, write_label
-from fer_bench.rundir import write_atomically
-from fer_bench.suite import Suite, load_suite
+from fer_bench.report import paper
+from fer_bench.report.wording import write_label
+from fer_bench.storage.files import write_atomically
+from fer_bench.sweep.suite import Suite, load_suite
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PRIOR_WORK = CONFIGS / "suites" / "prior_work.yaml"
@@ -159,7 +161,7 @@ def verdicts(group: Group, name: str) -> Iterator[str]:
     """What a comparison with the printed numbers gives."""
     for entry in group.published:
         if entry["name"] == name:
-            yield f"{write_label(entry['metric'])}: {papers.write_verdict(entry)}"
+            yield f"{write_label(entry['metric'])}: {paper.write_verdict(entry)}"
 
 
 def suite_part(path: Path, outputs: Path) -> str:
@@ -169,7 +171,7 @@ def suite_part(path: Path, outputs: Path) -> str:
     done = sum(len(group.runs) for group in comparison.groups) if comparison else 0
     head = f"## {suite.name}\n\n{suite.description} `fer sweep {path}`, then "
     head += f"`python scripts/reproduce.py {path}`: {done} of {len(suite.runs)} runs are finished "
-    parts = [head + "and evaluated.\n", papers.markdown(comparison) if comparison else ""]
+    parts = [head + "and evaluated.\n", paper.markdown(comparison) if comparison else ""]
     if path.resolve() == leak.SUITE and done == len(suite.runs):
         parts += [*leak.told(outputs), ""]
     return "\n".join(parts).rstrip("\n") + "\n"

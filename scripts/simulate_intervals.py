@@ -15,15 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench import metrics
-from fer_bench.predictions import Expression, Predictions, ValenceArousal
-from fer_bench.statistics import (
-    exact_mcnemar,
-    paired_bootstrap,
-    percentile_interval,
-    seeds_difference,
-    wilson,
-)
+from fer_bench.metrics import document, measure
+from fer_bench.metrics.intervals import percentile_interval, wilson
+from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
+from fer_bench.metrics.significance import exact_mcnemar, paired_bootstrap, seeds_difference
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -139,7 +134,7 @@ def coverage(
         counts = sizes if fixed else random.multinomial(n, shares / shares.sum())
         labels = np.repeat(np.arange(7), counts)
         runs = [draw_run(labels, random) for _ in batch]
-        for draws in metrics.resampled(runs, BOOTSTRAPPED, batch.start, settings.resamples):
+        for draws in measure.resampled(runs, BOOTSTRAPPED, batch.start, settings.resamples):
             bounds.append({name: percentile_interval(drawn) for name, drawn in draws.items()})
     return {
         name: (
@@ -192,7 +187,7 @@ def coverage_rows(settings: Settings) -> Iterator[list[str]]:
             held = total - above - below
             low, high = wilson(held, total)
             yield [
-                *(name, metrics.interval_method(name), f"{n:,}", sizes, f"{total:,}"),
+                *(name, document.interval_method(name), f"{n:,}", sizes, f"{total:,}"),
                 *(f"{held / total:.1%}", f"{low:.1%} to {high:.1%}"),
                 *(f"{above / total:.1%}", f"{below / total:.1%}"),
             ]
@@ -219,7 +214,7 @@ def pair_alarms(n: int, settings: Settings) -> dict[str, int]:
             right = [run.expression.correct for run in (first, second) if run.expression]
             accuracy.append(exact_mcnemar(right[0], right[1]))
         runs = [run for pair in pairs for run in pair]
-        found = metrics.resampled(runs, ("macro_f1",), batch.start, settings.resamples)
+        found = measure.resampled(runs, ("macro_f1",), batch.start, settings.resamples)
         draws = np.stack([drawn["macro_f1"] for drawn in found]).reshape(len(pairs), 2, -1)
         macro_f1 += [paired_bootstrap(first, second)[2] for first, second in draws]
     return {
@@ -235,7 +230,7 @@ def seed_alarms(seeds: int, spread: float, n: int, settings: Settings) -> int:
     alarms = 0
     for batch in batches(settings.tests):
         runs = [trained(labels, spread, random) for _ in range(2 * seeds * len(batch))]
-        found = metrics.resampled(runs, ("macro_f1",), batch.start, settings.resamples)
+        found = measure.resampled(runs, ("macro_f1",), batch.start, settings.resamples)
         draws = np.stack([drawn["macro_f1"] for drawn in found])
         for replication, (first, second) in zip(
             batch, draws.reshape(len(batch), 2, seeds, -1), strict=True
@@ -333,7 +328,7 @@ def main() -> None:
         command=command,
         minutes=(time.monotonic() - start) / 60,
         resamples=settings.resamples,
-        usual=metrics.RESAMPLES,
+        usual=measure.RESAMPLES,
     )
     heading = ["metric", "interval", "n", "class sizes", "test sets", "held", "95% of that"]
     page = introduction + "\n## Coverage of the 95% intervals\n\n"

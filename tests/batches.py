@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench import decoding, pipeline
-from fer_bench.config import Experiment
+from fer_bench.config.experiment import Experiment
+from fer_bench.data import decoding, pipeline
 
 
 def batches(split: decoding.Split, experiment: Experiment, *where: int) -> list[Any]:

@@ -32,7 +32,7 @@ Fer = Callable[..., Result]
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 + 48 drawn faces of 24 px. Read only: take `copied_root` to damage them."""
-    from fer_bench.datasets import drawn
+    from fer_bench.data.datasets import drawn
 
     root = tmp_path_factory.mktemp("data") / "drawn"
     drawn.draw(root, seed=3, train=TRAIN, test=TEST, size=SIZE)
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what computes in bfloat16 where oneDNN is held to kernels without it."""
     if item.get_closest_marker("bfloat16"):
-        from fer_bench.device import computes_bfloat16
+        from fer_bench.device.selection import computes_bfloat16
 
         if not computes_bfloat16():
             pytest.skip("oneDNN is held to instructions without bfloat16")
@@ -63,16 +63,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable limits what oneDNN may use, whatever the tests are run with."""
-    from fer_bench import device
+    from fer_bench.device import selection
 
-    for variable in (device.ONEDNN_SWITCH, *device.INSTRUCTION_LIMITS):
+    for variable in (selection.ONEDNN_SWITCH, *selection.INSTRUCTION_LIMITS):
         monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")
 def faces(drawn_root: Path) -> list[Face]:
     """96 drawn faces of 24 px, 12 of each of the 8 expressions, to write layouts from."""
-    from fer_bench.datasets import drawn
+    from fer_bench.data.datasets import drawn
 
     rows = drawn.read(drawn_root).split("train")
     columns = (rows[column] for column in ("path", "label", "valence", "arousal"))
@@ -165,7 +165,7 @@ def tiny(drawn_root: Path) -> dict[str, Any]:
 @pytest.fixture
 def experiment(tiny: dict[str, Any]) -> Any:
     """`tiny`, as an `Experiment`."""
-    from fer_bench.config import Experiment
+    from fer_bench.config.experiment import Experiment
 
     return Experiment.model_validate({"name": "tiny", **tiny})
 
@@ -173,8 +173,8 @@ def experiment(tiny: dict[str, Any]) -> Any:
 @pytest.fixture
 def training(experiment: Any) -> Any:
     """The training images of `experiment`."""
-    from fer_bench import decoding
-    from fer_bench.datasets import load_manifest
+    from fer_bench.data import decoding
+    from fer_bench.data.load import load_manifest
 
     return decoding.open_split(load_manifest(experiment.dataset), "train", experiment.image.size)
 

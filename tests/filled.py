@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fer_bench import metrics
 from fer_bench.compare import (
     Comparison,
     ExperimentPair,
@@ -22,8 +21,9 @@ from fer_bench.compare import (
     Row,
     Seeds,
 )
-from fer_bench.predictions import read_predictions
-from fer_bench.rundir import RunDirectory
+from fer_bench.metrics.document import compute
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.predictions import read_predictions
 
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 # A name that would run if it were not escaped.
@@ -82,7 +82,7 @@ def write_run(path: Path, images: int = 350) -> RunDirectory:
     for name, seed in (("test", 0), ("test+flip", 1)):
         frame = _predictions(images, seed)
         frame.to_csv(run.predictions(name), index=False)
-        document = metrics.compute(read_predictions(run.predictions(name)), resamples=50)
+        document = compute(read_predictions(run.predictions(name)), resamples=50)
         run.metrics(name).write_text(json.dumps(_completed(document, name)))
     (path / "corruptions" / "test.json").write_text(json.dumps(robustness()))
     for sheet in ("mean_maps", "mistakes"):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from fer_bench.errors import DataError
 from fer_bench.labels import (
     CODES,
+    EXPRESSIONS,
     SPELLINGS,
     canonical,
     chosen,
@@ -13,7 +14,6 @@ from fer_bench.labels import (
     ordered,
     translation,
 )
-from fer_bench.manifest import EXPRESSIONS
 
 
 @pytest.mark.parametrize(

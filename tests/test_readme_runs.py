@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import classification_report
 from typer.testing import Result
 
-from fer_bench.config import load_experiment
+from fer_bench.config.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from baselines.rows import Row
-from fer_bench.datasets.drawn import draw_face
-from fer_bench.manifest import EXPRESSIONS
+from fer_bench.data.datasets.drawn.face import draw_face
+from fer_bench.labels import EXPRESSIONS
 
 QUALITY = 92
 SPLITS = ("train", "validation")

@@ -13,8 +13,8 @@ from keras import layers
 
 from baselines.task import LEARNING_RATE, Augment, Stage, Task, parser, read
 from baselines.turns import Turns, open_turns
-from fer_bench.config import Model
-from fer_bench.model import backbone_layers, build_model
+from fer_bench.config.model import Model
+from fer_bench.models.build import backbone_layers, build_model
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # The name in `keras.applications`, and the module whose `preprocess_input` it needs: the others

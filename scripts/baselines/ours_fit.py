@@ -13,14 +13,14 @@ from rich.console import Console
 
 from baselines.task import LEARNING_RATE, Stage, Task, parser, read
 from baselines.turns import Turns, open_turns
-from fer_bench.cachedir import VARIABLE
-from fer_bench.config import Experiment
-from fer_bench.device import open_device
-from fer_bench.display import PlainDisplay
+from fer_bench.config.experiment import Experiment
+from fer_bench.device.selection import open_device
 from fer_bench.errors import Interrupted
-from fer_bench.rundir import RunDirectory
-from fer_bench.train import train
-from fer_bench.train.session import chosen_precision
+from fer_bench.report.terminal.progress import PlainDisplay
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.storage.cache import VARIABLE
+from fer_bench.training.session import chosen_precision
+from fer_bench.training.train import train
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 

@@ -4,8 +4,25 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from fer_bench.errors import DataError
-from fer_bench.manifest import EXPRESSIONS
 from fer_bench.registry import did_you_mean
+
+# One order for every dataset; a dataset without contempt uses the first seven.
+EXPRESSIONS = (
+    "neutral",
+    "happiness",
+    "sadness",
+    "surprise",
+    "fear",
+    "disgust",
+    "anger",
+    "contempt",
+)
+
+SPLITS = ("train", "validation", "test")
+
+AXES = ("valence", "arousal")
+
+ATTRIBUTES = ("gender", "race", "age")
 
 _ADJECTIVES = {
     "happy": "happiness",

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from PIL import Image
 
-from fer_bench.manifest import Manifest, Problem
-from fer_bench.releases import Counts
+from fer_bench.data.manifest import Manifest, Problem
+from fer_bench.data.releases import Counts
 
 # How most releases without contempt name the folders of their classes.
 FOLDERS = {

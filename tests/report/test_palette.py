@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_bench.manifest import EXPRESSIONS
+from fer_bench.labels import EXPRESSIONS
 from fer_bench.report.palette import CLASSES, class_colours
 
 DEFICIENCIES = {

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fer_bench.metrics import METRICS, interval_method
-from fer_bench.report import write_methods, write_size
+from fer_bench.metrics.document import interval_method
+from fer_bench.metrics.expression import METRICS
+from fer_bench.report.wording import write_methods, write_size
 
 
 @pytest.mark.parametrize(

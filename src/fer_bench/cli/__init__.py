@@ -13,18 +13,20 @@ from rich.logging import RichHandler
 
 from fer_bench import __version__
 from fer_bench.cli import (
+    adopt,
     cache,
+    check_table,
     compare,
-    configs,
     data,
     doctor,
+    evaluate,
     explain,
     models,
-    outside,
     report,
-    runs,
     sweep,
     sync,
+    train,
+    validate,
 )
 from fer_bench.cli.console import messages, say
 from fer_bench.cli.shell import Commands, Typer
@@ -39,8 +41,8 @@ app = Typer(
     help="Train, evaluate and compare facial-expression models, with numbers that can be trusted.",
 )
 commands: tuple[Callable[..., None], ...] = (
-    *(runs.train, runs.evaluate, explain.explain, report.report, compare.compare),
-    *(outside.adopt, outside.check_table, configs.validate, configs.schema, doctor.doctor),
+    *(train.train, evaluate.evaluate, explain.explain, report.report, compare.compare),
+    *(adopt.adopt, check_table.check_table, validate.validate, validate.schema, doctor.doctor),
     *(sweep.sweep, sync.sync),
 )
 for command in commands:

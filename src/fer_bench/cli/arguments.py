@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fer_bench.config.yaml_files import read_yaml, what_folder_holds
 from fer_bench.errors import ConfigError, FerError, RunError, WorkerLost
-from fer_bench.run_names import named_run, run_at
-from fer_bench.rundir import RunDirectory
-from fer_bench.yaml_files import read_yaml, what_folder_holds
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.names import named_run, run_at
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -105,8 +105,8 @@ def explain_option(option: str, arguments: Sequence[str]) -> str | None:
         option: for example `--epochs`.
         arguments: all that was typed after the command.
     """
-    from fer_bench.config import Experiment
-    from fer_bench.habits import places
+    from fer_bench.config.experiment import Experiment
+    from fer_bench.config.habits import places
 
     name = option.strip("-").replace("-", "_").lower()
     if name in _INSTEAD:

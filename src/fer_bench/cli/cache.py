@@ -12,12 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench import cachedir
-from fer_bench.cachedir import Entry
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json
 from fer_bench.cli.shell import Commands, Typer, one_of
-from fer_bench.report import write_size
+from fer_bench.report.wording import write_size
+from fer_bench.storage import cache
+from fer_bench.storage.cache import Entry
 
 app = Typer(
     cls=Commands,
@@ -29,7 +29,7 @@ app = Typer(
 @app.command()
 def stats(as_json: Json = False) -> None:
     """What the cache holds, kind by kind, where it is, and the free space on that disk."""
-    document = _describe(cachedir.cache_root(), cachedir.entries())
+    document = _describe(cache.cache_root(), cache.entries())
     if as_json:
         say(json.dumps(document, indent=2))
         return
@@ -53,14 +53,14 @@ def clear(
     Wait until no run reads images from the cache: a run that loses them ends with an error.
     """
     if kind is not None:
-        one_of("kind", kind, cachedir.known_kinds())
+        one_of("kind", kind, cache.known_kinds())
     kinds = None if kind is None else (kind,)
-    removed = cachedir.clear(kinds)
-    left_alone = cachedir.unfinished(kinds)
+    removed = cache.clear(kinds)
+    left_alone = cache.unfinished(kinds)
     freed = sum(entry.bytes for entry in removed)
     if as_json:
         document = {
-            "root": str(cachedir.cache_root()),
+            "root": str(cache.cache_root()),
             "removed": [_entry(entry) for entry in removed],
             "freed_bytes": freed,
             "left_alone": [str(path) for path in left_alone],

@@ -14,7 +14,7 @@ from fer_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from fer_bench.compare import Comparison
-    from fer_bench.rundir import RunDirectory
+    from fer_bench.runs.directory import RunDirectory
 
 OUTPUTS = Path("outputs")
 STANDARD_OUTPUT = Path("-")
@@ -83,8 +83,8 @@ def compare(
             "Give the others a file."
         )
 
-    from fer_bench.compare import collect
-    from fer_bench.rundir import write_atomically
+    from fer_bench.compare.collect import collect
+    from fer_bench.storage.files import write_atomically
 
     comparison = collect(_meant(runs or [OUTPUTS]), split, where, sort, pairs)  # type: ignore[arg-type]
     for kind, path in files.items():
@@ -102,8 +102,8 @@ def _meant(typed: Sequence[Path]) -> "Path | list[RunDirectory]":
 
     A pattern such as `outputs/*` names other things too: what holds no run is passed over.
     """
-    from fer_bench.run_names import named_run, run_at
-    from fer_bench.rundir import list_runs
+    from fer_bench.runs.directory import list_runs
+    from fer_bench.runs.names import named_run, run_at
 
     if len(typed) == 1 and typed[0].is_dir() and not run_at(typed[0]):
         return typed[0]
@@ -126,16 +126,16 @@ def _document(kind: str, comparison: "Comparison") -> str:
     if kind == "csv":
         return comparison.to_frame().to_csv(index=False)
     if kind == "html":
-        from fer_bench.report.page import comparison_page
+        from fer_bench.report.pages import comparison_page
 
         return comparison_page(comparison)
-    from fer_bench.report import papers
+    from fer_bench.report import paper
 
-    return papers.markdown(comparison) if kind == "markdown" else papers.latex(comparison)
+    return paper.markdown(comparison) if kind == "markdown" else paper.latex(comparison)
 
 
 def _show(comparison: "Comparison") -> None:
-    from fer_bench.report.tables import comparison_tables
+    from fer_bench.report.terminal.comparison import comparison_tables
 
     console = results()
     console.print(comparison_tables(comparison, console.width))

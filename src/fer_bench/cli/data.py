@@ -12,10 +12,10 @@ from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
 from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
-from fer_bench.run_names import run_at
+from fer_bench.runs.names import run_at
 
 if TYPE_CHECKING:
-    from fer_bench.config import Dataset
+    from fer_bench.config.dataset import Dataset
 
 app = Typer(cls=Commands, no_args_is_help=True, help="Prepare, describe, audit and show datasets.")
 
@@ -28,8 +28,8 @@ def prepare(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
 ) -> None:
     """Make a dataset's folder from the archive as it was downloaded."""
-    from fer_bench.config import Dataset
-    from fer_bench.datasets import DatasetSpec
+    from fer_bench.config.dataset import Dataset
+    from fer_bench.data.spec import DatasetSpec
     from fer_bench.registry import DATASETS
 
     name = DATASETS.known_as(name)
@@ -56,20 +56,20 @@ def stats(
 
     Of a folder, what it holds, in the splits that it has itself.
     """
-    from fer_bench.datasets import load_manifest, read_release
-    from fer_bench.describe import describe
+    from fer_bench.data.load import load_manifest, read_release
+    from fer_bench.data.summary import describe
 
     dataset = _dataset(data, overrides or [])
     manifest = read_release(dataset) if data.is_dir() else load_manifest(dataset)
     description = describe(manifest)
     if plot:
-        from fer_bench.report.figures import dataset_counts
+        from fer_bench.report.figures.run import dataset_counts
 
         dataset_counts(manifest, plot)
     if as_json:
         say(json.dumps(description, indent=2))
     else:
-        from fer_bench.report.tables import dataset_tables
+        from fer_bench.report.terminal.dataset import dataset_tables
 
         results().print(dataset_tables(description))
     if plot:
@@ -78,8 +78,9 @@ def stats(
 
 def _dataset(data: Path, overrides: Sequence[str]) -> "Dataset":
     """The dataset of an experiment or of a run, or the one that a folder holds."""
-    from fer_bench.config import dataset_of_folder, load_experiment
-    from fer_bench.recognition import dataset_in
+    from fer_bench.config.dataset import dataset_of_folder
+    from fer_bench.config.loading import load_experiment
+    from fer_bench.data.recognition import dataset_in
 
     if not data.is_dir() or run_at(data):
         return load_experiment(experiment_file(data, Path("outputs")), overrides).dataset
@@ -109,10 +110,11 @@ def audit(
     """Look at every image of a dataset: unusable files, duplicates, leaks between splits."""
     import pandas as pd
 
-    from fer_bench.audit import audit as audit_images
-    from fer_bench.datasets import DatasetSpec, read_release
+    from fer_bench.data.audit.findings import audit as audit_images
+    from fer_bench.data.load import read_release
+    from fer_bench.data.spec import DatasetSpec
     from fer_bench.registry import DATASETS
-    from fer_bench.rundir import write_atomically
+    from fer_bench.storage.files import write_atomically
 
     dataset = _dataset(data, overrides or [])
     manifest = read_release(dataset)
@@ -135,7 +137,7 @@ def audit(
     if as_json:
         say(json.dumps(found.to_json(), indent=2))
     else:
-        from fer_bench.report.tables import dataset_tables
+        from fer_bench.report.terminal.dataset import dataset_tables
 
         results().print(dataset_tables(found.to_json()))
     mention(f"{len(left_out):,} images to leave out (dataset.exclude)", quarantine)
@@ -160,8 +162,8 @@ def show(
     number: Annotated[int, typer.Option("-n", min=1, max=1024, help="How many images.")] = 48,
 ) -> None:
     """Draw a sheet of images with their labels, as the network gets them."""
-    from fer_bench.config import load_experiment
-    from fer_bench.manifest import SPLITS
+    from fer_bench.config.loading import load_experiment
+    from fer_bench.labels import SPLITS
 
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
@@ -170,9 +172,9 @@ def show(
     experiment = load_experiment(experiment_file(config, Path("outputs")), overrides or [])
     open_device("cpu")
 
-    from fer_bench.datasets import load_manifest
-    from fer_bench.pipeline import first_images
-    from fer_bench.report.figures import contact_sheet
+    from fer_bench.data.load import load_manifest
+    from fer_bench.data.pipeline import first_images
+    from fer_bench.report.figures.run import contact_sheet
 
     manifest = load_manifest(experiment.dataset)
     images, codes = first_images(manifest, experiment, split, number, augmented=augmented)

@@ -10,11 +10,11 @@ from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs
 from fer_bench.cli.shell import mention, one_of, open_device, open_display
-from fer_bench.run_names import named_run
+from fer_bench.runs.names import named_run
 
 if TYPE_CHECKING:
-    from fer_bench.manifest import Manifest
-    from fer_bench.protocol import TrainedRun
+    from fer_bench.data.manifest import Manifest
+    from fer_bench.evaluation.protocol import TrainedRun
 
 
 def explain(
@@ -29,8 +29,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show where trained models look (Grad-CAM): right answers, mistakes, the mean by class."""
-    from fer_bench.manifest import SPLITS
-    from fer_bench.protocol import open_trained_run
+    from fer_bench.evaluation.protocol import open_trained_run
+    from fer_bench.labels import SPLITS
 
     one_of("--split", split, SPLITS)
 
@@ -43,8 +43,8 @@ def explain(
         raise_all(errors)
     chosen = open_device(device)
 
-    from fer_bench.explain import explain as explain_run
-    from fer_bench.report.explanations import sheets_table, write_sheets
+    from fer_bench.evaluation.explain import explain as explain_run
+    from fer_bench.report.figures.explanations import sheets_table, write_sheets
 
     def explain_one(run: "tuple[TrainedRun, Manifest]") -> Any:
         with open_display() as display:

@@ -25,14 +25,14 @@ def list_backbones(context: typer.Context, as_json: Json = False) -> None:
         return
     open_device("cpu")
 
-    from fer_bench.catalogue import describe_backbones
+    from fer_bench.models.summary import describe_backbones
 
     with messages.status("counting parameters") as status:
         backbones = describe_backbones(lambda name: status.update(f"counting parameters: {name}"))
     if as_json:
         say(json.dumps(backbones, indent=2))
         return
-    from fer_bench.report.models import backbones_table
+    from fer_bench.report.terminal.models import backbones_table
 
     results().print(backbones_table(backbones))
 
@@ -48,22 +48,22 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the network of an experiment and what each stage trains, without its data."""
-    from fer_bench.config import load_experiment
+    from fer_bench.config.loading import load_experiment
 
     experiment = load_experiment(experiment_file(config, outputs), overrides or [])
     open_device("cpu")
 
-    from fer_bench.catalogue import describe_model
+    from fer_bench.models.summary import describe_model
 
     document, plan = describe_model(experiment)
     if plot:
-        from fer_bench.report.freeze import freeze_plan
+        from fer_bench.report.figures.freezing import freeze_plan
 
         freeze_plan(plan, f"{experiment.name}: {experiment.model.backbone}", plot)
     if as_json:
         say(json.dumps(document, indent=2))
     else:
-        from fer_bench.report.models import model_tables
+        from fer_bench.report.terminal.models import model_tables
 
         results().print(model_tables(document))
     if plot:

@@ -8,7 +8,7 @@ import typer
 from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import say
 from fer_bench.cli.options import Outputs, Runs
-from fer_bench.run_names import named_run
+from fer_bench.runs.names import named_run
 
 
 def report(
@@ -24,8 +24,8 @@ def report(
     ] = False,
 ) -> None:
     """Write runs' self-contained pages from what they have saved. Prints the pages' paths."""
-    from fer_bench.report.page import write_run_report
-    from fer_bench.staging import finish_replacing
+    from fer_bench.report.pages import write_run_report
+    from fer_bench.storage.staging import finish_replacing
 
     def report_one(typed: str) -> None:
         run = named_run(outputs, typed)

@@ -11,7 +11,7 @@ from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.shell import mention
 
 if TYPE_CHECKING:
-    from fer_bench.search import Plan, Result, Slots
+    from fer_bench.sweep.search.search import Plan, Result, Slots
 
 
 def search(
@@ -37,7 +37,7 @@ def search(
         dry_run: check everything, say what would be done, and train nothing.
         as_json: print one document and nothing else.
     """
-    from fer_bench.search import plan_search
+    from fer_bench.sweep.search.search import plan_search
 
     plan = plan_search(config, space, overrides, trials)
     if dry_run:
@@ -54,8 +54,8 @@ def search(
 
 
 def _show_plan(plan: "Plan", outputs: Path, as_json: bool) -> None:
-    from fer_bench.search import describe, trials_so_far
-    from fer_bench.search.words import plan_lines
+    from fer_bench.report.terminal.search import plan_lines
+    from fer_bench.sweep.search.search import describe, trials_so_far
 
     described = describe(plan, trials_so_far(plan, outputs))
     if as_json:
@@ -66,9 +66,9 @@ def _show_plan(plan: "Plan", outputs: Path, as_json: bool) -> None:
 
 
 def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
-    from fer_bench.search import Trial, search
-    from fer_bench.search.picture import draw_study
-    from fer_bench.search.words import trial_line
+    from fer_bench.report.figures.search import draw_study
+    from fer_bench.report.terminal.search import trial_line
+    from fer_bench.sweep.search.search import Trial, search
 
     def say(trial: Trial) -> None:
         line = trial_line(trial, plan.space.space)
@@ -80,7 +80,7 @@ def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
 
 
 def _show(result: "Result", outputs: Path) -> None:
-    from fer_bench.search.words import result_tables
+    from fer_bench.report.terminal.search import result_tables
 
     results().print(result_tables(result))
     mention("picture", result.folder / "study.png")

@@ -18,10 +18,10 @@ from typer.core import TyperCommand, TyperGroup
 from fer_bench import settings
 from fer_bench.cli.arguments import explain_option
 from fer_bench.cli.console import discard_output, messages, prepare_streams
+from fer_bench.config.paths import expanded
+from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
-from fer_bench.paths import expanded
 from fer_bench.registry import did_you_mean
-from fer_bench.workers import Workers
 
 # The class of all that Typer says of arguments; it does not export it by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -188,13 +188,13 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
             highlight=False,
             markup=False,
         )
-    from fer_bench.display import native_messages_hidden
+    from fer_bench.device.quiet import native_messages_hidden
 
     hidden = os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
     with native_messages_hidden() if hidden else contextlib.nullcontext():
-        from fer_bench import device
+        from fer_bench.device import selection
 
-        opened = device.open_device(name, threads, workers)
+        opened = selection.open_device(name, threads, workers)
     for line in settings.overridden():
         messages.print(line, soft_wrap=True, highlight=False, markup=False)
     return opened
@@ -203,9 +203,9 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
 @contextlib.contextmanager
 def open_display() -> Iterator[Any]:
     """What shows progress on this standard error, closed at the end."""
-    from fer_bench import display as displays
+    from fer_bench.report.terminal import progress
 
-    display = displays.open_display(messages)
+    display = progress.open_display(messages)
     try:
         yield display
     finally:

@@ -16,8 +16,8 @@ from fer_bench.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from fer_bench.compare import Comparison
-    from fer_bench.suite import Suite
     from fer_bench.sweep.job import Job, Outcome
+    from fer_bench.sweep.suite import Suite
 
 
 def sweep(
@@ -97,8 +97,8 @@ def sweep(
         _search(suite, search, overrides or [], trials, outputs, place, (dry_run, as_json), part)
         return
 
-    from fer_bench.suite import load_suite
-    from fer_bench.sweep import make_job, standing, sweep_folder
+    from fer_bench.sweep.scheduler import make_job, standing, sweep_folder
+    from fer_bench.sweep.suite import load_suite
 
     loaded = load_suite(suite, overrides or [])
     if part is not None:
@@ -146,7 +146,7 @@ class Place:
     def open(self, outputs: Path, folder: Path) -> Any:
         """The engine, to be used with `with`. Raises: ConfigError when it cannot be had."""
         if self.engine == "local":
-            from fer_bench.sweep.local import LocalEngine
+            from fer_bench.sweep.local_engine import LocalEngine
 
             return LocalEngine(self.workers, self.devices, self.threads)
         from fer_bench.sweep.ray_engine import RayEngine, Share
@@ -177,7 +177,7 @@ def _search(
         found = "--part" if part is not None else "--engine ray"
         raise ConfigError(f"{found}: has no effect with --search, which trains on this machine.")
     from fer_bench.cli.search import search
-    from fer_bench.search import Slots
+    from fer_bench.sweep.search.search import Slots
 
     dry_run, as_json = shown
     slots = Slots(place.workers or len(place.devices), tuple(place.devices), place.threads)
@@ -204,10 +204,10 @@ def _carry_out(
     suite: "Suite", outputs: Path, left: Sequence["Job"], place: Place
 ) -> dict[str, "Outcome"]:
     """Do what is left. Raises: Interrupted when it was stopped before it was all done."""
-    from fer_bench.report.sweeps import open_sweep_display
-    from fer_bench.stopping import stop_on_signals
-    from fer_bench.sweep import run_jobs, sweep_folder
+    from fer_bench.device.signals import stop_on_signals
+    from fer_bench.report.terminal.sweep import open_sweep_display
     from fer_bench.sweep.progress import Follower
+    from fer_bench.sweep.scheduler import run_jobs, sweep_folder
 
     ids = {job.run_id for job in left}
     skipped = [run.run_id for run in suite.runs if run.run_id not in ids]
@@ -258,7 +258,7 @@ def _compare(
     outputs: Path, before: Mapping[str, str], outcomes: Mapping[str, "Outcome"]
 ) -> "Comparison | None":
     """The comparison of exactly the runs that are finished; None where there is none."""
-    from fer_bench.compare import collect
+    from fer_bench.compare.collect import collect
 
     ended = {run_id for run_id, outcome in outcomes.items() if outcome.status == "finished"}
     ended |= {run_id for run_id, status in before.items() if status == "finished"}
@@ -286,7 +286,7 @@ def _print_json(
 
 
 def _show(comparison: "Comparison") -> None:
-    from fer_bench.report.tables import comparison_tables
+    from fer_bench.report.terminal.comparison import comparison_tables
 
     console = results()
     console.print(comparison_tables(comparison, console.width))
@@ -297,7 +297,7 @@ def _write_page(comparison: "Comparison", path: Path, jobs: Sequence["Job"]) -> 
     shown = [job.run.metrics("test") for job in jobs]
     newest = max(file.stat().st_mtime for file in shown if file.exists())
     if not path.exists() or path.stat().st_mtime < newest:
-        from fer_bench.report.page import write_comparison
+        from fer_bench.report.pages import write_comparison
 
         write_comparison(comparison, path)
     mention("page", path)

@@ -7,7 +7,7 @@ import typer
 
 from fer_bench.cli.console import say
 from fer_bench.cli.options import Outputs
-from fer_bench.rundir import RunDirectory
+from fer_bench.runs.directory import RunDirectory
 
 
 def sync(
@@ -17,13 +17,13 @@ def sync(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Send to MLflow or TensorBoard what runs with `tracking` could not send before."""
-    from fer_bench.tracking import check_packages, tracked_by
+    from fer_bench.runs.tracking.mirror import check_packages, tracked_by
 
     tracked = [(run, name) for run in _chosen(run_ids, outputs) for name in tracked_by(run)]
     check_packages(sorted({name for _, name in tracked}))
     failures = _send(tracked)
     if failures:
-        from fer_bench.tracking import TrackingError
+        from fer_bench.runs.tracking.mirror import TrackingError
 
         advice = "Nothing is lost: call `fer sync` again when that is mended."
         raise TrackingError("\n".join([*failures, advice]))
@@ -32,9 +32,9 @@ def sync(
 def _chosen(run_ids: list[str] | None, outputs: Path) -> list[RunDirectory]:
     """The runs asked for. Raises: RunError where one is missing or has no tracker."""
     from fer_bench.errors import RunError
-    from fer_bench.run_names import runs_named
-    from fer_bench.rundir import list_runs
-    from fer_bench.tracking import tracked_by
+    from fer_bench.runs.directory import list_runs
+    from fer_bench.runs.names import runs_named
+    from fer_bench.runs.tracking.mirror import tracked_by
 
     if not run_ids:
         return list_runs(outputs)
@@ -53,7 +53,7 @@ def _send(tracked: list[tuple[RunDirectory, str]]) -> list[str]:
 
     Where a tracker does not answer at all, it is not asked for the other runs.
     """
-    from fer_bench.tracking import TrackingError, UnreachableError, open_tracker
+    from fer_bench.runs.tracking.mirror import TrackingError, UnreachableError, open_tracker
 
     failures, silent, sent = [], set(), 0
     for run, name in tracked:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fer_bench.machine import usable_cores
-from fer_bench.predictions import Expression
+from fer_bench.device.machine import usable_cores
+from fer_bench.metrics.predictions import Expression
 
 # Resamples in one product: with 300 runs of 7 classes, a thread then holds less than 40 MB.
 _AT_A_TIME = 512

@@ -8,21 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fer_bench.compare.identity import distinct_seeds
-from fer_bench.compare.pairs import (
-    ALL_PAIRS_UP_TO,
-    PairsWith,
-    compare_pairs,
-    draw,
-    letters,
-)
+from fer_bench.compare.letters import letters
+from fer_bench.compare.member import Member
+from fer_bench.compare.pairs import ALL_PAIRS_UP_TO, PairsWith, compare_pairs, draw
 from fer_bench.compare.published import judge_published
-from fer_bench.compare.reading import Member
-from fer_bench.compare.rows import CONCORDANCE, Group, NotComparable, Row
+from fer_bench.compare.result import CONCORDANCE, Group, NotComparable, Row
 from fer_bench.compare.seeds import aggregate_seeds, compare_experiments
 from fer_bench.errors import ConfigError
-from fer_bench.metrics import AXIS_METRICS, METRICS
+from fer_bench.metrics.expression import METRICS
+from fer_bench.metrics.intervals import smallest_difference
+from fer_bench.metrics.valence_arousal import AXIS_METRICS
 from fer_bench.registry import did_you_mean
-from fer_bench.statistics import smallest_difference
 
 Pairs = Literal["auto", "all", "best"]
 # Of these less is better; of every other metric, more.

@@ -9,23 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_bench.compare.draws import expression_draws
-from fer_bench.compare.reading import Member
-from fer_bench.compare.rows import CONCORDANCE, EXPRESSION_METRICS, Pair
-from fer_bench.metrics import resampled
-from fer_bench.predictions import TOLERANCE
-from fer_bench.statistics import SIGNIFICANT, exact_mcnemar_counts, holm, paired_bootstrap
+from fer_bench.compare.member import Member
+from fer_bench.compare.result import CONCORDANCE, EXPRESSION_METRICS, Pair
+from fer_bench.metrics.measure import resampled
+from fer_bench.metrics.significance import exact_mcnemar_counts, holm, paired_bootstrap
+from fer_bench.runs.predictions import TOLERANCE
 
 # The smallest p is 2 / (R + 1), and Holm multiplies it by the number of tests.
 PAIR_RESAMPLES = 9_999
 PAIR_SEED = 0
 BOOTSTRAP = "paired stratified bootstrap"
+
 MCNEMAR = "exact McNemar"
+
 # With more runs than this, `auto` tests only the pairs with the best of them: the number of pairs
 # grows with the square, and Holm takes from each what it gives to the others.
 ALL_PAIRS_UP_TO = 15
-
 PairsWith = Literal["all", "best"]
+
 Draws = Mapping[str, Mapping[str, NDArray[np.float64]]]
+
 # Two positions in a sequence of runs, the better first.
 _Two = tuple[int, int]
 
@@ -156,64 +159,3 @@ def _mcnemar(members: Sequence[Member], pairs: Sequence[_Two]) -> NDArray[np.flo
     both = (right @ right.T)[first, second].astype(np.int64)
     alone = right.sum(axis=1).astype(np.int64)
     return exact_mcnemar_counts(alone[first] - both, alone[second] - both)
-
-
-# Letters ---------------------------------------------------------------------------------------
-
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def letters(members: Sequence[Member], pairs: Sequence[Pair], pairs_with: PairsWith) -> list[str]:
-    """For each run the letters it shares with those whose accuracy it cannot be told from.
-
-    Args:
-        members: best accuracy first.
-        pairs: of these runs.
-        pairs_with: with `best`, `a` for what cannot be told from the best, nothing for the rest.
-    """
-    number = {member.row.run_id: index for index, member in enumerate(members)}
-    differs = {
-        (number[pair.a], number[pair.b])
-        for pair in pairs
-        if pair.metric == "accuracy" and pair.p_holm < SIGNIFICANT
-    }
-    count = sum(math.isfinite(member.row.value("accuracy")) for member in members)
-    if pairs_with == "best":
-        shown = ["" if (0, index) in differs else "a" for index in range(count)]
-    else:
-        shown = compact_letters(count, differs)
-    return [*shown, *[""] * (len(members) - count)]
-
-
-def compact_letters(count: int, differs: set[tuple[int, int]]) -> list[str]:
-    """The compact letter display: two things share a letter exactly if they do not differ.
-
-    Insert and absorb (Piepho 2004): from one letter for all, every difference splits each letter
-    that both have into one without the first and one without the second; a letter that says no
-    more than another is dropped.
-
-    Args:
-        count: number of things, which are called 0, 1, … from the best.
-        differs: the pairs that differ, the smaller first.
-
-    Returns:
-        The letters of each thing, at least one; those of the first begin with `a`.
-    """
-    sets = [frozenset(range(count))] if count else []
-    for first, second in sorted(differs):
-        kept = [one for one in sets if not {first, second} <= one]
-        split = [one - {out} for one in sets if {first, second} <= one for out in (first, second)]
-        for one in split:
-            if not any(one <= other for other in kept):
-                kept = [other for other in kept if not other < one] + [one]
-        sets = kept
-    ordered = sorted(map(sorted, sets))
-    return [
-        "".join(_letter(index) for index, one in enumerate(ordered) if thing in one)
-        for thing in range(count)
-    ]
-
-
-def _letter(index: int) -> str:
-    return _LETTERS[index] if index < len(_LETTERS) else f"({index + 1})"

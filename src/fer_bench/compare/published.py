@@ -25,9 +25,9 @@ from typing import Any
 
 from scipy.special import ndtri
 
-from fer_bench.compare.reading import Member, number, text
-from fer_bench.compare.rows import Row, Verdict
-from fer_bench.statistics import LEVEL
+from fer_bench.compare.member import Member, number, text
+from fer_bench.compare.result import Row, Verdict
+from fer_bench.metrics.intervals import LEVEL
 
 # Shares, of which more is better.
 _SHARES = frozenset(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fer_bench.compare.identity import experiment
+from fer_bench.compare.member import Member
 from fer_bench.compare.pairs import PAIR_SEED, Draws, PairsWith
-from fer_bench.compare.reading import Member
-from fer_bench.compare.rows import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
-from fer_bench.statistics import holm, seeds_difference
+from fer_bench.compare.result import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
+from fer_bench.metrics.significance import holm, seeds_difference
 
 HIERARCHICAL = "hierarchical bootstrap (seeds x images)"
 

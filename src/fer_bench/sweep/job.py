@@ -13,10 +13,13 @@ from typing import Any, Literal
 
 import yaml
 
-from fer_bench.config import Experiment, Section, with_value
+from fer_bench.config.experiment import Experiment
+from fer_bench.config.overrides import with_value
+from fer_bench.config.section import Section
 from fer_bench.errors import RunError
-from fer_bench.locks import is_locked
-from fer_bench.rundir import RunDirectory, write_atomically
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.storage.files import write_atomically
+from fer_bench.storage.locks import is_locked
 from fer_bench.sweep.parent import PARENT
 
 # How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.

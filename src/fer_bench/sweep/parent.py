@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 
-from fer_bench.stopping import PARENT_ENDED
+from fer_bench.device.signals import PARENT_ENDED
 
 # The environment variable that holds the process id of the parent to stop with.
 PARENT = "FER_BENCH_PARENT"

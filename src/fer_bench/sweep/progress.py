@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fer_bench.config import LESS_IS_BETTER
+from fer_bench.config.training import LESS_IS_BETTER
 from fer_bench.errors import RunError
-from fer_bench.rundir import RunDirectory
-from fer_bench.suite import Planned
+from fer_bench.runs.directory import RunDirectory
 from fer_bench.sweep.job import Outcome, is_claimed
+from fer_bench.sweep.suite import Planned
 
 State = Literal[
     "waiting", "starting", "training", "evaluating", "finished", "failed", "interrupted", "skipped"

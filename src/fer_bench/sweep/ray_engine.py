@@ -17,10 +17,11 @@ from typing import Any
 
 import yaml
 
-from fer_bench import successor
 from fer_bench.errors import ConfigError
-from fer_bench.locks import LOCK
-from fer_bench.rundir import RunDirectory, write_atomically
+from fer_bench.runs import successor
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.storage.files import write_atomically
+from fer_bench.storage.locks import LOCK
 from fer_bench.sweep.job import PAUSE, Job, Outcome, is_done, run_job
 
 # How often a job may lose its node or its worker before it counts as failed.

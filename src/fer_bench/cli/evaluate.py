@@ -1,0 +1,117 @@
+"""`fer evaluate`: from a finished run to its numbers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fer_bench.cli.arguments import raise_all, try_each
+from fer_bench.cli.console import messages, results, say
+from fer_bench.cli.options import (
+    DeviceName,
+    Json,
+    Outputs,
+    Places,
+    Runs,
+    Threads,
+)
+from fer_bench.cli.shell import mention, one_of, open_device, open_display
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.names import named_run
+
+if TYPE_CHECKING:
+    from fer_bench.evaluation.protocol import Measurement
+
+
+def evaluate(
+    run_ids: Runs,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Measure on the dataset of this experiment file instead of its own."),
+    ] = None,
+    places: Places = None,
+    class_rule: Annotated[
+        str,
+        typer.Option(
+            help="With --data, when the classes differ: mask_logits (answer within the common "
+            "ones) or intersection (other answers are wrong)."
+        ),
+    ] = "mask_logits",
+    views: Annotated[
+        str, typer.Option(help="How often each image is shown: none, flip or ten_crop.")
+    ] = "none",
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Measure on corrupted images too: all, a family (noise, blur, weather, digital, "
+            "occlusion), names, or name:severity.",
+        ),
+    ] = None,
+    outputs: Outputs = Path("outputs"),
+    device: DeviceName = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Predict a split with trained models; save predictions, metrics, figures and a page each."""
+    from fer_bench.evaluation.corruptions import select
+    from fer_bench.evaluation.protocol import (
+        Protocol,
+        load_data,
+        open_measurement,
+        open_trained_run,
+    )
+    from fer_bench.labels import SPLITS
+
+    one_of("--split", split, SPLITS)
+    one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
+    one_of("--views", views, ("none", "flip", "ten_crop"))
+    conditions = select(corruptions) if corruptions else []
+    # What is set says where the data lies that is measured on.
+    experiment = load_data(data, places or ()) if data else None
+    protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
+
+    def open_one(typed: str) -> "Measurement":
+        trained = open_trained_run(named_run(outputs, typed), () if data else places or ())
+        return open_measurement(trained, protocol)
+
+    measurements, errors = try_each(run_ids, open_one)
+    if not measurements:
+        raise_all(errors)
+    chosen = open_device(device, threads)
+
+    from fer_bench.evaluation.evaluate import evaluate as evaluate_run
+    from fer_bench.report.pages import write_run_report
+    from fer_bench.runs.tracking.mirror import Mirror, tracked_by
+
+    def evaluate_one(measurement: "Measurement") -> dict[str, Any]:
+        run = measurement.trained.run
+        with open_display() as display:
+            metrics = evaluate_run(measurement, chosen, display, conditions)
+            page = write_run_report(run)
+            Mirror(run, tracked_by(run), display.message).close()
+        for warning in metrics["warnings"]:
+            messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+        if not as_json:
+            _show(run, protocol.name, metrics, conditions)
+            mention("page", page)
+        return metrics
+
+    found, more = try_each(measurements, evaluate_one)
+    if as_json and found:
+        say(json.dumps(found[0] if len(run_ids) == 1 else found, indent=2))
+    raise_all([*errors, *more])
+
+
+def _show(run: RunDirectory, name: str, metrics: dict[str, Any], conditions: Sequence[Any]) -> None:
+    """Print what was measured, also on corrupted images where there are such."""
+    from fer_bench.report.terminal.metrics import metrics_tables
+    from fer_bench.report.terminal.robustness import robustness_table
+
+    console = results()
+    console.print(metrics_tables(metrics, f"{run.run_id}, {name}"))
+    if conditions:
+        console.print(robustness_table(run.read_json(run.corruptions(name))))

@@ -1,0 +1,31 @@
+"""`fer validate`, `fer schema`: experiment files, without data."""
+
+import json
+from pathlib import Path
+
+from fer_bench.cli.arguments import experiment_file, raise_all, try_each
+from fer_bench.cli.console import results, say
+from fer_bench.cli.options import ConfigFiles, Outputs, Overrides
+
+
+def validate(
+    configs: ConfigFiles,
+    overrides: Overrides = None,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Check experiment files without data, and print the stages they stand for."""
+    from fer_bench.config.loading import load_experiment
+    from fer_bench.report.terminal.plan import plan_table
+
+    def validate_one(typed: Path) -> None:
+        experiment = load_experiment(experiment_file(typed, outputs), overrides or [])
+        results().print(plan_table(experiment))
+
+    raise_all(try_each(configs, validate_one)[1])
+
+
+def schema() -> None:
+    """Print the JSON Schema of an experiment file, for editors."""
+    from fer_bench.config.experiment import Experiment
+
+    say(json.dumps(Experiment.model_json_schema(), indent=2))

@@ -1,0 +1,88 @@
+"""What is wrong with an experiment, in words: every error at once, each with what to write."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from fer_bench.config.experiment import Experiment
+from fer_bench.config.habits import places, sections_in
+from fer_bench.config.section import shortened
+from fer_bench.registry import did_you_mean
+
+
+def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:
+    """The message about a file with one or more errors, each told in a line of `lines`."""
+    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
+    return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines), advice])
+
+
+def explain(error: ValidationError, schema: type[BaseModel] = Experiment) -> list[str]:
+    """One line per error: `stages.1.learning_rate: what is expected, got what was found`."""
+    items = error.errors(include_url=False)
+    wrong = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    # A list with a wrong element also counts as too short.
+    return [
+        _explain_one(item, schema)
+        for item in items
+        if item["type"] != "too_short" or item["loc"] not in wrong
+    ]
+
+
+def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    location = ".".join(str(part) for part in item["loc"])
+    message, found = str(item["msg"]).removeprefix("Value error, "), item["input"]
+    match item["type"]:
+        case "extra_forbidden" | "invalid_key":
+            return _explain_unknown_key(item["loc"], location, schema)
+        case "missing":
+            return f"{location}: missing"
+        case "value_error":  # our own; it says itself what it got
+            return f"{location}: {message}"
+        case "names_its_key":
+            return message
+        case "literal_error":
+            known = re.findall("'([^']*)'", str(item["ctx"]["expected"]))
+            hint = did_you_mean(str(found), known)
+            return f"{location}: {_must_be(message)}, got {shortened(found)}. {hint}".rstrip(". ")
+    return f"{location}: {_PLAIN.get(item['type'], _must_be(message))}, got {shortened(found)}"
+
+
+# What pydantic says in the words of Python.
+_PLAIN = {
+    "model_type": "must be a mapping of keys",
+    "tuple_type": "must be a list",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', "
+    "with a letter or digit at the beginning",
+}
+
+
+def _must_be(message: str) -> str:
+    return message.replace("Input should be", "must be")
+
+
+def _explain_unknown_key(
+    location: Sequence[str | int], dotted: str, schema: type[BaseModel]
+) -> str:
+    fields = _section_at(location[:-1], schema).model_fields
+    known = [str(field.alias or name) for name, field in fields.items()]
+    meant = places(str(location[-1]), schema)
+    here = [key.rpartition(".")[2] for key in meant if key.rpartition(".")[2] in known]
+    if meant and not here:
+        return f"{dotted}: unknown key. It is {' or '.join(meant)}."
+    hint = did_you_mean(here[0] if here else str(location[-1]), known)
+    hint = hint or f"Known keys: {', '.join(known)}."
+    return f"{dotted}: unknown key. {hint}"
+
+
+def _section_at(location: Iterable[str | int], section: type[BaseModel]) -> type[BaseModel]:
+    """The schema class, inside `section`, that holds the key at `location`."""
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = next(sections_in(section.model_fields[part].annotation), section)
+    return section

@@ -1,0 +1,88 @@
+"""What all sections of an experiment share: frozen, strict about keys and kinds of values."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fer_bench.spelling import known_as
+
+# All but tab and newline. They would reach the terminal, and YAML does not keep every one.
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+
+
+class Section(BaseModel):
+    """A part of the experiment: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError(
+                f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off "
+                "as booleans; a text may stand in quotes)"
+            )
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _name_is_spelled_as_here(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        return _spelled(value, list(_literals(field.annotation)))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_is_printable(cls, value: Any) -> Any:
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError(f"must not hold control characters, got {shortened(value)}")
+        return value
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    """Every text that an annotation allows by name."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    elif not isinstance(annotation, type):
+        for argument in get_args(annotation):
+            yield from _literals(argument)
+
+
+def _spelled(value: Any, names: Sequence[str]) -> Any:
+    """A name, or a list of names, as it stands in the schema: `Adam` is `adam`."""
+    if isinstance(value, str):
+        return known_as(value, names) if names else value
+    if isinstance(value, list):
+        return [_spelled(one, names) for one in value]
+    return value
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+def shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def about_key(key: str, message: str) -> PydanticCustomError:
+    """An error about `key`, raised where other keys are known that it does not fit."""
+    return PydanticCustomError("names_its_key", "{message}", {"message": f"{key}: {message}"})
+
+
+def registered_name(registry: Any, name: str) -> str:
+    if name not in registry.names():
+        raise ValueError(registry.explain_unknown(name))
+    return name

@@ -1,0 +1,191 @@
+"""Which images of a dataset are copies of each other, and which test images training has seen.
+
+Two images are exact twins when all their pixels are equal after decoding, and near twins when they
+show one photograph, edited by the rule of `fer_bench.data.audit.perceptual_hash` or moved by that of
+`fer_bench.data.audit.alignment`. Blank images all equal each other and show nothing: they are no
+twins of anything.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+
+from fer_bench.data.audit.alignment import LEAST_SHARED, LEVELS, moved_pairs
+from fer_bench.data.audit.image_files import Seen, inspect_all
+from fer_bench.data.audit.perceptual_hash import CORRELATION, DISTANCE, SIDE, near_pairs
+from fer_bench.data.audit.poses import RESEMBLANCE, VIEWS
+from fer_bench.data.images import VERSION, Box
+from fer_bench.data.manifest import BOX, Manifest
+from fer_bench.data.splits import split_digest
+from fer_bench.storage.cache import cached
+
+Relation = Literal["exact", "near"]
+Codes = NDArray[np.intp]
+Progress = Callable[[int, int], None]
+
+# What makes a near twin, for the answer of an audit. The limits are those that
+# scripts/augmented_copies.py measures.
+LOOKED_FOR = (
+    "the same pixels",
+    "one photograph cropped, mirrored, turned by up to 20 degrees, zoomed by up to 1.2, shifted by "
+    "up to 10 % of the side, sheared by up to 0.2, brightened, compressed or edited",
+)
+NOT_LOOKED_FOR = (
+    "turned or zoomed much farther, or upside down",
+    "cropped to less than half of the area, or largely covered",
+    "another photograph of the same person",
+)
+
+
+def seen_in_training(
+    manifest: Manifest,
+    split: str,
+    workers: int | None,
+    on_progress: Progress | None = None,
+    on_compared: Progress | None = None,
+) -> dict[str, Relation]:
+    """The samples of `split` that have a twin in another split, and how close it is.
+
+    Of a test split these are the images that training or the choice of the model has seen. Every
+    image is read once; what was found is kept in the cache.
+
+    Args:
+        manifest: the dataset in the splits of the experiment.
+        split: the name of the split that is asked about.
+        workers: number of threads; None means one a usable core.
+        on_progress: called with (images read, images in all).
+        on_compared: called with (different images compared, different images in all).
+    """
+
+    def find(folder: Path) -> None:
+        own = (manifest.samples["split"] == split).to_numpy()
+        twins = find_twins(look_at(manifest, workers, on_progress), own, on_compared)
+        found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, twins)
+        (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
+
+    rule = (SIDE, DISTANCE, CORRELATION, VIEWS.tolist(), RESEMBLANCE, LEVELS, LEAST_SHARED)
+    parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, *rule)
+    folder = cached("twins", " ".join(map(str, parts)), find)
+    document: dict[str, Relation] = json.loads((folder / "twins.json").read_text(encoding="utf-8"))
+    return document
+
+
+def _seen_elsewhere(
+    names: NDArray[np.object_], own: NDArray[np.bool_], twins: "Twins"
+) -> dict[str, Relation]:
+    found: dict[str, Relation] = {}
+    relations: tuple[Relation, ...] = ("near", "exact")
+    for relation in relations:
+        elsewhere = twins.count(relation, own.astype(np.intp))[:, 0] > 0
+        found |= dict.fromkeys(names[own & elsewhere].tolist(), relation)
+    return dict(sorted(found.items()))
+
+
+def look_at(
+    manifest: Manifest, workers: int | None, on_progress: Progress | None = None
+) -> list[Seen]:
+    """What every image file holds, in the order of the manifest."""
+    files = list(zip(_file_names(manifest), _boxes(manifest.samples), strict=True))
+    return inspect_all(files, "L" if manifest.channels == 1 else "RGB", workers, on_progress)
+
+
+def _file_names(manifest: Manifest) -> list[str]:
+    return [f"{manifest.root}/{path}" for path in manifest.samples["path"]]
+
+
+def _boxes(samples: pd.DataFrame) -> list[Box]:
+    if not set(BOX) <= set(samples):
+        return [None] * len(samples)
+    x, y, width, height = samples[list(BOX)].to_numpy(dtype=float).round().T
+    edges = np.stack([x, y, x + width, y + height], axis=1)
+    unknown = np.isnan(edges).any(axis=1)
+    whole = np.where(unknown[:, None], 0, edges).astype(int).tolist()
+    return [None if skip else tuple(box) for skip, box in zip(unknown, whole, strict=True)]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Which images equal which. Images of equal pixels have one content.
+
+    Attributes:
+        contents: the number of each image's content, shape (images,); -1 for a useless image.
+        members: sparse, (contents, images): 1 where an image has the content.
+        near: sparse, (contents, contents): 1 where two contents are near duplicates.
+    """
+
+    contents: Codes
+    members: Any
+    near: Any
+
+    def of(self, image: int, relation: Relation) -> Codes:
+        """The twins of an image, by index."""
+        content = self.contents[image]
+        contents = [content] if relation == "exact" else row_columns(self.near, content)
+        found = [np.empty(0, dtype=np.intp), *(row_columns(self.members, one) for one in contents)]
+        twins = np.concatenate(found)
+        others: Codes = twins[twins != image]
+        return others
+
+    def count(self, relation: Relation, categories: Codes) -> NDArray[np.int64]:
+        """How many twins each image has in each category, shape (images, categories)."""
+        own = np.zeros((len(categories), categories.max() + 1), dtype=np.int64)
+        known = np.flatnonzero(self.contents >= 0)
+        own[known, categories[known]] = 1
+        by_content = self.members @ own
+        if relation == "exact":
+            totals = by_content[self.contents] - own
+        else:
+            totals = (self.near @ by_content)[self.contents]
+        return np.where(self.contents[:, None] >= 0, totals, 0)
+
+
+def row_columns(matrix: Any, row: int) -> Codes:
+    """Where a row of a sparse matrix is not 0, ascending."""
+    columns: Codes = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+    return columns
+
+
+def find_twins(
+    seen: list[Seen],
+    asked: NDArray[np.bool_] | None = None,
+    on_compared: Progress | None = None,
+) -> Twins:
+    """The twins among all images of a dataset.
+
+    Args:
+        seen: what each file holds.
+        asked: shape (images,); where given, near twins of an image that is asked about are found
+            only among the others, and none of an image that has an exact twin there.
+        on_compared: called with (different images compared, different images in all).
+    """
+    digests = np.array([file.digest or None for file in seen], dtype=object)
+    contents, distinct = pd.factorize(digests)  # numbered as they appear, -1 for None
+    count = max(len(distinct), 1)
+    known = np.flatnonzero(contents >= 0)
+    _, first = np.unique(contents[known], return_index=True)
+    joined = b"".join(seen[image].thumbnail for image in known[first])
+    thumbnails = np.frombuffer(joined, dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    asked_contents = None
+    if asked is not None:
+        asked_contents = np.ones(len(thumbnails), dtype=bool)
+        asked_contents[contents[known][~asked[known]]] = False
+    moved = moved_pairs(thumbnails, asked_contents, on_compared)
+    pairs = np.unique(np.concatenate([near_pairs(thumbnails), moved]), axis=0)
+    return Twins(
+        contents,
+        _matrix(contents[known], known, (count, len(seen))),
+        _matrix(pairs.ravel(), pairs[:, ::-1].ravel(), (count, count)),
+    )
+
+
+def _matrix(rows: Codes, columns: Codes, shape: tuple[int, int]) -> Any:
+    matrix = coo_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=shape).tocsr()
+    matrix.sort_indices()
+    return matrix

@@ -1,0 +1,1 @@
+"""One module or package a dataset. Each registers itself by being here."""

@@ -1,0 +1,221 @@
+"""AffectNet as released in 2021: images and tiny `.npy` annotations, two sets."""
+
+import io
+import json
+import math
+import re
+import tokenize
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fer_bench.config.dataset import Dataset
+from fer_bench.data import links
+from fer_bench.data.datasets.affectnet import logger
+from fer_bench.data.datasets.affectnet.shared import (
+    EMOTIONS,
+    NO_FILE,
+    UNLISTED,
+    Findings,
+    count_dropped,
+    with_emotions,
+    with_known_labels,
+)
+from fer_bench.data.folders import (
+    has_folder,
+    image_names,
+    missing_folder,
+    visible,
+)
+from fer_bench.data.links import Links
+from fer_bench.data.manifest import (
+    COLUMNS,
+)
+from fer_bench.data.releases import Counts
+from fer_bench.storage.cache import cached
+
+SETS = {"train_set": "train", "val_set": "test"}
+
+NPY_FOLDERS = tuple(f"{name}/{part}" for name in SETS for part in ("images", "annotations"))
+
+# What an annotation is about; the landmarks, `lnd`, are not read.
+ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal"}
+
+_ANNOTATION = re.compile(r"(.+)_(exp|val|aro|lnd)\.npy")
+
+# Counted up when the table below changes.
+FORMAT = 2
+COMPLETE = "complete"
+
+TABLE_TYPES: Mapping[str, Any] = {
+    "sample_id": str,
+    "path": str,
+    "split": str,
+    "expression": float,
+    "valence": float,
+    "arousal": float,
+    "bytes": int,
+    "state": str,  # `COMPLETE`, or why this is no sample
+}
+
+LONGEST_ANNOTATION = 4096  # bytes; one number with its header takes about 150
+_UNREADABLE = (ValueError, SyntaxError, tokenize.TokenError)
+
+READERS = 16
+PART = 500  # images that a reader takes at once
+_Values = tuple[tuple[float, float, float], str]
+
+
+def holds_sets(folder: Path) -> bool:
+    return any(has_folder(folder, name) for name in SETS)
+
+
+def read_sets(folder: Path, _config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
+    rows = _table(folder, links.current(), findings.dropped)
+    states = rows["state"]
+    findings.report_unlisted(rows.loc[states == UNLISTED, "sample_id"])
+    findings.report_no_file(rows.loc[states == NO_FILE, "sample_id"])
+    findings.report(
+        "annotation_unreadable",
+        "error",
+        rows.loc[states.isin(["annotation missing", "annotation unreadable"]), "sample_id"],
+        "their expression, valence or arousal is missing or damaged; unpack the archive again",
+    )
+    incomplete = states != COMPLETE
+    findings.dropped.update(Counter(states[incomplete]))
+    rows = with_known_labels(rows[~incomplete], findings)
+    found = count_dropped(rows)
+    rows = with_emotions(rows, findings)
+    return rows[[*COLUMNS, *EMOTIONS, "bytes"]], found
+
+
+def _table(folder: Path, met: Links, dropped: Counter[str]) -> pd.DataFrame:
+    """Everything in the four folders, one row an image, from the cache if it was read before.
+
+    A million tiny files take minutes to read. A file that is added or removed changes the time of
+    its folder, and with it the entry; one that is changed in place does not.
+    """
+    missing = [name for name in NPY_FOLDERS if not has_folder(folder, name)]
+    if missing:
+        raise missing_folder(folder, missing[0], {"images", "annotations", *SETS})
+    statuses = [(folder / name).stat() for name in NPY_FOLDERS]
+    # The folders themselves and not their paths, so that unpacking, which moves them into place
+    # when they are complete, does not read everything twice.
+    identities = [f"{of.st_dev} {of.st_ino} {of.st_mtime_ns}" for of in statuses]
+    key = "\n".join([f"format {FORMAT}", *identities])
+    entry = cached("affectnet-npy", key, partial(_write_table, folder, met))
+    seen = json.loads((entry / "seen.json").read_text())
+    dropped.update(seen["dropped"])
+    for place in seen["links"]:
+        met.refusal(f"{folder}/{place}")
+    return pd.read_csv(
+        entry / "table.csv",
+        dtype=dict(TABLE_TYPES),
+        keep_default_na=False,
+        na_values={column: [""] for column in ANNOTATIONS.values()},
+    )
+
+
+def _write_table(folder: Path, met: Links, entry: Path) -> None:
+    dropped = Counter[str]()
+    images = {name: _image_sizes(folder / name / "images", dropped) for name in SETS}
+    count = sum(map(len, images.values()))
+    logger.info("%s: reading the annotations of %d images, this once", folder, count)
+    rows = [row for name in SETS for row in _rows(folder, name, images[name], dropped)]
+    table = pd.DataFrame(rows, columns=list(TABLE_TYPES))
+    table.to_csv(entry / "table.csv", index=False)
+    seen = {"dropped": dropped, "links": met.below(folder)}
+    (entry / "seen.json").write_text(json.dumps(seen))
+
+
+def _image_sizes(folder: Path, dropped: Counter[str]) -> dict[str, int]:
+    """The names of the images in `folder`, with their sizes in bytes."""
+    return {name: (folder / name).stat().st_size for name in image_names(folder, dropped)}
+
+
+def _rows(
+    folder: Path, name: str, images: Mapping[str, int], dropped: Counter[str]
+) -> Iterator[tuple[Any, ...]]:
+    """The values of `TABLE_TYPES` for every image of one set, then for annotations without one."""
+    split = SETS[name]
+    annotations = folder / name / "annotations"
+    kinds = _annotations(annotations, dropped)
+    numbers = [image.rpartition(".")[0] for image in images]
+    present = [(f"{annotations}/{number}", kinds.pop(number, set())) for number in numbers]
+    found = zip(numbers, images.items(), _all_values(present), strict=True)
+    for number, (image, size), (values, state) in found:
+        yield f"{split}/{number}", f"{name}/images/{image}", split, *values, size, state
+    for number in kinds:
+        yield f"{split}/{number}", "", split, math.nan, math.nan, math.nan, 0, NO_FILE
+
+
+def _annotations(folder: Path, dropped: Counter[str]) -> dict[str, set[str]]:
+    """Which annotations there are of every number."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for entry in visible(folder, dropped):
+        match = _ANNOTATION.fullmatch(entry.name)
+        if match and entry.is_file():
+            kinds[match[1]].add(match[2])
+        else:
+            dropped["not an annotation"] += 1
+    return kinds
+
+
+def _all_values(present: Sequence[tuple[str, set[str]]]) -> Iterator[_Values]:
+    """`_values` of every pair, many at a time, because most of it is waiting for the disk."""
+    parts = [present[start : start + PART] for start in range(0, len(present), PART)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for values in pool.map(lambda part: [_values(*one) for one in part], parts):
+            yield from values
+
+
+def _values(start: str, kinds: set[str]) -> _Values:
+    """Expression, valence and arousal in the files that begin with `start`, and the state."""
+    nothing = (math.nan, math.nan, math.nan)
+    if not kinds:
+        return nothing, UNLISTED
+    if not kinds.issuperset(ANNOTATIONS):
+        return nothing, "annotation missing"
+    try:
+        expression, valence, arousal = (_number(f"{start}_{kind}.npy") for kind in ANNOTATIONS)
+    except _UNREADABLE:
+        return nothing, "annotation unreadable"
+    return (expression, valence, arousal), COMPLETE
+
+
+def _number(path: str) -> float:
+    """The one value in an npy file; NaN when it is no number.
+
+    Raises: one of `_UNREADABLE` when it is no npy file of one value, or when it holds a pickle.
+    """
+    # `np.load` would parse the same few headers a million times.
+    with open(path, "rb") as file:  # noqa: PTH123
+        header, _, data = file.read(LONGEST_ANNOTATION).partition(b"\n")
+    dtype = _type_of_one(header + b"\n")
+    if len(data) != dtype.itemsize:
+        raise ValueError(f"{path} holds {len(data)} bytes of data instead of {dtype.itemsize}")
+    value = np.frombuffer(data, dtype, 1).item()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+@lru_cache(maxsize=256)
+def _type_of_one(header: bytes) -> np.dtype[Any]:
+    """The type of the one value in an npy file. Raises: one of `_UNREADABLE`."""
+    file = io.BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.hasobject or math.prod(shape) != 1:
+        raise ValueError(f"not one plain value, but {shape} of {dtype}")
+    return dtype

@@ -1,0 +1,228 @@
+"""The images of a split: each decoded once, kept, and looked up by its number."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_bench.data.images import VERSION, Box, Pixels, read_image, resize
+from fer_bench.data.manifest import BOX, Manifest
+from fer_bench.device.machine import usable_cores
+from fer_bench.device.threads import in_order
+from fer_bench.errors import DataError
+from fer_bench.storage.array_cache import Store, Wanted
+from fer_bench.storage.cache import cached
+
+# Without a cache, up to this many bytes of decoded images are kept in memory; beyond, files are
+# decoded each time.
+MEMORY_BYTES = 4 * 2**30
+# A thread decodes so many images at once: enough to make the hand-over cheap, and few enough for
+# many threads to hold as many.
+DECODE_BATCH = 32
+# What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
+# in its split) → uint8 image of the same shape. Called from several threads at once.
+Change = Callable[[Pixels, int], Pixels]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split, every image of which has been decoded once.
+
+    Attributes:
+        paths: absolute file names, shape (n,).
+        codes: class indices, shape (n,).
+        valence_arousal: float32 in [-1, 1], shape (n, 2), NaN where unknown.
+        boxes: what of each image is used, in pixels: left, top, width, height, shape (n, 4); None
+            where that is the whole image.
+        pixels: decoded uint8 images (n, size, size, channels), in memory or mapped from the cache;
+            None where they are too many.
+        size: height and width in pixels.
+        channels: 1 or 3.
+        soft_labels: float32 shares of the classes, shape (n, C), each row summing to 1; None
+            where labels are hard.
+        change: what happens to each image between decoding and resizing; None for nothing.
+        digest: SHA-256 of all pixels; empty where no cache was asked.
+    """
+
+    paths: NDArray[np.str_]
+    codes: NDArray[np.int32]
+    valence_arousal: NDArray[np.float32]
+    boxes: NDArray[np.int32] | None
+    pixels: NDArray[np.uint8] | None
+    size: int
+    channels: int
+    soft_labels: NDArray[np.float32] | None = None
+    change: Change | None = None
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of all pixels: (n, size, size, channels)."""
+        return len(self), self.size, self.size, self.channels
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Values that stand for images: one row for each fixed view of each image.
+
+    Attributes:
+        values: shape (views * m, ...), m images (with those of `dataset.expand`) in each view;
+            bfloat16 as uint16.
+        dtype: the name of their type.
+    """
+
+    values: NDArray[Any]
+    dtype: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def open_split(
+    manifest: Manifest,
+    split: str,
+    size: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    store: Store | None = None,
+    change: Change | None = None,
+) -> Split:
+    """Decode every image of a split, so that a broken one is named before anything is computed.
+
+    With a `store`, each image is decoded once, ever: the next call finds what this one left.
+
+    Args:
+        manifest: the dataset.
+        split: the name of the split.
+        size: height and width in pixels.
+        on_progress: called with (images decoded, images in all).
+        store: where decoded images are kept; None: in memory.
+        change: is made to each image as it comes from its file, after the crop and before the
+            resize. Such images are never kept in a store.
+
+    Raises:
+        DataError: an image cannot be decoded; the message names it.
+    """
+    files = replace(split_files(manifest, split, size), change=change)
+    if store is None or change is not None:
+        return _decoded(files, on_progress)
+    key = _key(files, manifest.root)
+    note = {"dataset": manifest.name, "split": split, "images": len(files), "size": size}
+    wanted = Wanted("images", key, files.shape, "uint8", note)
+    array = store.keep(wanted, lambda: _decoded_blocks(files, on_progress))
+    if array is not None:
+        return replace(files, pixels=array.memmap(), digest=array.digest)
+    return replace(files, digest=_checked(files, key, on_progress))
+
+
+def _key(files: Split, root: Path) -> str:
+    """What the pixels of a split depend on; a file is known by its name, size and last change."""
+    hashed, above = hashlib.sha256(), f"{root}{os.sep}"
+    for path in files.paths.tolist():
+        status = _status(path)
+        name = path.removeprefix(above)
+        hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    if files.boxes is not None:
+        hashed.update(files.boxes.tobytes())
+    return f"{VERSION} {files.size} {files.channels} {hashed.hexdigest()}"
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 - twice as fast as Path for 100,000 files
+    except OSError as error:
+        raise DataError(
+            f"{path}: this image cannot be read ({error.strerror}).\n"
+            "Restore the file from the original archive."
+        ) from error
+
+
+def _checked(files: Split, key: str, on_progress: Callable[[int, int], None] | None) -> str:
+    """Decode what is too much to keep, once, ever; the SHA-256 of all pixels."""
+
+    def check(folder: Path) -> None:
+        hashed = hashlib.sha256()
+        for block in _decoded_blocks(files, on_progress):
+            hashed.update(block.data)
+        (folder / "digest.json").write_text(json.dumps(hashed.hexdigest()), encoding="utf-8")
+
+    folder = cached("checked", key, check)
+    return str(json.loads((folder / "digest.json").read_text(encoding="utf-8")))
+
+
+def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Split:
+    """A split with its pixels in memory, if they fit."""
+    keep = int(np.prod(files.shape, dtype=np.int64)) <= MEMORY_BYTES
+    pixels = np.empty(files.shape, dtype=np.uint8) if keep else None
+    done = 0
+    for block in _decoded_blocks(files, on_progress):
+        if pixels is not None:
+            pixels[done : done + len(block)] = block
+        done += len(block)
+    return replace(files, pixels=pixels)
+
+
+def _decoded_blocks(
+    files: Split, on_progress: Callable[[int, int], None] | None
+) -> Iterator[Pixels]:
+    """All images in their order. Raises: DataError naming the first that cannot be decoded."""
+    done = 0
+    for block in in_order(partial(decode, files), _parts(np.arange(len(files)))):
+        yield block
+        done += len(block)
+        if on_progress:
+            on_progress(done, len(files))
+
+
+def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + DECODE_BATCH] for start in range(0, len(rows), DECODE_BATCH)]
+
+
+def decode(split: Split, rows: NDArray[np.int64]) -> Pixels:
+    """Some images of a split, from their files: shape (rows, size, size, channels).
+
+    Raises:
+        DataError: an image cannot be decoded; the message names it.
+    """
+    images = np.empty((len(rows), *split.shape[1:]), dtype=np.uint8)
+    for place, row in enumerate(rows.tolist()):
+        image = read_image(str(split.paths[row]), split.channels, _box(split, row))
+        if split.change is not None:
+            image = split.change(image, row)
+        images[place] = resize(image, split.size)
+    return images
+
+
+def decode_together(split: Split, rows: NDArray[np.int64]) -> Pixels:
+    """As `decode`, by several threads."""
+    # Each thread gets the same number of images, even if they are few.
+    parts = np.array_split(rows, min(usable_cores().number, len(rows)) or 1)
+    return np.concatenate(list(in_order(partial(decode, split), parts)))
+
+
+def _box(split: Split, row: int) -> Box:
+    if split.boxes is None:
+        return None
+    left, top, width, height = split.boxes[row].tolist()
+    return left, top, left + width, top + height
+
+
+def split_files(manifest: Manifest, split: str, size: int) -> Split:
+    """A split whose images are decoded each time they are used, and of which none was so far."""
+    rows = manifest.split(split)
+    root = f"{manifest.root}{os.sep}"  # joined as text: a Path for each takes ten times as long
+    paths = np.array([root + path for path in rows["path"].tolist()])
+    boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
+    values = manifest.valence_arousal(split)
+    soft, channels = manifest.soft_labels(split), manifest.channels
+    return Split(paths, manifest.codes(split), values, boxes, None, size, channels, soft)

@@ -1,0 +1,189 @@
+"""Dataset adapters, one file each, and the way from a folder to a checked manifest."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from fer_bench.config.dataset import Dataset
+from fer_bench.data.folders import listed, read_table, reading
+from fer_bench.data.manifest import Manifest, Problem, regrouped
+from fer_bench.data.spec import DatasetSpec
+from fer_bench.data.splits import carve, join_groups, undersample
+from fer_bench.errors import DataError
+from fer_bench.labels import chosen, ordered
+from fer_bench.registry import DATASETS
+
+
+def load_manifest(config: Dataset) -> Manifest:
+    """Read the folder of a dataset, take its validation split and balance its training split.
+
+    A test split that the release has is left as it is.
+
+    Raises:
+        DataError: the folder is missing or incomplete, it has not the splits that the experiment
+            asks for, or a class is too small to be split.
+    """
+    manifest = read_release(config)
+    if config.groups:
+        groups = _read_list(config.groups, ("sample_id", "group"))
+        samples = join_groups(manifest.samples, groups[groups["group"] != ""])
+        manifest = replace(manifest, samples=samples)
+    samples = _divide(manifest, config)
+    _check_expand(samples, config)
+    dropped = dict(manifest.dropped)
+    if "undersample" in config.balances:
+        samples, dropped["undersampled"] = undersample(samples, config.split_seed, config.per_class)
+    return replace(manifest, samples=samples, dropped=dropped)
+
+
+def read_release(config: Dataset) -> Manifest:
+    """The dataset in its official splits, without what `exclude` leaves out, in its classes.
+
+    Raises: DataError.
+    """
+    spec: DatasetSpec = DATASETS[config.name]
+    manifest = spec.read(config)
+    if config.exclude:
+        manifest = _exclude(manifest, config.exclude)
+    if config.classes:
+        manifest = _choose_classes(manifest, config)
+    elif config.contempt != "keep":
+        manifest = _without_contempt(manifest, config.contempt)
+    manifest = _without_absent_classes(manifest, config.root)
+    if spec.prepare is None:  # one's own images, where no count of a release says what is missing
+        _check_training(manifest)
+    return manifest
+
+
+def check_release(name: str, folder: Path, source: Path) -> None:
+    """Raises: DataError, about `source`, when what it holds in `folder` is not the dataset."""
+    try:
+        DATASETS[name].read(Dataset(name=name, root=folder))
+    except DataError as error:
+        raise DataError(str(error).replace(str(folder), str(source))) from error
+
+
+def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    with reading(path.parent, f"It should hold {path.name}."):
+        return read_table(path, columns)
+
+
+def _exclude(manifest: Manifest, path: Path) -> Manifest:
+    names = set(_read_list(path, ("sample_id",))["sample_id"])
+    samples = manifest.samples
+    if unknown := sorted(names - set(samples["sample_id"])):
+        raise DataError(
+            f"{path}: {len(unknown)} of its {len(names)} sample ids are not in dataset "
+            f"'{manifest.name}': {listed(unknown)}.\n"
+            "Give the file that `fer data audit` wrote for this dataset."
+        )
+    return _drop(manifest, samples["sample_id"].isin(names), "excluded")
+
+
+def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
+    if "contempt" not in manifest.classes:
+        raise DataError(
+            f"{manifest.root}: dataset '{manifest.name}' has no class contempt.\n"
+            "Remove dataset.contempt."
+        )
+    groups = {name: [name] for name in manifest.classes if name != "contempt"}
+    if choice == "disgust":
+        groups["disgust"] = [*groups.get("disgust", []), "contempt"]
+    return regrouped(manifest, {name: groups[name] for name in ordered(groups)}, "contempt")
+
+
+def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
+    assert config.classes is not None  # the caller looked
+    try:
+        groups = chosen(config.classes, manifest.classes, order=config.name)
+    except DataError as error:
+        raise DataError(f"{config.root}: {error}") from error
+    return regrouped(manifest, groups, "class not chosen")
+
+
+def _check_training(manifest: Manifest) -> None:
+    """Raises: DataError when training lacks a class that another split has."""
+    counts = manifest.counts()
+    shown = {name for split in counts.values() for name, count in split.items() if count}
+    training = counts.get("train", {})
+    if unknown := [name for name, count in training.items() if name in shown and not count]:
+        raise DataError(
+            f"{manifest.root}: training has no image of {', '.join(unknown)}, which another split "
+            "has.\nAdd such images to training, or choose other classes with dataset.classes."
+        )
+
+
+def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
+    """Nothing can be learnt or measured about a class that no sample of any split shows.
+
+    A class that soft labels alone name is learnt.
+    """
+    shown = set(manifest.samples["label"].unique()) | manifest.shared_classes()
+    absent = tuple(name for name in manifest.classes if name not in shown)
+    if not absent:
+        return manifest
+    classes = tuple(name for name in manifest.classes if name in shown)
+    if len(classes) < 2:
+        raise DataError(
+            f"{root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            "Check that dataset.root names the whole dataset."
+        )
+    text = "classes of this dataset have no image here and are left out"
+    problem = Problem("class_absent", "warning", len(absent), absent, text)
+    shown_ones = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
+    return replace(shown_ones, problems=(*manifest.problems, problem))
+
+
+def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:
+    samples = manifest.samples[~rows].reset_index(drop=True)
+    return replace(manifest, samples=samples, dropped={**manifest.dropped, reason: int(rows.sum())})
+
+
+def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
+    """The samples in the splits of the experiment."""
+    samples, sizes, seed = manifest.samples, manifest.split_sizes(), config.split_seed
+    if config.split:
+        if set(sizes) != {"train"}:
+            raise DataError(
+                f"{config.root}: {manifest.release} has splits of its own ({_shown(sizes)}), which "
+                "are kept as they are.\nRemove dataset.split."
+            )
+        samples = carve(samples, "test", config.split.test, seed)
+        rest = config.split.train + config.split.validation
+        return carve(samples, "validation", config.split.validation / rest, seed)
+    if "test" not in sizes:
+        raise DataError(
+            f"{config.root}: {manifest.release} has no test split; it has {_shown(sizes)}.\n"
+            "Set dataset.split to divide it: {train: 0.7, validation: 0.2, test: 0.1}."
+        )
+    if config.validation is None:
+        return samples
+    if config.validation == "validation":
+        if "validation" not in sizes:
+            raise DataError(
+                f"{config.root}: {manifest.release} has no validation split of its own; it has "
+                f"{_shown(sizes)}.\n"
+                "Set dataset.validation to a part of the training split, for example 0.1."
+            )
+        return samples
+    if "validation" in sizes:
+        raise DataError(
+            f"{config.root}: {manifest.release} has a validation split of its own "
+            f"({sizes['validation']:,} images).\nSet dataset.validation: validation to use it."
+        )
+    return carve(samples, "validation", config.validation, seed)
+
+
+def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:
+    images = int((samples["split"] == "train").sum())
+    if config.expand and config.expand < images:
+        raise DataError(
+            f"dataset.expand: {config.expand:,} is less than the {images:,} training images that "
+            "there are.\nGive the number of training images after expansion, or remove it."
+        )
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} ({count:,})" for split, count in sizes.items())

@@ -1,0 +1,319 @@
+"""The checked sample table: a dataset after its folder was read and before any pixel is."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fer_bench.data.file_names import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
+from fer_bench.errors import DataError
+from fer_bench.labels import AXES, SPLITS
+
+COLUMNS = ("sample_id", "path", "split", "label")
+
+# The face in the image, in pixels: left and upper edge, width and height.
+BOX = ("face_x", "face_y", "face_width", "face_height")
+
+# Before the name of a class: how much of a sample's soft label falls to it.
+SOFT = "soft_"
+
+# Reasons in `Manifest.dropped` for files that may have been meant as images.
+_WORTH_A_WARNING = (NOT_SUPPORTED, NOT_AN_IMAGE, NOT_UTF8)
+
+Severity = Literal["info", "warning", "error"]
+
+EXAMPLES = 5  # of what a problem concerns
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a dataset that its user should know.
+
+    Attributes:
+        kind: a short name that programs can rely on, for example `label_disagreement`.
+        severity: `error` where numbers measured on the data cannot be trusted.
+        count: how many samples, files or rows it concerns.
+        examples: the first few of them.
+        text: what is wrong, and what to do, in one sentence.
+    """
+
+    kind: str
+    severity: Severity
+    count: int
+    examples: tuple[str, ...]
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the JSON of `fer data`."""
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "count": self.count,
+            "examples": list(self.examples),
+            "text": self.text,
+        }
+
+
+def problem_of(kind: str, severity: Severity, names: Iterable[str], text: str) -> list[Problem]:
+    """The problem that concerns what is named, or none when nothing is."""
+    concerned = list(names)
+    if not concerned:
+        return []
+    return [Problem(kind, severity, len(concerned), tuple(concerned[:EXAMPLES]), text)]
+
+
+def left_out(dropped: Mapping[str, int]) -> str:
+    """What `Manifest.dropped` counts, in one line.
+
+    For example `2 hidden, 4 not an image; format not supported: .heic 3, .avif 1`: what comes
+    after a colon in a reason is told together.
+    """
+    plain, detailed = [], defaultdict[str, list[str]](list)
+    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+        kind, _, detail = reason.partition(": ")
+        if count and detail:
+            detailed[kind].append(f"{detail} {count:,}")
+        elif count:
+            plain.append(f"{count:,} {reason}")
+    groups = [f"{kind}: {', '.join(details)}" for kind, details in detailed.items()]
+    return "; ".join([", ".join(plain), *groups] if plain else groups) or "nothing"
+
+
+def has_unsupported(dropped: Mapping[str, int]) -> bool:
+    """Whether images were left out for their format."""
+    return any(reason.startswith(f"{NOT_SUPPORTED}: ") for reason in dropped)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One row a sample.
+
+    Attributes:
+        name: the registered name of the dataset.
+        release: which release was recognised, for example `opencv-emotion`.
+        root: the folder that `path` is relative to.
+        classes: class names, in the order of the model's logits: canonical ones, but for what
+            `dataset.classes` names otherwise.
+        channels: 1 when every image is grey (kept as one channel until the model), else 3.
+        samples: columns `sample_id` (unique), `path` (relative to `root`), `split` (one of
+            `SPLITS`), `label` (one of `classes`); optional: `valence` and `arousal` in [-1, 1] or
+            NaN, `group` (samples of one person or source; they stay in one split), the columns of
+            `BOX` (what of the image is used), of `ATTRIBUTES` (subgroups of people), `usage` (the
+            part of the release) and `bytes` (size of the source, where that is not the file).
+            Soft labels are a column `soft_<class>` for every class: shares in [0, 1] that add up
+            to 1. What is trained on is then this distribution; `label` stays what is counted,
+            balanced and evaluated.
+        dropped: how many rows of the source were left out, by reason.
+        problems: what reading found that a user should know.
+        image_size: height and width in pixels of every image, where the release fixes them.
+    """
+
+    name: str
+    release: str
+    root: Path
+    classes: tuple[str, ...]
+    channels: int
+    samples: pd.DataFrame
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [column for column in COLUMNS if column not in self.samples]
+        if missing:
+            raise ValueError(f"manifest of {self.name} lacks the columns {missing}")
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        samples = self.samples
+        if samples.empty:
+            raise DataError(
+                f"{self.root}: no images found for dataset '{self.name}'.\n"
+                "Check that dataset.root names the unpacked folder."
+            )
+        twice = samples.loc[samples["sample_id"].duplicated(), "sample_id"]
+        if len(twice):
+            raise DataError(
+                f"{self.root}: {len(twice)} sample ids occur twice, first {twice.iloc[0]!r}.\n"
+                "Remove one of the two, or unpack the download again."
+            )
+        for column, known in (("split", SPLITS), ("label", self.classes)):
+            strange = sorted(set(samples[column].unique()) - set(known))
+            if strange:
+                raise DataError(
+                    f"{self.root}: {column} {strange[0]!r} is none of {', '.join(known)}."
+                )
+        if self.is_soft:
+            self._check_soft_labels()
+
+    def _check_soft_labels(self) -> None:
+        present = [name for name in map(str, self.samples) if name.startswith(SOFT)]
+        if sorted(present) != sorted(SOFT + name for name in self.classes):
+            raise ValueError(f"manifest of {self.name} has {present} for {list(self.classes)}")
+        shares = _shares(self.samples, self.classes)
+        wrong = ~((shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) < 1e-4))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{self.root}: the soft label of {self.samples['sample_id'].iloc[row]!r} is "
+                f"{shares[row].tolist()}.\nShares must not be negative, and add up to 1."
+            )
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether the samples have soft labels."""
+        return any(str(name).startswith(SOFT) for name in self.samples)
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split, index 0..n-1. Raises: DataError when it is empty."""
+        rows = self.samples[self.samples["split"] == name]
+        if rows.empty:
+            present = ", ".join(f"{split} ({n})" for split, n in self.split_sizes().items())
+            raise DataError(
+                f"dataset '{self.name}' at {self.root} has no '{name}' split; it has {present}."
+            )
+        return rows.reset_index(drop=True)
+
+    def codes(self, split: str) -> NDArray[np.int32]:
+        """Class indices of one split, shape (n,), in [0, len(classes))."""
+        index = {name: code for code, name in enumerate(self.classes)}
+        labels = self.split(split)["label"].tolist()
+        return np.array([index[label] for label in labels], dtype=np.int32)
+
+    def soft_labels(self, split: str) -> NDArray[np.float32] | None:
+        """Shares of one split, shape (n, len(classes)), each row summing to 1; None without any."""
+        if not self.is_soft:
+            return None
+        return _shares(self.split(split), self.classes).astype(np.float32)
+
+    def shared_classes(self) -> set[str]:
+        """The classes that have a share in any soft label."""
+        if not self.is_soft:
+            return set()
+        return {name for name in self.classes if self.samples[SOFT + name].any()}
+
+    def valence_arousal(self, split: str) -> NDArray[np.float32]:
+        """Valence and arousal of one split, shape (n, 2), in [-1, 1], NaN where unknown."""
+        rows = self.split(split)
+        if not set(AXES) <= set(rows):
+            return np.full((len(rows), 2), np.nan, dtype=np.float32)
+        return rows[list(AXES)].to_numpy(np.float32)
+
+    def split_sizes(self) -> dict[str, int]:
+        """Number of samples in each split that has any, in the order of `SPLITS`."""
+        sizes = self.samples["split"].value_counts()
+        return {split: int(sizes[split]) for split in SPLITS if split in sizes}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Number of samples by split and class; classes without a sample count 0."""
+        columns = (self.samples[column].tolist() for column in ("split", "label"))
+        sizes = Counter(zip(*columns, strict=True))
+        return {
+            split: {name: sizes[split, name] for name in self.classes}
+            for split in self.split_sizes()
+        }
+
+    def warnings(self) -> list[str]:
+        """A line for each problem that is more than for information, with examples.
+
+        The last says how many files were left out that may have been meant as images.
+        """
+        lines = []
+        for problem in self.problems:
+            if problem.severity != "info":
+                shown = "; ".join(problem.examples[:3])
+                more = f"; and {problem.count - 3:,} more" if problem.count > 3 else ""
+                lines.append(f"{self.root}: {problem.text}: {shown}{more}")
+        files = {
+            reason: count
+            for reason, count in self.dropped.items()
+            if reason.partition(": ")[0] in _WORTH_A_WARNING and count
+        }
+        if files:
+            lines.append(f"{self.root}: files were left out: {left_out(files)}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """What the JSON of `fer data stats` and `fer data audit` begins with."""
+        return {
+            "dataset": self.name,
+            "release": self.release,
+            "fingerprint": self.fingerprint,
+            "classes": list(self.classes),
+            "counts": self.counts(),
+            "dropped": dict(self.dropped),
+            "problems": [problem.to_json() for problem in self.problems],
+            "soft_labels": self.is_soft,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over what decides a sample, whatever the order: id, split, label, size in bytes.
+
+        Where only a part of each image is used, its box too; where labels are soft, these.
+        """
+        samples = self.samples
+        if "bytes" in samples:
+            sizes = samples["bytes"].tolist()
+        else:
+            root = str(self.root)
+            sizes = [os.stat(f"{root}/{path}").st_size for path in samples["path"]]  # noqa: PTH116
+        columns = [samples[column].tolist() for column in ("sample_id", "split", "label")]
+        boxes = [samples[column].tolist() for column in BOX if column in samples]
+        soft = [_digits(samples[SOFT + name]) for name in self.classes] if self.is_soft else []
+        rows = zip(*columns, sizes, *boxes, *soft, strict=True)
+        lines = sorted("\t".join(map(str, row)) for row in rows)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def regrouped(manifest: Manifest, groups: Mapping[str, Collection[str]], reason: str) -> Manifest:
+    """The samples of some classes, under the names of groups of them.
+
+    Soft labels are added up in each group and divided by what is left of them. Where that makes
+    another group likelier than the one of the own label, it becomes the label.
+
+    Args:
+        manifest: left as it is.
+        groups: new class → classes of `manifest` that make it, each in one group at most, in the
+            order of the new classes.
+        reason: under which samples of the other classes are counted.
+    """
+    group_of = {name: group for group, names in groups.items() for name in names}
+    labels = manifest.samples["label"].map(group_of)
+    stays = labels.notna()
+    samples = manifest.samples[stays].assign(label=labels[stays]).reset_index(drop=True)
+    if manifest.is_soft:
+        samples = _soft_in_groups(samples, groups)
+    left_out = int((~stays).sum())
+    counted = {reason: manifest.dropped.get(reason, 0) + left_out} if left_out else {}
+    dropped = {**manifest.dropped, **counted}
+    return replace(manifest, samples=samples, classes=tuple(groups), dropped=dropped)
+
+
+def _soft_in_groups(samples: pd.DataFrame, groups: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    shares = np.stack([_shares(samples, list(names)).sum(axis=1) for names in groups.values()], 1)
+    shares /= shares.sum(axis=1, keepdims=True)
+    names = np.array(list(groups))
+    own = shares[np.arange(len(samples)), pd.Index(names).get_indexer(pd.Index(samples["label"]))]
+    overtaken = shares.max(axis=1) > own + 1e-9  # sums of the same votes may differ by rounding
+    label = samples["label"].mask(overtaken, pd.Series(names[shares.argmax(axis=1)]))
+    others = samples.drop(columns=[name for name in samples if str(name).startswith(SOFT)])
+    columns = {SOFT + name: shares[:, code] for code, name in enumerate(groups)}
+    return others.assign(label=label, **columns)
+
+
+def _shares(samples: pd.DataFrame, classes: Collection[str]) -> NDArray[np.float64]:
+    """The soft labels of these classes, shape (n, len(classes))."""
+    return samples[[SOFT + name for name in classes]].to_numpy(np.float64)
+
+
+def _digits(shares: "pd.Series[float]") -> list[str]:
+    return [f"{share:.6f}" for share in shares.tolist()]

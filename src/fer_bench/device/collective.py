@@ -1,0 +1,88 @@
+"""What the workers of one run do together: agree, add up, and notice that one is lost."""
+
+import hashlib
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fer_bench.device.selection import Device
+from fer_bench.errors import RunError, WorkerLost
+
+# What TensorFlow raises in a worker when another one, or the way to it, is gone.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
+
+
+def agree(device: Device, what: str, text: str) -> None:
+    """Make sure that `text` is the same in all workers; none goes on before all are here.
+
+    Raises:
+        RunError: it differs; `what` says what it is.
+        WorkerLost: a worker is gone.
+    """
+    if device.workers == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8).astype(np.float32)
+    digests = merged(device, digest[None], device.worker, device.workers)
+    others = [index for index, other in enumerate(digests) if (other != digests[0]).any()]
+    if others:
+        raise RunError(
+            f"{what} is not the same in worker 0 and in worker {', '.join(map(str, others))}; "
+            f"this is worker {device.worker}.\n"
+            "Give all workers the same command and the same folders, on a file system they share."
+        )
+
+
+def own_rows(device: Device, count: int) -> range:
+    """Which of `count` rows this worker answers for: they are dealt out in one piece each."""
+    first, end = (count * index // device.workers for index in (device.worker, device.worker + 1))
+    return range(first, end)
+
+
+def merged(device: Device, values: NDArray[Any], first: int, count: int) -> NDArray[Any]:
+    """All `count` rows, of which each worker gives its own `values`, from row `first` on.
+
+    Raises:
+        WorkerLost: a worker is gone.
+    """
+    if device.workers == 1:
+        return values
+    whole = np.zeros((count, *values.shape[1:]), values.dtype)
+    whole[first : first + len(values)] = values
+    try:
+        summed = _sum_over_workers(device.strategy, device.local_replicas, tf.constant(whole))
+        total: NDArray[Any] = summed.numpy()
+    except LOST as error:
+        raise worker_lost(device, error) from error
+    return total
+
+
+@tf.function(reduce_retracing=True)
+def _sum_over_workers(strategy: Any, local: int, value: Any) -> Any:
+    def replica_sum() -> Any:
+        context = tf.distribute.get_replica_context()
+        # Of the devices of one host only the first one speaks for it.
+        is_first = context.replica_id_in_sync_group % local == 0
+        return context.all_reduce("SUM", value * tf.cast(is_first, value.dtype))
+
+    return strategy.experimental_local_results(strategy.run(replica_sum))[0]
+
+
+def worker_lost(device: Device, error: tf.errors.OpError) -> WorkerLost:
+    """What to tell the user of this worker when another one does not answer any more."""
+    gone = {int(task) for task in re.findall(r"/job:worker/replica:0/task:(\d+)", error.message)}
+    named = ", ".join(str(index) for index in sorted(gone - {device.worker}))
+    return WorkerLost(
+        f"{f'worker {named}' if named else 'another worker'} of the {device.workers} does not "
+        f"answer any more; this is worker {device.worker}.\n"
+        "Start all of them again with the same command: the run goes on from its last save point."
+    )

@@ -1,0 +1,121 @@
+"""What this machine has: processor, memory, devices, libraries, folders."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from fer_bench.device import machine
+from fer_bench.device import selection as devices
+from fer_bench.device.selection import Device
+from fer_bench.storage.cache import cache_root
+
+# What Linux calls the instructions that fast arithmetic rests on, and what people call them.
+CPU_FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX512-VNNI",
+    "asimd": "NEON",
+    "sve": "SVE",
+    **devices.BFLOAT16_FLAGS,
+}
+
+WHY_XLA = {
+    "gpu": "on a GPU it joins many small operations into few",
+    "cpu": "compiled convolutions were measured 4 to 10 times slower on CPUs",
+}
+
+
+def versions() -> dict[str, str]:
+    packages = ("fer-bench", "tensorflow", "keras", "numpy")
+    return {"python": platform.python_version()} | {
+        package: importlib.metadata.version(package) for package in packages
+    }
+
+
+def system() -> dict[str, Any]:
+    memory, cores, flags = machine.memory(), machine.usable_cores(), machine.cpu_flags()
+    return {
+        "operating_system": _operating_system(),
+        "cpu": machine.cpu_model(),
+        "cpu_features": [name for flag, name in CPU_FEATURES.items() if flag in flags],
+        "cores_of_machine": os.cpu_count() or 1,
+        "cores": cores.number,
+        "why_cores": cores.why,
+        "memory_total_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+    }
+
+
+def _operating_system() -> str:
+    kernel = f"{platform.system()} {platform.release()}"
+    with contextlib.suppress(OSError):  # only Linux has the file that names the distribution
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
+    return kernel
+
+
+def device_facts(device: Device) -> dict[str, Any]:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details
+    return {
+        "name": device.name,
+        "kind": device.kind,
+        "gpus": [details(gpu).get("device_name", gpu.name) for gpu in gpus],
+        "why_no_gpu": None if gpus else devices.why_no_gpu(),
+        "memory_bytes": device.memory_bytes,
+        "memory_is_assumed": device.memory_is_assumed,
+    }
+
+
+def choices(device: Device) -> dict[str, dict[str, Any]]:
+    cores = machine.usable_cores()
+    why_threads = (
+        cores.why if device.threads == cores.number else f"asked for; {cores.number} usable"
+    )
+    precision, depthwise = (device.precision("auto", depthwise=each) for each in (False, True))
+    exception = "" if depthwise == precision else f"; {depthwise} for depthwise networks"
+    return {
+        "precision": {"value": precision, "why": f"{device.why}{exception}"},
+        "xla": {"value": on_machine(device.compiles("auto")), "why": WHY_XLA[device.kind]},
+        "threads": {"value": device.threads, "why": why_threads},
+    }
+
+
+def on_machine(xla: bool) -> str:
+    return "on" if xla else "off"
+
+
+def cache_folder_facts() -> dict[str, Any]:
+    folder = cache_root()
+    sizes = list(_file_sizes(folder))
+    return {
+        "folder": str(folder),
+        "files": len(sizes),
+        "bytes": sum(sizes),
+        "free_bytes": shutil.disk_usage(_existing(folder)).free,
+        "writable": is_writable(folder),
+    }
+
+
+def _file_sizes(folder: Path) -> Iterator[int]:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may empty the cache
+            if path.is_file():
+                yield path.stat().st_size
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there already."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def is_writable(folder: Path) -> bool:
+    nearest = _existing(folder)
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

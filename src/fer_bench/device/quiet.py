@@ -1,0 +1,29 @@
+"""Keeping what TensorFlow's native code prints off the terminal."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def native_messages_hidden() -> Iterator[None]:
+    """Keep what C++ libraries print while they load off the terminal, unless loading fails.
+
+    TensorFlow reports its build options and missing GPU drivers on the file descriptor of standard
+    error, before any setting of its logger applies. `fer` says itself which device it uses.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except ImportError:
+            hidden.seek(0)
+            os.write(terminal, hidden.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,244 @@
+"""`fer evaluate`: from a finished run to its saved predictions and their metrics."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fer_bench.data import decoding
+from fer_bench.data.audit import copies
+from fer_bench.data.spec import DatasetSpec
+from fer_bench.device.selection import Device
+from fer_bench.display import Display
+from fer_bench.errors import RunError
+from fer_bench.evaluation import robustness
+from fer_bench.evaluation.protocol import Measurement
+from fer_bench.evaluation.test_time_views import native_size
+from fer_bench.evaluation.trained_model import Subject, open_subject, predict
+from fer_bench.labels import ATTRIBUTES
+from fer_bench.metrics.calibration import temperature_report
+from fer_bench.metrics.document import compute, headline
+from fer_bench.metrics.predictions import Predictions
+from fer_bench.metrics.subgroups import by_attribute
+from fer_bench.models.build import OTHER_MODEL
+from fer_bench.registry import DATASETS
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.predictions import predictions_frame, read_predictions
+from fer_bench.storage.array_cache import Store
+from fer_bench.storage.files import write_atomically, write_json
+from fer_bench.storage.staging import replaced_together
+
+# Above this many images, copies are looked for only by `fer data audit`.
+IMAGES_LOOKED_AT = 100_000
+Condition = tuple[str, int | None]
+
+Array = NDArray[Any]
+
+
+def evaluate(
+    measurement: Measurement,
+    device: Device,
+    display: Display,
+    conditions: Iterable[Condition] = (),
+) -> dict[str, Any]:
+    """Predict every image, save the predictions, and compute the metrics from them.
+
+    Files of an earlier evaluation are replaced at the very end, all together: where anything
+    fails, they stay as they were.
+
+    Args:
+        measurement: a run, and what it is measured on.
+        device: what computes.
+        display: where progress is shown.
+        conditions: corruptions under which it is measured too, as `corruptions.select` gives them.
+
+    Returns:
+        The document that `metrics/<evaluation>.json` holds.
+
+    Raises:
+        RunError: the model cannot be read, is not the one of the run, or answers no numbers; or
+            there are conditions, and it predicts no expressions.
+        DataError: an image cannot be read.
+    """
+    chosen = list(conditions)
+    if chosen and "expression" not in measurement.trained.config.model.targets:
+        raise robustness.no_expressions()
+    subject = open_subject(measurement.trained, device, display)
+    for warning in measurement.manifest.warnings():
+        display.message(f"warning: {warning}")
+    run, name = measurement.trained.run, measurement.protocol.name
+    with replaced_together(run.path) as folder:
+        results = RunDirectory(folder)
+        _save_predictions(subject, measurement, results)
+        predictions = read_predictions(results.predictions(name))
+        metrics = _measure(subject, measurement, results, predictions)
+        write_json(results.metrics(name), metrics)
+        if chosen:
+            _save_robustness(subject, measurement, results, predictions, chosen)
+    return metrics
+
+
+# Predictions -----------------------------------------------------------------------------------
+
+
+def _save_predictions(subject: Subject, measurement: Measurement, results: RunDirectory) -> None:
+    protocol, manifest, config = measurement.protocol, measurement.manifest, subject.trained.config
+    images = decoding.open_split(
+        manifest,
+        protocol.split,
+        native_size(protocol.views, config.image.size),
+        lambda done, total: subject.display.decoding(protocol.split, done, total),
+        store=Store(config.cache.max_bytes, subject.display.message),
+    )
+    outputs = predict(subject, images, protocol.views)
+    rows = manifest.split(protocol.split)
+    _check_finite(subject, rows["sample_id"], outputs)
+    classes, probabilities = subject.trained.classes, outputs.get("expression")
+    if probabilities is not None:
+        classes, probabilities = measurement.answers(probabilities)
+    frame = predictions_frame(rows, classes, probabilities, outputs.get("valence_arousal"))
+    path = results.predictions(protocol.name)
+    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+
+
+def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
+    for name, output in outputs.items():
+        wrong = np.flatnonzero(~np.isfinite(output).all(axis=1))
+        if len(wrong):
+            raise RunError(
+                f"{subject.trained.run.model}: its answers ({name}) are no numbers for "
+                f"{len(wrong):,} of {len(ids):,} images, first {ids.iloc[wrong[0]]!r}.\n"
+                f"{OTHER_MODEL}"
+            )
+
+
+# Metrics ---------------------------------------------------------------------------------------
+
+
+def _measure(
+    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+) -> dict[str, Any]:
+    """The document of the metrics, from saved predictions alone."""
+    rows = measurement.manifest.split(measurement.protocol.split)
+    document = compute(predictions)
+    document |= _without_twins(subject.display, measurement, predictions)
+    document |= _temperature(subject, measurement, results, predictions)
+    document |= _subgroups(rows, predictions)
+    document["protocol"] = measurement.record().to_json()
+    document["warnings"] = _warnings(measurement)
+    return document
+
+
+def _without_twins(
+    display: Display, measurement: Measurement, predictions: Predictions
+) -> dict[str, Any]:
+    """Every headline metric without the images of which training has seen a copy."""
+    manifest, protocol = measurement.manifest, measurement.protocol
+    if protocol.data is not None or protocol.split == "train":
+        return {}
+    if len(manifest.samples) > IMAGES_LOOKED_AT:
+        return {}
+    seen = copies.seen_in_training(
+        manifest,
+        protocol.split,
+        None,
+        lambda done, total: display.decoding("dataset", done, total),
+        display.comparing,
+    )
+    if not seen:
+        return {}
+    kept = predictions.select(np.array([name not in seen for name in predictions.sample_ids]))
+    exact = sum(relation == "exact" for relation in seen.values())
+    return {
+        "without_twins": {
+            "n": len(kept),
+            "left_out": len(seen),
+            "exact": exact,
+            "near": len(seen) - exact,
+            "relation": "exact or near copy in another split",
+            **headline(kept),
+        }
+    }
+
+
+def _temperature(
+    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+) -> dict[str, Any]:
+    """Calibration before and after one temperature, fitted where the model was not measured."""
+    protocol = measurement.protocol
+    if protocol.data is not None or protocol.split != "test" or predictions.expression is None:
+        return {}
+    if "validation" not in measurement.manifest.split_sizes():
+        return {}
+    fitted_on = measurement.of_split("validation")
+    path = subject.trained.run.predictions(fitted_on.protocol.name)
+    if not path.exists():
+        _save_predictions(subject, fitted_on, results)
+        path = results.predictions(fitted_on.protocol.name)
+    return {"temperature": temperature_report(read_predictions(path), predictions)}
+
+
+def _subgroups(rows: pd.DataFrame, predictions: Predictions) -> dict[str, Any]:
+    known = [name for name in ATTRIBUTES if name in rows]
+    if not known or predictions.expression is None:
+        return {}
+    return {"subgroups": by_attribute(predictions, rows.set_index("sample_id")[known])}
+
+
+def _warnings(measurement: Measurement) -> list[str]:
+    """What a reader of these numbers must know."""
+    config, protocol = measurement.trained.config, measurement.protocol
+    found = []
+    if config.selection == "test_split" and protocol.split == "test":
+        found.append("the model was chosen on the test split: its score there is too high")
+    if protocol.data is not None:
+        found += _overlap(config.dataset.name, measurement.manifest.name)
+    elif len(measurement.manifest.samples) > IMAGES_LOOKED_AT:
+        found.append("copies between the splits were not looked for; fer data audit does")
+    return found
+
+
+def _overlap(trained_on: str, measured_on: str) -> list[str]:
+    """A warning where two datasets hold, or may hold, some of the same images."""
+    if trained_on == measured_on:
+        return [f"the model was trained on {trained_on} too; images may occur in both folders"]
+    for one, other in ((trained_on, measured_on), (measured_on, trained_on)):
+        spec: DatasetSpec = DATASETS[one]
+        if other in spec.overlaps:
+            return [
+                f"contaminated: datasets {trained_on} and {measured_on} share images "
+                f"({spec.overlaps[other]}), so that the model has seen some of these"
+            ]
+    return []
+
+
+# Robustness ------------------------------------------------------------------------------------
+
+
+def _save_robustness(
+    subject: Subject,
+    measurement: Measurement,
+    results: RunDirectory,
+    predictions: Predictions,
+    conditions: list[Condition],
+) -> None:
+    protocol, size = measurement.protocol, subject.trained.config.image.size
+
+    def probabilities(images: decoding.Split) -> Array:
+        outputs = predict(subject, images, protocol.views)
+        return measurement.answers(outputs["expression"])[1]
+
+    frame, document = robustness.measure(
+        measurement.manifest,
+        protocol.split,
+        native_size(protocol.views, size),
+        probabilities,
+        conditions,
+        predictions,
+        lambda done, total: subject.display.decoding("corrupted", done, total),
+    )
+    path = results.corruptions(protocol.name)
+    write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False))
+    write_json(path, document)

@@ -1,0 +1,48 @@
+"""EfficientNet (Tan and Le, 2019 and 2021), as Keras builds it, with one graph for all weights."""
+
+from typing import Any
+
+import numpy as np
+
+from fer_bench.models.backbones import from_applications
+from fer_bench.registry import BACKBONES
+
+# Of red, green and blue over ImageNet, in [0, 1].
+MEANS = (0.485, 0.456, 0.406)
+DEVIATIONS = (0.229, 0.224, 0.225)
+
+
+def standardized(images: Any) -> Any:
+    """RGB in [0, 255] → 255 (RGB / 255 - mean) / deviation, which Keras then divides by 255.
+
+    Keras's EfficientNet B0 to B7 has two graphs. Each starts with Rescaling(1/255) and a
+    Normalization. With ImageNet weights that one gets the means and, as if they were variances, the
+    deviations; a Rescaling by 1 / sqrt(deviation), which no other graph has, makes up for it. Here
+    the constants stand in front, and the Normalization stays as it is made, which is the identity.
+    The two together are what the graph with ImageNet weights computes, whatever the weights.
+    Weights copied from Keras's network must therefore leave out those of `normalization`.
+    """
+    means, deviations = (np.array(values, np.float32) for values in (MEANS, DEVIATIONS))
+    return (images - 255 * means) / deviations
+
+
+BACKBONES.register(
+    "efficientnetb3",
+    from_applications(
+        "EfficientNetB3",
+        "efficientnet",
+        "(RGB / 255 - ImageNet means) / ImageNet deviations",
+        standardized,
+        imagenet_file="efficientnetb3_notop.h5",
+        depthwise=True,
+    ),
+)
+BACKBONES.register(
+    "efficientnetv2l",
+    from_applications(
+        "EfficientNetV2L",
+        "efficientnet",
+        "RGB / 128 - 1",
+        imagenet_file="efficientnetv2-l_notop.h5",
+    ),
+)

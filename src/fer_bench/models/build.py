@@ -1,0 +1,130 @@
+"""Backbone, neck, head and outputs as one flat graph."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers, regularizers
+
+from fer_bench.config.model import Head, Model
+from fer_bench.errors import ConfigError, RunError
+from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.neck import NECK_PREFIX, add_neck
+from fer_bench.registry import BACKBONES
+
+HEAD_PREFIX = "head_"
+LOGITS = HEAD_PREFIX + "logits"
+VALENCE_AROUSAL = HEAD_PREFIX + "valence_arousal"
+
+_POOLING = {
+    "avg": layers.GlobalAveragePooling2D,
+    "max": layers.GlobalMaxPooling2D,
+    "flatten": layers.Flatten,
+}
+
+
+def build_model(config: Model, size: int, classes: int) -> Any:
+    """A `keras.Model` from images to what `config.targets` names; see `attach_head`."""
+    return attach_head(build_backbone(config, size), config, classes)
+
+
+def build_backbone(config: Model, size: int) -> Any:
+    """The backbone alone, with random weights: float32 RGB in [0, 255] → features."""
+    spec: BackboneSpec = BACKBONES[config.backbone]
+    backbone = spec.build(size)
+    if config.batch_norm_momentum is not None:
+        for layer in filter(is_batch_norm, backbone.layers):
+            layer.momentum = config.batch_norm_momentum
+    return backbone
+
+
+def attach_head(backbone: Any, config: Model, classes: int) -> Any:
+    """A `keras.Model` that goes on from `backbone`, in the same flat graph.
+
+    Input: float32 RGB in [0, 255], shape (n, size, size, 3). Output, float32: logits (n, classes)
+    for `expression`, valence and arousal (n, 2) in [-1, 1] for `valence_arousal`; a dict of both,
+    by these names, where both are targets.
+
+    The layers of the backbone come first, in their own order; those of the neck and the head are
+    named with the prefixes `neck_` and `head_`.
+
+    Raises:
+        ConfigError: the neck or the pooling does not fit the backbone.
+    """
+    spec: BackboneSpec = BACKBONES[config.backbone]
+    head = config.head or Head(pooling=spec.pooling)
+    neck = config.neck or spec.neck
+    x = add_neck(backbone.output, neck) if neck else backbone.output
+    x = _pool(x, head, config.backbone)
+    for index, width in enumerate(head.dense):
+        x = layers.Dense(
+            width,
+            activation=head.activation,
+            kernel_regularizer=regularizers.L2(head.l2) if head.l2 else None,
+            name=f"{HEAD_PREFIX}dense_{index}",
+        )(x)
+    if head.dropout:
+        x = layers.Dropout(head.dropout, name=HEAD_PREFIX + "dropout")(x)
+    # Under mixed precision the outputs stay float32: losses and probabilities need the digits.
+    outputs = {}
+    if "expression" in config.targets:
+        outputs["expression"] = layers.Dense(classes, dtype="float32", name=LOGITS)(x)
+    if "valence_arousal" in config.targets:
+        outputs["valence_arousal"] = layers.Dense(
+            2, activation="tanh", dtype="float32", name=VALENCE_AROUSAL
+        )(x)
+    (first, *others) = outputs.values()
+    return keras.Model(backbone.input, outputs if others else first, name=config.backbone)
+
+
+OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
+
+
+def load_model(path: Path) -> Any:
+    """The model that a run has kept. Raises: RunError where the file cannot be read."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
+
+
+def named_outputs(output: Any, targets: tuple[str, ...]) -> dict[str, Any]:
+    """What a model returns for a batch, by the name of the target."""
+    return output if isinstance(output, dict) else {targets[0]: output}
+
+
+def _pool(features: Any, head: Head, backbone: str) -> Any:
+    is_map = len(features.shape) == 4
+    if head.pooling == "none" and is_map:
+        raise ConfigError(
+            f"model.head.pooling: {backbone} ends in a feature map {tuple(features.shape[1:])}; "
+            "use avg, max or flatten, got 'none'."
+        )
+    if head.pooling in ("avg", "max") and not is_map:
+        raise ConfigError(
+            f"model.head.pooling: {backbone} ends in a vector; use none, got '{head.pooling}'."
+        )
+    if head.pooling == "none":
+        return features
+    return _POOLING[head.pooling](name=HEAD_PREFIX + "pool")(features)
+
+
+def is_batch_norm(layer: Any) -> bool:
+    """Whether `layer` has running statistics, which move while it trains."""
+    return isinstance(layer, layers.BatchNormalization)
+
+
+def backbone_layers(model: Any) -> list[Any]:
+    """The layers of the backbone, first to last."""
+    return [layer for layer in model.layers if not _comes_after(layer)]
+
+
+def head_layers(model: Any) -> list[Any]:
+    """The layers after the backbone, first to last."""
+    return [layer for layer in model.layers if _comes_after(layer)]
+
+
+def _comes_after(layer: Any) -> bool:
+    return bool(layer.name.startswith((NECK_PREFIX, HEAD_PREFIX)))

@@ -1,0 +1,188 @@
+"""Which layers a stage trains: names, blocks and numbers resolved to layers."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fer_bench.config.model import Model
+from fer_bench.config.training import FromLayer, LastLayers, Stage
+from fer_bench.errors import ConfigError
+from fer_bench.models.build import HEAD_PREFIX, backbone_layers, is_batch_norm
+from fer_bench.models.neck import NECK_PREFIX
+from fer_bench.models.trunk import find_cut
+from fer_bench.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class ResolvedStage:
+    """What a stage means for one model.
+
+    Attributes:
+        first_trainable_layer: the first layer whose weights train.
+        trainable_parameters: how many numbers the optimizer changes.
+        layers: backbone layers that are not frozen, counted as `last` counts them: with or without
+            weights.
+        trained: the names of the layers whose weights train.
+        trunk: the name of the layer with which the trunk ends that does not change in this stage;
+            None where there is none.
+    """
+
+    first_trainable_layer: str
+    trainable_parameters: int
+    layers: int
+    trained: frozenset[str]
+    trunk: str | None
+
+
+def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
+    """Find the first trainable layer of every stage among the `layers` of a backbone.
+
+    Raises:
+        ConfigError: lists every stage that asks for more layers than there are, or for a layer or
+            block that is not there.
+    """
+    errors = []
+    for stage in stages:
+        try:
+            _first_trainable(layers, stage)
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
+    """Let exactly the layers of `stage` train, of a model that started from `weights`.
+
+    What stands after the backbone, neck and head, always trains.
+
+    Raises:
+        ConfigError: the stage asks for more layers than there are, or for an unknown one.
+    """
+    layers = backbone_layers(model)
+    first = _first_trainable(layers, stage)
+    keep_norms = freezes_batch_norm(stage, weights)
+    for index, layer in enumerate(layers):
+        layer.trainable = index >= first and not (keep_norms and is_batch_norm(layer))
+    trainable = [layer for layer in model.layers if layer.trainable_variables]
+    return ResolvedStage(
+        first_trainable_layer=trainable[0].name,
+        trainable_parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
+        layers=len(layers) - first,
+        trained=frozenset(layer.name for layer in trainable),
+        trunk=find_cut(model),
+    )
+
+
+def freezes_batch_norm(stage: Stage, weights: str) -> bool:
+    """Whether the BatchNorm layers of the backbone stay frozen; if not said, unless `none`."""
+    return weights != "none" if stage.freeze_batch_norm is None else stage.freeze_batch_norm
+
+
+def slow_statistics(
+    model: Any, stages: Sequence[ResolvedStage], config: Model, steps: int
+) -> str | None:
+    """A warning where the running statistics of random BatchNorm layers lag behind the network.
+
+    A layer of momentum m averages over about 1 / (1 - m) steps. Where that is more than the `steps`
+    of an epoch, validation uses statistics of weights that are long gone, and networks that learn
+    well seem to learn nothing. Those that start from learned statistics are near from the first.
+    """
+    if config.weights != "none":
+        return None
+    trained = frozenset().union(*(stage.trained for stage in stages))
+    norms = [layer for layer in backbone_layers(model) if is_batch_norm(layer)]
+    slowest = max((layer.momentum for layer in norms if layer.name in trained), default=0.0)
+    window = round(1 / (1 - slowest))
+    if window <= steps:
+        return None
+    return (
+        f"BatchNorm of {config.backbone} averages over about {window:,} steps, an epoch has only "
+        f"{steps:,}: validation measures what the network was long before. "
+        "Try model.batch_norm_momentum: 0.9."
+    )
+
+
+def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
+    match stage.train:
+        case "head":
+            return len(layers)
+        case "all":
+            return 0
+        case LastLayers(last=count):
+            if count > len(layers):
+                raise ConfigError(
+                    f"stage '{stage.name}': last: {count} of {len(layers)} backbone layers.\n"
+                    f"Use at most {len(layers)}, or `train: all`."
+                )
+            return len(layers) - count
+        case FromLayer(layer=name):
+            return _find(name, [layer.name for layer in layers], stage)
+    raise AssertionError(stage.train)
+
+
+# Where the name of a block may end: `block5` of block5_conv1, `block7` and `block7a` of
+# block7a_expand_conv, `conv5` and `conv5_block1` of conv5_block1_1_conv.
+_END_OF_BLOCK = re.compile(r"_|(?<=\d)[a-z](?=_)")
+
+# What Keras calls a layer that has no name of its own: `conv2d_7` begins no block `conv2`.
+_AUTOMATIC = re.compile(r"[a-z_]+[123]d(_\d+)?")
+
+
+def blocks_of(layer: str) -> list[str]:
+    """The names of the blocks that the layer called `layer` is in, outermost first."""
+    if _AUTOMATIC.fullmatch(layer):
+        return []
+    return [layer[: end.start()] for end in _END_OF_BLOCK.finditer(layer)]
+
+
+def _find(name: str, names: Sequence[str], stage: Stage) -> int:
+    """The place of the layer called `name`, or of the first one in the block called `name`."""
+    if name in names:
+        return names.index(name)
+    blocks = [blocks_of(layer) for layer in names]
+    for index, inside in enumerate(blocks):
+        if name in inside:
+            return index
+    known = {*names, *(block for inside in blocks for block in inside)}
+    raise ConfigError(
+        f"stage '{stage.name}': the backbone has no layer or block '{name}'. "
+        f"{did_you_mean(name, sorted(known))}".strip()
+    )
+
+
+def resolve_stages(model: Any, stages: Sequence[Stage], config: Model) -> list[ResolvedStage]:
+    """What every stage trains; leaves the model as the last stage wants it."""
+    return [set_trainable(model, stage, weights=config.weights) for stage in stages]
+
+
+def describe(stage: Stage, resolved: ResolvedStage) -> str:
+    """One line about a stage: what trains, from which layer on, how long and how fast."""
+    patience = f", patience {stage.patience}" if stage.patience else ""
+    decay = f" x {stage.layer_decay:g} a layer" if stage.layer_decay else ""
+    in_head = resolved.first_trainable_layer.startswith((NECK_PREFIX, HEAD_PREFIX))
+    unexpected = in_head and stage.train != "head"
+    alone = " (no backbone layer of this stage has weights to train)" if unexpected else ""
+    return (
+        f"stage {stage.name}: {resolved.trainable_parameters:,} parameters train from "
+        f"{resolved.first_trainable_layer} on{alone}, "
+        f"{stage.epochs} epochs, "
+        f"learning rate {stage.learning_rate:g}{decay} {stage.schedule}{patience}"
+    )
+
+
+def layer_scales(model: Any, stage: Stage) -> list[float]:
+    """The factor on the learning rate of each backbone layer, as `set_trainable` left `model`.
+
+    With `layer_decay` d, the last layer whose weights train has d, the one below it d², and so on
+    down the list of layers; one without weights has the factor of the one above it. A frozen layer
+    has 0.
+    """
+    scale, upward = 1.0, []
+    for layer in reversed(backbone_layers(model)):
+        if layer.trainable_variables:
+            scale *= stage.layer_decay or 1.0
+        upward.append(scale if layer.trainable else 0.0)
+    return upward[::-1]

@@ -1,6 +1,0 @@
-"""Self-contained HTML pages: nothing in them is loaded from elsewhere."""
-
-from fer_bench.report.comparison_page import comparison_page, write_comparison
-from fer_bench.report.run_page import run_page, write_run_report
-
-__all__ = ["comparison_page", "run_page", "write_comparison", "write_run_report"]

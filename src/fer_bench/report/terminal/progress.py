@@ -1,0 +1,175 @@
+"""Progress of training and reading, live or in plain lines."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fer_bench.display import Display
+
+
+def open_display(console: Console) -> Display:
+    """The display that suits `console`."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+_BEST = "  (* marks the best epoch so far)"
+
+# Heading and format of what an epoch may have to show; a line of all but valence and arousal, or
+# of all but accuracy and F1, fits into 80 columns.
+_COLUMNS = {
+    "loss": ("loss", "7.4f"),
+    "accuracy": ("accuracy", "8.4f"),
+    "val_loss": ("val_loss", "9.4f"),
+    "val_accuracy": ("val_accuracy", "13.4f"),
+    "val_macro_f1": ("val_macro_f1", "13.4f"),
+    "val_valence_ccc": ("valence_ccc", "12.4f"),
+    "val_arousal_ccc": ("arousal_ccc", "12.4f"),
+    "images_per_second": ("images/s", "8.0f"),
+}
+
+
+def _shown(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Heading, format and value of each column that this row has a value for."""
+    return [(*_COLUMNS[key], row[key]) for key in _COLUMNS if row.get(key) is not None]
+
+
+def _heading(row: Mapping[str, Any]) -> str:
+    cells = " ".join(f"{name:>{int(form.split('.')[0])}}" for name, form, _ in _shown(row))
+    return f"  epoch  stage   {cells}"
+
+
+def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
+    cells = " ".join(format(value, form) for _, form, value in _shown(row))
+    return f"{'*' if is_best else ' '}{row['epoch']:>3}/{epochs:<3} {row['stage']:<7.7} {cells}"
+
+
+class PlainDisplay:
+    """One line an epoch, and one every 30 seconds inside a long one."""
+
+    SECONDS_BETWEEN_LINES = 30.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last_line = time.monotonic()
+        self.epoch, self.epochs, self.steps = 0, 0, 0
+        self.has_heading = False
+
+    def message(self, text: str) -> None:
+        """Say one thing."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.last_line = time.monotonic()
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """Say once that a split is decoded."""
+        if done == total:
+            self.message(f"decoded {total:,} {split} images")
+
+    def comparing(self, done: int, total: int) -> None:
+        """Say once that all images are compared."""
+        if done == total:
+            self.message(f"compared {total:,} images with each other")
+
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """Say once that the frozen layers are computed."""
+        if done == total:
+            self.message(f"computed the frozen layers up to {end} for {total:,} {split} images")
+
+    def start_epoch(
+        self,
+        epoch: int,
+        epochs: int,
+        stage: str,  # noqa: ARG002 - part of the interface
+        steps: int,
+    ) -> None:
+        """Remember where training is."""
+        self.epoch, self.epochs, self.steps = epoch, epochs, steps
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Say how far a long epoch is."""
+        is_due = time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES
+        if is_due and step < self.steps:
+            self.message(
+                f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
+                f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s"
+            )
+
+    def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
+        """Print the epoch's line."""
+        if not self.has_heading:
+            self.message(_BEST)
+            self.message(_heading(row))
+            self.has_heading = True
+        self.message(_epoch_line(row, self.epochs, is_best=is_best))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class LiveDisplay(PlainDisplay):
+    """A bar for the epoch under way, with the time left, above it a line for each epoch done."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=1, figures="", visible=False)
+        self.all_epochs = self.progress.add_task("", total=1, figures="", visible=False)
+        self.steps_before = 0
+        self.progress.start()
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """Show how many images are decoded."""
+        self._show(f"decoding {split}", done, total, "")
+
+    def comparing(self, done: int, total: int) -> None:
+        """Show how many images are compared with the others."""
+        self._show("looking for copies", done, total, "")
+
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """Show how many images went through the frozen layers."""
+        self._show(f"up to {end}, {split}", done, total, "")
+
+    def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
+        """Begin the epoch's bar, and that of the whole run."""
+        super().start_epoch(epoch, epochs, stage, steps)
+        self.progress.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
+        self.steps_before = (epoch - 1) * steps
+        self.progress.update(
+            self.all_epochs,
+            description="run",
+            completed=self.steps_before,
+            total=epochs * steps,
+            visible=epochs > 1,
+        )
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Move the bars."""
+        figures = f"loss {loss:.3f} accuracy {accuracy:.3f} {images_per_second:.0f} images/s"
+        self.progress.update(self.task, completed=step, visible=True, figures=figures)
+        self.progress.update(self.all_epochs, completed=self.steps_before + step)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self.progress.stop()
+
+    def _show(self, description: str, done: int, total: int, figures: str) -> None:
+        self.progress.update(
+            self.task,
+            description=description,
+            completed=done,
+            total=total,
+            visible=True,
+            figures=figures,
+        )

@@ -1,0 +1,242 @@
+"""Every file name in a run directory, and the only ways to write one."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_bench.errors import DataError, RunError
+from fer_bench.runs import successor
+from fer_bench.storage.files import write_beside
+from fer_bench.storage.locks import LOCK, is_alive, is_locked, remove_unlocked
+
+# A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
+# the one that holds the run.
+_TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """`<outputs>/<run_id>/`: one run, complete."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity, which is also the name of its folder."""
+        return self.path.name
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of all runs."""
+        return successor.outputs_of(self.path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "config.yaml"
+
+    @property
+    def run_json(self) -> Path:
+        """What happened: status, device, versions, dataset, model, best epoch."""
+        return self.path / "run.json"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def model(self) -> Path:
+        """The selected model."""
+        return self.path / "model.keras"
+
+    @property
+    def state(self) -> Path:
+        """The folder of what resuming needs."""
+        return self.path / "state"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of PNG figures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page of this run."""
+        return self.path / "report.html"
+
+    def predictions(self, evaluation: str) -> Path:
+        """The saved predictions of one evaluation: of a split, or `test+flip`, `test@other`."""
+        return self.path / "predictions" / f"{evaluation}.csv"
+
+    def metrics(self, evaluation: str) -> Path:
+        """The metrics computed from the saved predictions of one evaluation."""
+        return self.path / "metrics" / f"{evaluation}.json"
+
+    def corruptions(self, evaluation: str) -> Path:
+        """What corrupted images do to one evaluation; its predictions lie beside it, as CSV."""
+        return self.path / "corruptions" / f"{evaluation}.json"
+
+    def explanations(self, split: str) -> Path:
+        """The folder of what shows where the network looks."""
+        return self.path / "explanations" / split
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """One JSON object of this run. Raises: RunError naming the file and the trouble."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path}: cannot be read as JSON ({error}).\n"
+                "Train the run again with --fresh, or remove its folder."
+            ) from error
+        if not isinstance(document, dict):
+            raise RunError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+        return document
+
+    def status(self) -> str | None:
+        """`running`, `finished`, `failed`, `interrupted`, or None where nothing was begun."""
+        return self._said("status")
+
+    def is_adopted(self) -> bool:
+        """Whether its predictions come from elsewhere, so that it has no model."""
+        model = self._said("model")
+        return isinstance(model, dict) and model.get("weights") == "adopted"
+
+    def started(self) -> str | None:
+        """When training began (ISO 8601), or None where nothing was begun."""
+        return self._said("started")
+
+    def weights_digest(self) -> str | None:
+        """The digest of the weights that the backbone started from; None where they were random."""
+        model = self._said("model")
+        return model.get("weights_digest") if isinstance(model, dict) else None
+
+    def _said(self, key: str) -> Any | None:
+        return self.read_json(self.run_json).get(key) if self.run_json.exists() else None
+
+    def check_dataset(self, root: Path, fingerprint: str) -> None:
+        """Make sure that the dataset at `root` is the one this run was trained on.
+
+        Raises:
+            DataError: it is another one, or the files have changed.
+            RunError: the run does not say which one it was.
+        """
+        dataset = self.read_json(self.run_json).get("dataset")
+        trained_on = dataset.get("fingerprint") if isinstance(dataset, dict) else None
+        if not isinstance(trained_on, str):
+            raise RunError(
+                f"{self.run_json}: does not say which dataset the run was trained on.\n"
+                "Train the run again with --fresh."
+            )
+        if fingerprint != trained_on:
+            raise DataError(
+                f"{root}: the dataset is not the one {self.run_id} was trained on "
+                f"(fingerprint {fingerprint[:12]}, in the run {trained_on[:12]}).\n"
+                "Restore the files, or train the run again with --fresh."
+            )
+
+    def replace_file(self, path: Path, write: Callable[[Path], Any]) -> None:
+        """Let `write` make a file beside `path`, then put it in its place in one step."""
+        write_beside(path, path.with_name(f".writing-{path.name}"), write)
+
+    def is_begun(self) -> bool:
+        """Whether there is anything but the lock."""
+        return self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir())
+
+    def is_locked(self) -> bool:
+        """Whether some process holds this run, or trains its successor."""
+        return is_locked(self.path / LOCK) or successor.is_replaced(self.path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this run for one process; the lock vanishes with the process, however it ends.
+
+        What a killed process has left in the run is cleared.
+
+        Raises:
+            RunError: another process holds it; the message names that process.
+        """
+        successor.settle(self.path)
+        if successor.is_replaced(self.path):
+            raise self._held(successor.beside(self.path) / LOCK)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise self._held(self.path / LOCK) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            self._clear_left_behind()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+                if self.path.is_dir() and not self.is_begun():
+                    shutil.rmtree(self.path)
+
+    def _held(self, lock: Path) -> RunError:
+        holder = lock.read_text(encoding="utf-8").strip() or "another process"
+        return RunError(
+            f"{self.path}: this run is being trained by {holder}.\n"
+            "Wait for it to end, stop it, or train under another --outputs."
+        )
+
+    def clear_left_behind(self) -> None:
+        """Remove what a killed process has left in the run; where one holds it, all of it stays."""
+        if not self.is_locked():
+            with contextlib.suppress(OSError):  # of somebody else, or on a disk that is read only
+                self._clear_left_behind()
+
+    def _clear_left_behind(self) -> None:
+        for path in self.path.rglob(".*"):
+            named = _TEMPORARY.fullmatch(path.name)
+            if named and not is_alive(int(named["process"] or 0)):
+                remove_unlocked(path)
+        if self.state.exists() and self._has_ended_without_state():
+            shutil.rmtree(self.state)
+
+    def _has_ended_without_state(self) -> bool:
+        """Whether it was killed after its end, when only the state was still to be removed."""
+        try:
+            record = self.read_json(self.run_json)
+        except RunError:
+            return False
+        has_ended = record.get("status") == "finished" and record.get("ended")
+        return bool(has_ended) and not record.get("state_kept")
+
+
+def find_run(outputs: Path, run_id: str) -> RunDirectory:
+    """The run called `run_id`. Raises: RunError naming the runs that are there."""
+    run = RunDirectory(outputs / run_id)
+    with contextlib.suppress(OSError):  # where runs can only be read, they stay as they are
+        successor.settle(run.path)
+    if run.run_json.exists():
+        run.clear_left_behind()
+        return run
+    present = [other.run_id for other in list_runs(outputs)]
+    found = f"it holds {', '.join(present[:8])}" if present else "it holds no runs"
+    raise RunError(
+        f"{outputs}: no run called '{run_id}'; {found}.\n"
+        "Give one of these, or the folder that holds the run with --outputs."
+    )
+
+
+def list_runs(outputs: Path) -> list[RunDirectory]:
+    """The runs below `outputs`, by name. Raises: RunError when the folder is missing."""
+    if not outputs.is_dir():
+        raise RunError(
+            f"{outputs}: no such folder.\nGive the folder that holds your runs, or train one first."
+        )
+    successor.settle_all(outputs)
+    return [RunDirectory(path.parent) for path in sorted(outputs.glob("*/run.json"))]

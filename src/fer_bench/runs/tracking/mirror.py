@@ -1,0 +1,145 @@
+"""Where a run is watched: TensorBoard and MLflow, mirrors of the run directory.
+
+The run directory is the truth. A tracker sends of it what it has not sent yet, whenever it is
+asked to and by whichever process, and writes down in `<run>/tracking/` what that was.
+"""
+
+import importlib.util
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from fer_bench.errors import ConfigError, FerError
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.tracking.mlflow import MLflow
+from fer_bench.runs.tracking.outbox import Parcel, TrackingError, UnreachableError
+from fer_bench.runs.tracking.tensorboard import TensorBoard
+
+__all__ = [
+    "Mirror",
+    "Parcel",
+    "TrackingError",
+    "UnreachableError",
+    "check_packages",
+    "open_tracker",
+    "tracked_by",
+]
+
+# How long the end of a command waits for what is still under way.
+SECONDS_AT_THE_END = 10.0
+TRACKERS: dict[str, Callable[[RunDirectory], "Tracker"]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+}
+# What must be installed to send; TensorFlow writes the files of TensorBoard.
+PACKAGES = {"mlflow": "mlflow"}
+
+
+class Tracker(Protocol):
+    """One place that one run is mirrored to."""
+
+    def send(self) -> Parcel:
+        """Send what is not there yet; returns what that was. Raises: TrackingError."""
+
+
+def open_tracker(name: str, run: RunDirectory) -> Tracker:
+    """The tracker called `name`, for `run`. Nothing is sent yet."""
+    return TRACKERS[name](run)
+
+
+def tracked_by(run: RunDirectory) -> list[str]:
+    """The trackers that `run.json` names."""
+    names = run.read_json(run.run_json).get("tracking")
+    return [name for name in names if name in TRACKERS] if isinstance(names, list) else []
+
+
+def check_packages(names: Sequence[str]) -> None:
+    """Make sure that what the trackers need is installed. Raises: ConfigError saying how."""
+    for name in names:
+        package = PACKAGES.get(name)
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"tracking: {name} needs the package {package}, which is not installed.\n"
+                f"Install it with: pip install 'fer-bench[{name}]', or remove {name} from tracking."
+            )
+
+
+class Mirror:
+    """Sends a run to its trackers in the background, as often as it is asked to.
+
+    Nothing here waits but `close`, and that for a bounded time; no failure of a tracker is an error
+    of the run. Each tracker has at most one send under way. At the end of a `with` it is closed.
+    """
+
+    def __init__(self, run: RunDirectory, names: Sequence[str], say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
+        self._couriers = [_Courier(name, run) for name in names]
+
+    def send(self) -> None:
+        """Begin to send what is new; where a send is under way, the next one takes it along."""
+        for courier in self._couriers:
+            courier.start()
+            self._warn_once(courier)
+
+    def close(self, seconds: float = SECONDS_AT_THE_END) -> None:
+        """Send what is left, waiting at most `seconds` for all that is under way."""
+        deadline = time.monotonic() + seconds
+        for courier in self._couriers:
+            courier.wait(deadline)
+        self.send()
+        for courier in self._couriers:
+            if not courier.wait(deadline):
+                courier.failure = courier.failure or f"no answer after {seconds:g} seconds"
+            self._warn_once(courier)
+
+    def _warn_once(self, courier: "_Courier") -> None:
+        if courier.failure and not courier.has_warned:
+            courier.has_warned = True
+            self._say(
+                f"warning: {courier.name}: {courier.failure}.\n"
+                f"Nothing is lost: `fer sync {self._run.run_id}` sends what is missing."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Courier:
+    """One tracker, and the thread that sends to it."""
+
+    def __init__(self, name: str, run: RunDirectory) -> None:
+        self.name = name
+        self.failure: str | None = None
+        self.has_warned = False
+        self._tracker = open_tracker(name, run)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Send in the background, unless that is under way."""
+        if self._thread is None or not self._thread.is_alive():
+            # A daemon: a server that hangs must not keep the process from ending.
+            self._thread = threading.Thread(target=self._send, name=self.name, daemon=True)
+            self._thread.start()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait until nothing is under way, or the clock shows `deadline`; whether nothing is."""
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _send(self) -> None:
+        try:
+            self._tracker.send()
+        except (FerError, OSError) as error:
+            self.failure = str(error)

@@ -1,0 +1,329 @@
+"""Where what can be computed again is kept, each entry complete or not there at all.
+
+`<root>/<kind>/<name>/` is an entry: what its maker left, and `entry.json`. The last change of that
+folder is its last use. Names that begin with a dot are work in progress, or what is left of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fer_bench.errors import DataError
+from fer_bench.storage.files import synchronise, write_out
+from fer_bench.storage.locks import Lock, asked_lock, say_nothing
+
+VARIABLE = "FER_BENCH_CACHE"
+
+# The kinds that `make_room` bounds. Of the others a run may be reading the files, one by one.
+ARRAYS = ("images", "trunk")
+
+_ENTRY_JSON = "entry.json"
+
+_MAKING, _REMOVING = ".making-", ".removing-"
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+_MADE_BY = re.compile(rf"{re.escape(_MAKING)}([0-9a-f]{{32}})-\w+")
+
+_DAY = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Filling:
+    """An entry that is there, or that is being made.
+
+    Attributes:
+        path: the folder of the entry; while `fresh` is a folder, it is not there yet.
+        fresh: an empty folder to fill; None when the entry is there already.
+    """
+
+    path: Path
+    fresh: Path | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the cache holds under one key.
+
+    Attributes:
+        kind: what sort of entry.
+        path: its folder.
+        bytes: the sizes of its files together.
+        used: when it was made or last found, in seconds since 1970.
+        note: what its maker said about it; empty for what older versions made.
+    """
+
+    kind: str
+    path: Path
+    bytes: int
+    used: float
+    note: dict[str, Any]
+
+
+def cache_root() -> Path:
+    """`$FER_BENCH_CACHE`, or `fer-bench` in the user's cache folder (XDG base directories)."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-bench"
+
+
+def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder of one entry, filled by `make` when it is not there yet.
+
+    `make` gets an empty folder; what it leaves becomes the entry in one step, so that a killed
+    process leaves no part of one. Of two processes that want the same entry, one makes it.
+
+    Args:
+        kind: what sort of entry, a folder of the cache.
+        key: everything that the content depends on.
+        make: fills the folder; what it raises passes through, and no entry is made.
+
+    Raises: DataError when the cache cannot be written.
+    """
+    with filling(kind, key) as entry:
+        if entry.fresh:
+            make(entry.fresh)
+    return entry.path
+
+
+@contextlib.contextmanager
+def filling(
+    kind: str,
+    key: str,
+    note: Mapping[str, Any] | None = None,
+    on_wait: Callable[[], object] | None = None,
+) -> Iterator[Filling]:
+    """One entry: found, or else to be filled within the `with`, and put in place at its end.
+
+    An exception within it leaves no entry. While one process fills an entry, others that want it
+    wait, and then find it; where the file system has no locks, all fill it and the first one to
+    end wins. Whoever fills several entries at once takes them in sorted order of (kind, key), lest
+    two processes wait for each other.
+
+    A found entry may be removed at any time: what fails to open is to be made again.
+
+    Args:
+        kind: what sort of entry, a folder of the cache.
+        key: everything that the content depends on.
+        note: JSON that tells a user what the entry is.
+        on_wait: called once before waiting for another process.
+
+    Raises: DataError when the cache cannot be written.
+    """
+    path = cache_root() / kind / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if not _found(path):
+        with _explained(), asked_lock(path, on_wait or say_nothing) as lock:
+            if not _found(path):  # not merely made by another process meanwhile
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _clear_leftovers(path.parent, held=path.name if lock is Lock.OURS else "")
+                with _fresh(path, {"key": key, "note": dict(note or {})}) as fresh:
+                    yield Filling(path, fresh)
+                return
+    yield Filling(path, None)
+
+
+def entries(kinds: Collection[str] | None = None) -> list[Entry]:
+    """The complete entries, all or of some kinds, those whose last use is longest ago first."""
+    found = []
+    for folder in _folders(kinds):
+        for path in folder.iterdir():
+            if _NAME.fullmatch(path.name) and (used := _last_use(path)) is not None:
+                found.append(Entry(folder.name, path, _size(path), used, _note(path)))
+    return sorted(found, key=lambda entry: (entry.used, entry.path))
+
+
+def known_kinds() -> list[str]:
+    """The kinds that this cache holds or has held, and those of `ARRAYS`, by name."""
+    return sorted({*ARRAYS, *(folder.name for folder in _folders(None))})
+
+
+def unfinished(kinds: Collection[str] | None = None) -> list[Path]:
+    """The folders that are being filled, or were until their process was killed."""
+    return sorted(path for folder in _folders(kinds) for path in folder.glob(f"{_MAKING}*"))
+
+
+def remove(path: Path) -> bool:
+    """Remove an entry, of which no other process sees a part; False when it was gone already.
+
+    A process that has mapped one of its files keeps that file's pages.
+
+    Raises: OSError when the folder cannot be moved.
+    """
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=_REMOVING, dir=path.parent))
+    except FileNotFoundError:
+        return False
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return False
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def clear(kinds: Collection[str] | None = None) -> list[Entry]:
+    """Remove all entries, or those of some kinds, and what killed processes left of others.
+
+    What a process is making right now is left alone; see `unfinished`.
+
+    Returns: what was removed.
+
+    Raises: OSError when a folder cannot be moved.
+    """
+    removed = [entry for entry in entries(kinds) if remove(entry.path)]
+    for folder in _folders(kinds):
+        _clear_leftovers(folder)
+    return removed
+
+
+def make_room(needed: int, limit: int, keep: Collection[Path] = ()) -> list[Entry]:
+    """Remove entries of `ARRAYS`, last used longest ago, until the others leave enough room.
+
+    Nothing is removed when that would be in vain: when what is needed and what is kept are
+    together more than the limit.
+
+    Args:
+        needed: bytes about to be added.
+        limit: bytes that all entries of `ARRAYS` may have together, the new ones included.
+        keep: folders of entries to leave alone.
+
+    Returns: what was removed.
+
+    Raises: OSError when a folder cannot be moved.
+    """
+    stored = entries(ARRAYS)
+    kept = sum(entry.bytes for entry in stored if entry.path in keep)
+    total = needed + sum(entry.bytes for entry in stored)
+    removed: list[Entry] = []
+    if needed + kept > limit:
+        return removed
+    for entry in stored:
+        if total <= limit:
+            break
+        if entry.path in keep or (_last_use(entry.path) or 0) > entry.used:
+            continue  # wanted here, or by another process since the entries were listed
+        if remove(entry.path):
+            removed.append(entry)
+        total -= entry.bytes  # also when another process removed it
+    return removed
+
+
+def _folders(kinds: Collection[str] | None) -> list[Path]:
+    """The folders of some kinds, or of all, as far as they are there."""
+    root = cache_root()
+    if not root.is_dir():
+        return []
+    return [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not path.name.startswith(".") and (kinds is None or path.name in kinds)
+    ]
+
+
+def _found(path: Path) -> bool:
+    """Whether the entry is there; if so, this is its last use."""
+    if not path.is_dir():
+        return False
+    with contextlib.suppress(OSError):  # a cache may be read only
+        os.utime(path)
+    return True
+
+
+def _last_use(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return None
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another process may be removing it
+                size += (Path(parent) / name).lstat().st_size
+    return size
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads((path / _ENTRY_JSON).read_text(encoding="utf-8"))["note"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # an entry is what its maker left, whatever this file says
+    return note if isinstance(note, dict) else {}
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Make a DataError of what the file system says about the cache."""
+    try:
+        yield
+    except OSError as error:
+        if not str(error.filename or "").startswith(str(cache_root())):
+            raise
+        raise DataError(
+            f"the cache {cache_root()} cannot be written ({error.strerror}).\n"
+            f"Make room there, or name another folder in {VARIABLE}."
+        ) from error
+
+
+# Making ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _fresh(entry: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """An empty folder that becomes the entry at the end, unless there is an exception."""
+    fresh = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{entry.name}-", dir=entry.parent))
+    try:
+        yield fresh
+        about = {**about, "made": datetime.now(UTC).isoformat(timespec="seconds")}
+        (fresh / _ENTRY_JSON).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        fresh.chmod(0o755)  # mkdtemp's is for its owner only; a cache may be shared
+        write_out(fresh)  # before it has the name of an entry, lest a power cut leave half of one
+        try:
+            fresh.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # not merely made by another process, where locks do not work
+                raise
+        synchronise(entry.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _clear_leftovers(folder: Path, held: str = "") -> None:
+    """Remove what killed processes left behind in the folder of a kind.
+
+    Args:
+        folder: the folder of the kind.
+        held: the name of the entry whose lock this process holds, if any.
+    """
+    for leftover in folder.glob(f"{_REMOVING}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in folder.glob(f"{_MAKING}*"):
+        with contextlib.suppress(OSError):  # another process may be removing it too
+            _clear_if_left(leftover, held)
+
+
+def _clear_if_left(making: Path, held: str) -> None:
+    """Remove a folder that no process is filling any more."""
+    named = _MADE_BY.fullmatch(making.name)
+    if named and named[1] == held:
+        shutil.rmtree(making, ignore_errors=True)
+        return
+    # Older versions did not name the entry, and held no lock. Nothing took them a day to make.
+    context = asked_lock(making.with_name(named[1])) if named else contextlib.nullcontext(Lock.NONE)
+    with context as lock:
+        is_old = time.time() - making.stat().st_mtime > _DAY
+        if lock is Lock.OURS or (lock is Lock.NONE and is_old):
+            shutil.rmtree(making, ignore_errors=True)

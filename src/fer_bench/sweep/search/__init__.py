@@ -1,0 +1,1 @@
+"""Looking for better parameters with Optuna, on validation alone."""

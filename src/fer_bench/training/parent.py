@@ -1,0 +1,137 @@
+"""A finished run that is trained longer: a new run, which goes on from it and names it."""
+
+import contextlib
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_bench.config.experiment import Experiment
+from fer_bench.config.loading import load_experiment
+from fer_bench.errors import ConfigError, RunError
+from fer_bench.runs.directory import RunDirectory, find_run, list_runs
+from fer_bench.training import checkpoint
+from fer_bench.training.checkpoint import Progress
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a longer run begins.
+
+    Attributes:
+        run: the finished run.
+        progress: its last save point, with more epochs to come. Where it was not kept: the epoch of
+            the kept model, without an optimizer.
+    """
+
+    run: RunDirectory
+    progress: Progress
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the last weights and the optimizer are there, so that it goes on exactly."""
+        return bool(self.progress.optimizer)
+
+
+def longer(config: Experiment, more_epochs: int) -> Experiment:
+    """`config` with so many more epochs in its last stage."""
+    return _with_last_epochs(config, config.stages[-1].epochs + more_epochs)
+
+
+def _with_last_epochs(config: Experiment, epochs: int) -> Experiment:
+    *before, last = config.stages
+    stages = (*before, last.model_copy(update={"epochs": epochs}))
+    return config.model_copy(update={"stages": stages})
+
+
+def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
+    """The finished run of `config`, about to be trained for `more_epochs`.
+
+    Raises:
+        RunError: there is none, it is not finished, or its record cannot be read.
+        ConfigError: early stopping ended its last stage, so that more epochs change nothing.
+    """
+    run = find_run(outputs, config.run_id)
+    if run.is_locked():
+        raise RunError(f"{run.run_id}: this run is being trained.\nWait for it to end.")
+    if run.status() != "finished":
+        raise RunError(
+            f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
+            "Finish it first: the same command without --more-epochs."
+        )
+    saved = checkpoint.read_progress(run)
+    progress = saved or _kept_model(run)
+    _check_not_stopped_early(run, config, progress)
+    progress.stage_epochs[-1] += more_epochs
+    progress.parent = {
+        "run_id": run.run_id,
+        "epoch": progress.epoch,
+        "optimizer": "kept" if saved else "new",
+    }
+    return Parent(run, progress)
+
+
+def _kept_model(run: RunDirectory) -> Progress:
+    """Where a run stood with the model that it kept."""
+    try:
+        record = run.read_json(run.run_json)
+        epoch = int(record["best"]["epoch"])
+        stage_epochs = [int(stage["epochs"]) for stage in record["stages"]]
+        history = _read_history(run)[:epoch]
+        if len(history) < epoch:
+            raise ValueError(f"{run.history.name} has {len(history)} epochs of {epoch}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.path}: does not say how it was trained ({error}), so that nothing can go on "
+            "from it.\nTrain it again with --fresh."
+        ) from error
+    return Progress(stage_epochs, epoch=epoch, history=history, best=record["best"], stage=-1)
+
+
+def _read_history(run: RunDirectory) -> list[dict[str, Any]]:
+    with run.history.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> int | float | str | None:
+    """What was written: a number as it was, to the last bit; None for an empty cell."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text or None
+
+
+def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Progress) -> None:
+    last, done = config.stages[-1], progress.stage_epochs[-1]
+    waited = progress.in_stage.epochs_without_better
+    if done < last.epochs or (last.patience and waited >= last.patience):
+        raise ConfigError(
+            f"--more-epochs: early stopping ended the last stage of {run.run_id} after {done} of "
+            f"{last.epochs} epochs; with more of them it would end there too.\n"
+            "Raise patience in a new experiment, which may start from this run with "
+            f"model.weights: run:{run.run_id}."
+        )
+
+
+def advice_to_go_on(config: Experiment, outputs: Path) -> Iterator[str]:
+    """A line for each finished run that differs from `config` in having fewer last epochs."""
+    epochs = config.stages[-1].epochs
+    alike = f"{config.name}-s{config.seed}-"
+    for run in list_runs(outputs):
+        if not run.run_id.startswith(alike):
+            continue
+        try:
+            shorter = load_experiment(run.config).stages[-1].epochs
+            finished = run.status() == "finished"
+        except (ConfigError, RunError):
+            continue
+        if finished and shorter < epochs and _is_of(run, _with_last_epochs(config, shorter)):
+            yield (
+                f"{run.run_id} has {shorter} of these {epochs} epochs behind it. To go on from it: "
+                f"fer train {run.config} --more-epochs {epochs - shorter}"
+            )
+
+
+def _is_of(run: RunDirectory, config: Experiment) -> bool:
+    return run.run_id == config.run_id

@@ -1,0 +1,65 @@
+"""What is checked of a training before TensorFlow is imported, which alone takes seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_bench.config.experiment import Experiment
+from fer_bench.data.load import load_manifest
+from fer_bench.data.manifest import Manifest
+from fer_bench.models.weight_source import find_weights
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.tracking.mirror import check_packages
+from fer_bench.training import checkpoint
+from fer_bench.training.parent import Parent, find_parent, longer
+
+FINISHED = "{run_id} is finished; --fresh trains it again, --more-epochs N goes on from it"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A training that can begin, as far as that is known without TensorFlow.
+
+    Attributes:
+        config: what is trained.
+        parent: what it goes on from; None where it begins by itself or at its own save point.
+        manifest: the dataset.
+    """
+
+    config: Experiment
+    parent: Parent | None
+    manifest: Manifest
+
+
+def is_finished(run: RunDirectory) -> bool:
+    """Whether nothing is left to train. What a killed process has left in the run is cleared.
+
+    Raises:
+        RunError: another process holds the run, or `run.json` cannot be read.
+    """
+    if not run.outputs.is_dir():
+        return False
+    with run.lock():
+        return run.status() == "finished"
+
+
+def check_training(
+    config: Experiment, outputs: Path, *, fresh: bool = False, more_epochs: int | None = None
+) -> Checked:
+    """Make sure that the packages, the weights and the dataset that `config` names are there.
+
+    Args:
+        config: the experiment.
+        outputs: the folder of all runs.
+        fresh: whether its run begins anew.
+        more_epochs: train the finished run of `config` so many epochs longer, as a run of its own.
+
+    Raises:
+        FerError: something is not there, or cannot be read.
+    """
+    check_packages(config.tracking)
+    wanted = longer(config, more_epochs) if more_epochs else config
+    begins = fresh or checkpoint.read_progress(RunDirectory(outputs / wanted.run_id)) is None
+    parent = find_parent(config, more_epochs, outputs) if begins and more_epochs else None
+    if begins and not parent:
+        find_weights(config.model, outputs)
+    return Checked(wanted, parent, load_manifest(config.dataset))

@@ -1,0 +1,104 @@
+"""The language that chooses rows."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fer_bench.compare.filter import parse_where
+from fer_bench.errors import ConfigError
+
+KNOWN = ("dataset", "backbone", "name", "seed", "accuracy", "weights")
+ROW = {
+    "dataset": "rafdb",
+    "backbone": "ResNet50",
+    "name": "a b",
+    "seed": 42,
+    "accuracy": 0.65,
+    "weights": None,
+}
+
+
+def holds(text: str, **changes: Any) -> bool:
+    return parse_where(text, KNOWN)(ROW | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dataset=rafdb", True),
+        ("dataset=raf", False),
+        ("dataset!=fer2013", True),
+        ("backbone~resnet", True),
+        ("backbone = ResNet50", True),
+        ("backbone==ResNet50", True),
+        ("name='a b'", True),
+        ('name="a b" and seed<43', True),
+        ("seed=42", True),
+        ("seed=42.0", True),
+        ("seed!=42", False),
+        ("seed>42", False),
+        ("seed>=42", True),
+        ("seed<=41", False),
+        ("seed=none", False),
+        ("accuracy>0.6", True),
+        ("accuracy>=65%", True),
+        ("accuracy<65%", False),
+        ("accuracy>6e-1", True),
+        ("dataset>1", False),
+        ("weights=imagenet", False),
+        ("weights!=imagenet", True),
+        ("weights~i", False),
+        ("weights<1", False),
+        # `and` binds tighter than `or`.
+        ("seed=42 or seed=1 and dataset=no", True),
+        ("dataset=no and seed=1 or seed=42", True),
+        ("dataset=no and seed=42 or seed=1", False),
+    ],
+)
+def test_conditions(text: str, expected: bool) -> None:
+    assert holds(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "is no condition"),
+        ("dataset", "'dataset' is no condition"),
+        ("dataset=", "'dataset =' is no condition"),
+        ("dataset rafdb", "is no condition"),
+        ("dataset= =rafdb", "is no condition"),
+        ("dataset=<", "is no condition"),
+        ("dataset=rafdb seed=1", "after 'dataset = rafdb' stands 'seed'"),
+        ("dataset=rafdb and", "after 'dataset = rafdb' stands 'and'"),
+        ("dataset=rafdb and or seed=1", "is no condition"),
+        ("name='a b", "cannot be read"),
+        ("seed>many", "'many' is no number"),
+    ],
+)
+def test_what_cannot_be_understood_is_shown(text: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=found) as error:
+        parse_where(text, KNOWN)
+    assert "dataset=rafdb" in str(error.value).splitlines()[-1]
+
+
+def test_an_unknown_name_is_shown_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no run has 'bakbone'\. Did you mean 'backbone'"):
+        parse_where("bakbone=x", KNOWN)
+    with pytest.raises(ConfigError, match="Known are dataset, backbone"):
+        parse_where("zzzz=x", KNOWN)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_any_of_all_of(parts: list[list[bool]]) -> None:
+    text = " or ".join(
+        " and ".join("seed=42" if true else "seed=0" for true in every) for every in parts
+    )
+    assert holds(text) is any(all(every) for every in parts)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_numbers_are_ordered_as_numbers(own: float, other: float) -> None:
+    assert holds(f"accuracy<{other}", accuracy=own) is (own < other)
+    assert holds(f"accuracy>={other}", accuracy=own) is (own >= other)

@@ -1,0 +1,490 @@
+"""HTML pages: self-contained, escaped, and complete for whatever a run has so far."""
+
+import html
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import filled
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fer_bench.cli import app
+from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.compare.letters import letters
+from fer_bench.compare.member import Member
+from fer_bench.errors import RunError
+from fer_bench.metrics.document import compute
+from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
+from fer_bench.report.pages import comparison_page, write_comparison, write_run_report
+from fer_bench.report.pages.comparison import pareto_front
+from fer_bench.report.pages.evaluation import CHOSEN_ON_TEST, roc_curve
+from fer_bench.runs.directory import RunDirectory
+
+HISTORY = """\
+epoch,stage,learning_rate,loss,accuracy,val_loss,val_accuracy,val_macro_f1,images_per_second,seconds
+1,head,0.001,1.9,0.3,1.8,0.31,0.2,100,5
+2,all,0.0001,1.5,0.4,1.6,0.38,0.3,90,6
+"""
+
+
+class Balanced(HTMLParser):
+    """Fails on an end tag that closes another element, and on a picture that says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        said = dict(attrs)
+        if tag == "img":
+            self.texts.append(said["alt"])
+        if tag == "svg" and "aria-hidden" not in said:
+            self.texts.append(said["aria-label"])
+        if tag not in ("meta", "img", "br", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def check_page(page: str) -> list[str]:
+    """Balanced tags, and nothing loaded from elsewhere; the text alternatives of its pictures."""
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    for address in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert address.startswith(("data:image/png;base64,", "#"))
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+    assert all(len(text) > 20 for text in parser.texts)
+    return parser.texts
+
+
+def text_of(page: str) -> str:
+    """What is read of a page: without tags, and with single blanks."""
+    return " ".join(re.sub(r"<[^>]*>", " ", page.replace("<wbr>", "")).split())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A trained run that was not evaluated yet."""
+    directory = RunDirectory(tmp_path / "cnn-s1-00000000")
+    directory.path.mkdir()
+    record = {
+        "run_id": directory.run_id,
+        "status": "finished",
+        "seed": 1,
+        "dataset": {"name": "<script>alert(1)</script>", "release": "v1"},
+        "model": {
+            "backbone": "cnn_slides",
+            "parameters": 1_234_567,
+            "trainable_parameters": [1000, 2000],
+            "first_trainable_layer": ["logits", None],
+        },
+        "best": {"epoch": 2, "metric": "val_macro_f1", "value": 0.3},
+        "seconds": 11.0,
+        "images_per_second": 95.0,
+        "versions": {"keras": "3.15.1"},
+    }
+    directory.run_json.write_text(json.dumps(record))
+    directory.history.write_text(HISTORY)
+    directory.config.write_text("seed: 1\n")
+    return directory
+
+
+CLASSES = ("neutral", "happiness", "anger")
+
+
+def evaluate(run: RunDirectory, split: str) -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(3), size=30)
+    labels = np.arange(30) % 3
+    predictions = Predictions(
+        sample_ids=tuple(map(str, range(30))),
+        label_names=np.array(CLASSES)[labels],
+        expression=Expression(CLASSES, labels, probabilities.argmax(axis=1), probabilities),
+    )
+    write_metrics(run, split, predictions)
+
+
+def write_metrics(run: RunDirectory, split: str, predictions: Predictions) -> None:
+    run.metrics(split).parent.mkdir(exist_ok=True)
+    run.metrics(split).write_text(json.dumps(compute(predictions, resamples=20)))
+
+
+def test_report_of_an_evaluated_run(run: RunDirectory) -> None:
+    evaluate(run, "validation")
+    evaluate(run, "test")
+    assert write_run_report(run) == run.report
+    page = run.report.read_text()
+    texts = check_page(page)
+    assert page.index("Results on test, n = 30") < page.index("Results on validation, n = 30")
+    for expected in ("1,234,567", "1,000 → 2,000", "logits → None", "val_macro_f1 = 0.3", "11 s"):
+        assert expected in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<script>") == 1  # ours, which sorts tables
+    assert "predictions/test.csv is missing" in page
+    assert any(text.startswith("Loss by epoch: training from 1.9 to 1.5") for text in texts)
+    assert any(text.startswith("Recall of each class") for text in texts)
+    assert {path.name for path in run.figures.iterdir()} == {
+        *("learning_curves.png", "confusion_matrix_test.png", "confusion_matrix_validation.png")
+    }
+
+
+def test_the_page_says_how_each_interval_was_made(run: RunDirectory) -> None:
+    """From the metrics file, whatever the version that wrote it."""
+    evaluate(run, "test")
+    write_run_report(run)
+    said = html.unescape(text_of(run.report.read_text()))
+    assert (
+        "95%; Wilson for accuracy, weighted recall, top-2 accuracy and micro recall (p > 0.5); "
+        "class-stratified percentile bootstrap for the others; by class:" in said
+    )
+    assert "20 resamples of the images (seed 0)" in said
+    document = json.loads(run.metrics("test").read_text())
+    document["interval"]["methods"] = {"accuracy": "jackknife"}
+    run.metrics("test").write_text(json.dumps(document))
+    write_run_report(run)
+    said = text_of(run.report.read_text())
+    assert "95%; jackknife; 20 resamples" in said
+    assert "Wilson" not in said
+
+
+def test_a_figure_is_drawn_again_only_for_new_numbers(run: RunDirectory) -> None:
+    evaluate(run, "test")
+    run.corruptions("test").parent.mkdir()
+    run.corruptions("test").write_text(json.dumps(filled.robustness()))
+    write_run_report(run)
+    assert (run.figures / "robustness_test.png").stat().st_size > 10_000
+    path = run.figures / "confusion_matrix_test.png"
+    drawn = path.stat().st_mtime_ns
+    write_run_report(run)
+    assert path.stat().st_mtime_ns == drawn
+    evaluate(run, "test")
+    write_run_report(run)
+    assert path.stat().st_mtime_ns > drawn
+
+
+@pytest.fixture(scope="module")
+def filled_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run that has whatever a page can show. Read only, but for its page."""
+    return filled.write_run(tmp_path_factory.mktemp("outputs") / "filled-s1-00000000")
+
+
+def test_everything_that_a_run_has_is_shown(filled_run: RunDirectory) -> None:
+    page = write_run_report(filled_run).read_text()
+    texts = check_page(page)
+    read = text_of(page)
+    assert len(page) < 1_500_000
+    assert filled.HOSTILE not in page
+    for expected in (
+        "without copies: ",
+        "the 338 images of which no copy is known",
+        "dataset fingerprint abababababababab",
+        "mask_logits: the model answers within the common classes",
+        "THE TEST SPLIT, by val_macro_f1",
+        "contaminated: &lt;script&gt;",
+        "One temperature, 0.700, fitted on validation (n = 700)",
+        "accuracy: worst for unsure; best minus worst 5.00 [3.00, 7.00] points",
+        "gender, fewer than 20 images and so not shown: 70+ (n = 7).",
+        "Accuracy 65.00 [63.00, 67.00]% on clean images, 41.00 [39.00, 43.00]% on average",
+        "eyes 50.00 [48.00, 52.00]",
+        "1 more Grad-CAM sheet lies in explanations/test/",
+        "Results on test+flip, n = 350: accuracy",
+        "two: the image and its mirror image",
+        "happiness 6,493 722 895",
+        "seed: 1 selection: test_split",
+        "concordance (CCC)",
+        "macro recall",
+    ):
+        assert expected in read
+    assert read.count(CHOSEN_ON_TEST) == 2
+    for expected in (
+        "Accuracy from the mildest to the strongest blur: defocus blur 59% to 31%",
+        "Accuracy and macro F1 by gender. Accuracy: female (n = 200) 66.00 [64.00, 68.00]%",
+        "Images of each class: train 25,836 (neutral 4,468",
+        "Predicted against true valence of 350 images. CCC 0.",
+        "Receiver operating characteristic of each class against the rest: neutral, AUC 0.",
+        "after temperature 0.70, calibration error (15 bins)",
+        "head at epoch 1, last20 at epoch 5, last45 at epoch 7, kept at epoch 17.",
+    ):
+        assert any(expected in text for text in texts), expected
+
+
+def test_faces_are_shown_only_when_asked_for(filled_run: RunDirectory) -> None:
+    page = write_run_report(filled_run).read_text()
+    assert page.count("<img") == 1  # mean maps hold no face
+    assert "do not pass it on" not in page
+    page = write_run_report(filled_run, with_images=True).read_text()
+    texts = check_page(page)
+    assert page.count("<img") == 2
+    assert "do not pass it on" in page
+    assert any("Layer conv_5. Mean maps of neutral (20 images)" in text for text in texts)
+
+
+def test_metrics_of_other_predictions_are_not_mixed_with_them(filled_run: RunDirectory) -> None:
+    path = filled_run.metrics("test+flip")
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"fingerprint": "0" * 64}))
+    page = write_run_report(filled_run).read_text()
+    path.write_text(before)
+    assert "metrics/test+flip.json was not computed from predictions/test+flip.csv" in page
+    assert page.count("ROC, each class against the rest") == 1
+
+
+def test_an_adopted_run_says_so(filled_run: RunDirectory, tmp_path: Path) -> None:
+    run = filled.write_run(tmp_path / "theirs-s1-00000000", images=70)
+    record = {"status": "finished", "model": {"backbone": "theirs", "weights": "adopted"}}
+    nothing = {"parameters": None, "trainable_parameters": None, "first_trainable_layer": None}
+    record["model"] |= nothing  # type: ignore[operator]
+    run.run_json.write_text(json.dumps(record | {"best": None, "images_per_second": None}))
+    run.config.write_text("name: theirs\nadopted: true\n")
+    document = json.loads(run.metrics("test").read_text())
+    document["protocol"]["selection"] = "unknown"
+    run.metrics("test").write_text(json.dumps(document))
+    run.history.unlink()
+    run.metrics("test+flip").unlink()
+    page = write_run_report(run).read_text()
+    check_page(page)
+    assert "come from elsewhere" in page
+    assert "unknown: the model was trained elsewhere" in page
+    assert "Training" not in page
+
+
+@pytest.mark.parametrize("with_expression", [True, False])
+def test_report_of_valence_and_arousal(run: RunDirectory, with_expression: bool) -> None:
+    run.history.unlink()  # its figure is not the matter
+    random = np.random.default_rng(0)
+    true = random.uniform(-1, 1, (30, 2))
+    true[:8, 1] = np.nan
+    labels = np.arange(30) % 3
+    predictions = Predictions(
+        sample_ids=tuple(f"{number:02d}" for number in range(30)),
+        label_names=np.array(["fear"] * 30),
+        expression=Expression(("anger", "disgust", "fear"), labels, labels, np.eye(3)[labels])
+        if with_expression
+        else None,
+        valence_arousal=ValenceArousal(true, np.full((30, 2), 0.25)),
+    )
+    write_metrics(run, "test", predictions)
+    rows = [f"{i:02d},fear,{v},{a},0.25,0.25" for i, (v, a) in enumerate(true)]
+    columns = "sample_id,label,valence,arousal,valence_predicted,arousal_predicted"
+    run.predictions("test").parent.mkdir()
+    run.predictions("test").write_text("\n".join([columns, *rows]))
+    page = write_run_report(run).read_text()
+    texts = check_page(page)
+    assert page.index("Results on test, n = 30") < page.index("Valence and arousal")
+    for label in ("concordance (CCC)", "correlation (PCC)", "error (RMSE)", "same sign (SAGR)"):
+        assert label in page
+    assert re.search(r"samples</th>\s*<td class=\"number\">30<.*\s*.*>22<", page)
+    assert any("Predicted against true arousal of 22 images" in text for text in texts)
+    assert ("macro F1" in page) == ("By class" in page) == with_expression
+    names = {path.name for path in run.figures.iterdir()}
+    assert "valence_arousal_test.png" in names
+    assert ("confusion_matrix_test.png" in names) == with_expression
+    run.predictions("test").write_text("sample_id,label,predicted,p_a,p_b\nx,a,a,1,0\n")
+    with pytest.raises(RunError, match=r"test\.csv: lacks valence and arousal"):
+        write_run_report(run)
+
+
+def test_report_of_a_run_that_has_nothing_yet(run: RunDirectory) -> None:
+    run.run_json.write_text('{"status": "running"}')
+    run.history.write_text(HISTORY.splitlines()[0] + "\n")
+    run.config.unlink()
+    page = write_run_report(run).read_text()
+    check_page(page)
+    assert "No metrics yet" in page
+    assert "Training" not in page
+    run.history.unlink()
+    check_page(write_run_report(run).read_text())
+
+
+def test_a_damaged_history_is_explained(run: RunDirectory) -> None:
+    run.history.write_text("")
+    with pytest.raises(RunError, match=r"history\.csv: cannot be read as a table"):
+        write_run_report(run)
+
+
+def test_fer_report_prints_where_the_page_is(filled_run: RunDirectory) -> None:
+    arguments = ["report", filled_run.run_id, "--outputs", str(filled_run.outputs)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()) == filled_run.report
+    assert filled_run.report.read_text().count("<img") == 1
+    assert CliRunner().invoke(app, [*arguments, "--with-images"]).exit_code == 0
+    assert filled_run.report.read_text().count("<img") == 2
+    assert CliRunner().invoke(app, ["report", "none", *arguments[2:]]).exit_code == 2
+
+
+def test_a_roc_curve_rises_from_corner_to_corner_around_the_same_area() -> None:
+    random = np.random.default_rng(0)
+    positive = random.random(2000) < 0.2
+    scores = np.round(random.normal(size=2000) + positive, 2)
+    points = roc_curve(scores, positive)
+    false, true = np.array(points).T
+    assert len(points) <= 81
+    assert points[0] == (0, 0)
+    assert points[-1] == (1, 1)
+    assert (np.diff(false) >= 0).all()
+    assert (np.diff(true) >= 0).all()
+    above = scores[positive][:, None] - scores[~positive]
+    assert np.trapezoid(true, false) == pytest.approx((np.sign(above) / 2 + 0.5).mean(), abs=0.005)
+
+
+# Comparison ------------------------------------------------------------------------------------
+
+
+def comparison(pairs: int) -> Comparison:
+    cell = {"value": 0.9, "low": 0.88, "high": 0.92}
+    facts = (
+        "finished",
+        None,
+        "cnn",
+        "none",
+        10,
+        48,
+        None,
+        30,
+        {"accuracy": cell, "macro_f1": cell},
+    )
+    rows = tuple(Row(f"<b>{name}", name, 1, *facts, None, None) for name in ("one", "two"))
+    pair = Pair(
+        rows[0].run_id, rows[1].run_id, "macro_f1", 0.0, -0.1, 0.1, 0.5, 1.0, "paired bootstrap"
+    )
+    published = ({"name": "one", "source": "s", "metric": "m", "value": None, "caveat": None},)
+    group = Group("f" * 64, 30, rows, (pair,) * pairs, (), published, 0.02)
+    return Comparison("test", (group, group), (LeftOut("late", "not <finished>"),))
+
+
+def test_comparison_page(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "comparison.html"
+    write_comparison(comparison(pairs=1), path)
+    page = path.read_text()
+    texts = check_page(page)
+    assert "Runs of different groups are not comparable" in page
+    assert "<b>one" not in page
+    assert "not &lt;finished&gt;" in page
+    assert sum("accuracy, %, with intervals: <b>one 90.00" in text for text in texts) == 2
+
+
+def test_what_is_the_same_of_all_runs_is_no_axis() -> None:
+    full = filled.comparison()
+    runs = tuple(replace(run, parameters=942_000) for run in full.groups[0].runs)
+    page = comparison_page(replace(full, groups=(replace(full.groups[0], runs=runs),)))
+    assert "Accuracy against images per second" in page
+    assert "Accuracy against parameters" not in page
+
+
+def test_a_full_comparison_says_what_differs_and_what_cannot_be_compared() -> None:
+    page = comparison_page(filled.comparison())
+    texts = check_page(page)
+    read = text_of(page)
+    assert filled.HOSTILE not in page
+    for expected in (
+        "Groups 1 and 2: not comparable: the model was chosen on the test split",
+        "opencv_emotion, n = 3,589, chosen on test",
+        CHOSEN_ON_TEST,
+        "differ by less than 2.10 points",
+        "adopted-s42-0a1b2c3d* ",
+        "65.00 ± 0.40",
+        "compact transfer_last20 3 and 3 accuracy +1.30 [+0.20, +2.40] 0.010 0.020",
+        "compact slides val accuracy 0.6622 - - cannot be compared",
+        "pisa accuracy 34.31 [29.20, 39.80] 306 65.00 better",
+        "Caveat: dataset not named; split sizes not printed",
+        "66.00 [64.50, 67.50]",
+    ):
+        assert expected in read
+    assert any(
+        text.startswith("Accuracy against parameters of 5 runs.")
+        and text.endswith(f"compact-s42-0a1b2c3d, {filled.HOSTILE}-s42-0a1b2c3d.")
+        for text in texts
+    )
+
+
+def test_the_recall_of_every_class_in_every_run_is_a_map() -> None:
+    group = filled.comparison().groups[0]
+    recalls: dict[str, dict[str, float | None]] = {
+        "anger": {"recall": 0.25},
+        "disgust": {"recall": None},
+    }
+    runs = tuple(replace(run, per_class=recalls) for run in group.runs[:2])
+    page = comparison_page(Comparison("test", (replace(group, runs=runs),), ()))
+    check_page(page)
+    table = page.split("Recall by class</h3>")[1].split("</table>")[0]
+    assert table.count('style="--share: 0.250">25%') == 2
+    assert table.count("<td>-</td>") == 2
+    assert "Recall by class" not in comparison_page(filled.comparison())
+
+
+def test_who_differs_from_whom_is_said_from_both_sides() -> None:
+    page = comparison_page(filled.comparison())
+    one, other = "compact-s42-0a1b2c3d", "adopted-s42-0a1b2c3d"
+    assert f'title="{one} against {other}: better, p (Holm) 0.007"' in page
+    assert f'title="{other} against {one}: worse, p (Holm) 0.007"' in page
+    assert f'title="{one} against transfer_last20-s42-0a1b2c3d: not told apart' in page
+
+
+@pytest.mark.parametrize(
+    ("p", "differs"), [(0.05, False), (1 - 0.95, False), (np.nextafter(0.05, 0), True)]
+)
+def test_letters_and_matrix_agree_at_the_limit(p: float, differs: bool) -> None:
+    """1 - 0.95 is 0.05000000000000004: a p between the two must not be judged in two ways."""
+    one = comparison(pairs=1)
+    (first, second), (pair, *_) = one.groups[0].runs, one.groups[0].pairs
+    pair = replace(pair, metric="accuracy", difference=0.1, p_holm=p)
+    group = replace(one.groups[0], pairs=(pair,))
+    page = comparison_page(Comparison("test", (group,), ()))
+    assert (": better, p (Holm)" in page) is differs
+    predictions = Predictions(("a",), np.array(["fear"]))
+    members = [Member(row, {}, predictions, "") for row in (first, second)]
+    assert letters(members, [pair], "all") == (["a", "b"] if differs else ["a", "a"])
+
+
+def test_comparison_page_cuts_many_pairs_with_a_word() -> None:
+    assert "The first 200 of 201" in comparison_page(comparison(pairs=201))
+
+
+def test_many_runs_are_all_in_the_table_and_only_some_drawn() -> None:
+    rows = tuple(filled.row(f"run{i}", 0.7 - 0.001 * i) for i in range(300))
+    group = replace(filled.comparison().groups[1], runs=rows)
+    page = comparison_page(Comparison("test", (group,), ()))
+    assert page.count('<td class="name">') == 300
+    assert "Drawn: the first 40 of 300 runs." in page
+    assert len(page) < 1_500_000
+
+
+def test_comparison_page_of_runs_with_different_targets() -> None:
+    first, second = comparison(pairs=0).groups[0].runs
+    concordance: dict[str, dict[str, float | None]] = {
+        "valence_ccc": {"value": 0.5, "low": 0.25, "high": 0.75},
+        "arousal_ccc": {"value": None, "low": None, "high": None},
+    }
+    rows = (first, replace(second, metrics=concordance))
+    pair = Pair("one", "two", "valence_ccc", 0.25, -0.125, 0.5, 0.5, 1.0, "paired bootstrap")
+    seeds = Seeds("two", ("a", "b"), (1, 2), {"valence_ccc": {"mean": 0.5, "sd": 0.25}})
+    group = Group("f" * 64, 30, rows, (pair,), (seeds,), (), 0.02)
+    only = replace(group, runs=rows[1:], half_width=None)
+    page = comparison_page(Comparison("test", (group, only), ()))
+    check_page(page)
+    for expected in ("90.00 [88.00, 92.00]", "0.500 [0.250, 0.750]", "0.500 ± 0.250"):
+        assert expected in page
+    assert "+0.250 [-0.125, +0.500]" in page
+    both, alone = page.split("<h2")[1:]
+    assert both.count('<th class="number">valence CCC') == 2
+    assert both.count('<figure class="chart">') == 2
+    assert alone.count('<figure class="chart">') == 1
+    assert "accuracy, %" in both
+    assert "accuracy" not in alone
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    points = [(1.0, 0.5), (2.0, 0.6), (2.0, 0.55), (3.0, 0.6), (4.0, 0.9), (1.0, 0.5)]
+    assert pareto_front(points) == {0, 1, 4, 5}
