@@ -71,5 +71,5 @@ class Registry(Generic[T]):
 
 # The two kinds of plug-in stand here, below the configuration, so that a configuration can check
 # a name against them without depending on any plug-in.
-DATASETS: Registry[Any] = Registry("dataset", "fer_bench.data.load")
+DATASETS: Registry[Any] = Registry("dataset", "fer_bench.data.datasets")
 BACKBONES: Registry[Any] = Registry("backbone", "fer_bench.models.backbones")

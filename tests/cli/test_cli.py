@@ -12,7 +12,8 @@ import typer
 from typer.testing import Result
 
 import fer_bench
-import fer_bench.config
+import fer_bench.config.experiment
+import fer_bench.config.loading
 from fer_bench.cli import app
 from fer_bench.errors import Interrupted
 
@@ -89,7 +90,7 @@ def test_version(fer: Fer) -> None:
 
 def test_schema_is_one_document(fer: Fer) -> None:
     result = fer("schema")
-    assert one_document(result) == fer_bench.config.Experiment.model_json_schema()
+    assert one_document(result) == fer_bench.config.experiment.Experiment.model_json_schema()
     assert result.stderr == ""
 
 
@@ -141,7 +142,7 @@ def test_validate_shows_the_plan(fer: Fer, write_config: Any, tiny: dict[str, An
     path = write_config(tiny)
     result = fer("validate", path, "--set", "seed=8")
     assert result.exit_code == 0
-    experiment = fer_bench.config.load_experiment(path, ["seed=8"])
+    experiment = fer_bench.config.loading.load_experiment(path, ["seed=8"])
     assert result.stdout.startswith(f"{experiment.run_id}\n")
     assert "last 12 layers and head" in result.stdout
 
@@ -184,7 +185,7 @@ def test_stopping_is_exit_code_130(
     def stopped(*arguments: object) -> None:
         raise stop
 
-    monkeypatch.setattr(fer_bench.config, "load_experiment", stopped)
+    monkeypatch.setattr(fer_bench.config.loading, "load_experiment", stopped)
     result = fer("train", "x.yaml")
     assert result.exit_code == 130
     assert result.stderr.startswith("stopped: ")
@@ -196,7 +197,7 @@ def test_a_bug_keeps_its_traceback(fer: Fer, monkeypatch: pytest.MonkeyPatch) ->
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(fer_bench.config, "load_experiment", broken)
+    monkeypatch.setattr(fer_bench.config.loading, "load_experiment", broken)
     result = fer("train", "x.yaml")
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)

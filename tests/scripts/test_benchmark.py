@@ -300,14 +300,15 @@ def test_an_opponent_that_a_row_has_keeps_its_target() -> None:
 @pytest.mark.parametrize("network", ["cnn_compact", "mobilenetv3small"])
 @pytest.mark.parametrize("train", ["head", "last-20", "all"])
 def test_keras_trains_what_fer_bench_trains(network: str, train: str, tmp_path: Path) -> None:
-    from baselines import keras_fit, ours_fit
+    from baselines import keras_fit
+    from baselines.ours_fit import experiment
 
     from fer_bench.models import freezing
     from fer_bench.models.build import build_model
 
     stage = tasks.Stage(train, 1)
     task = tasks.Task(network, tmp_path, 48, 8, (stage,))
-    config = ours_fit.experiment(task)
+    config = experiment(task)
     ours = build_model(config.model, 48, 7)
     resolved = freezing.set_trainable(ours, config.stages[0], weights=config.model.weights)
     plain, backbone = keras_fit.build(task, 7, None)
@@ -320,9 +321,9 @@ def test_keras_trains_what_fer_bench_trains(network: str, train: str, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_row_is_an_experiment(row: Row, tmp_path: Path) -> None:
-    from baselines import ours_fit
+    from baselines.ours_fit import experiment
 
-    config = ours_fit.experiment(row.task(tmp_path, "auto", device="cpu", seed=3, rounds=7))
+    config = experiment(row.task(tmp_path, "auto", device="cpu", seed=3, rounds=7))
     assert config.selection_split == "test"
     frozen = [stage.freeze_batch_norm for stage in config.stages]
     assert frozen == [stage.train != "all" for stage in row.stages]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import Result as CommandResult
 
-import fer_bench.search
+import fer_bench.sweep.search.search
 from fer_bench.config.loading import load_experiment
 from fer_bench.errors import ConfigError, Interrupted, RunError
 from fer_bench.report.figures.search import draw_study
@@ -430,7 +430,7 @@ KILLED = textwrap.dedent(
     """
     import os, signal, sys
     from pathlib import Path
-    from fer_bench.search import plan_search, search
+    from fer_bench.sweep.search.search import plan_search, search
     from test_search import make_up, write_history
 
     def run(job, stopped):
@@ -454,7 +454,8 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     plan = planned(trials=13, seed=3)
     whole = search(plan, tmp_path / "whole", run=make_up)
     for trials in (2, 9):  # the second time after the first ones, which are drawn at random
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+        here = Path(__file__).parent
+        path = os.pathsep.join([str(here), str(here.parent), *sys.path])
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(tmp_path), str(trials)],
             check=False,
@@ -592,7 +593,7 @@ def command(fer: Fer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Call `fer sweep base.yaml --search space.yaml` with runs that are no trainings."""
 
     def call(*more: object, run: Run = make_up) -> CommandResult:
-        monkeypatch.setitem(fer_bench.search.search.__kwdefaults__ or {}, "run", run)
+        monkeypatch.setitem(fer_bench.sweep.search.search.search.__kwdefaults__ or {}, "run", run)
         (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE))
         space = yaml.safe_dump({"space": SPACE, "trials": 9}, sort_keys=False)
         (tmp_path / "space.yaml").write_text(space)

@@ -9,18 +9,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import (
     BeforeValidator,
     Field,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from fer_bench import labels
-from fer_bench.config.messages import explain, listed_errors
-from fer_bench.config.overrides import with_override
 from fer_bench.config.paths import expanded
 from fer_bench.config.section import Section, about_key, is_none, registered_name, shortened
-from fer_bench.errors import ConfigError
 from fer_bench.registry import DATASETS, did_you_mean
 
 
@@ -314,25 +310,5 @@ class Dataset(Section):
 
 
 def is_validation(value: Any) -> bool:
+    """Whether the validation split chooses the model, as by default."""
     return bool(value == "validation")
-
-
-def dataset_of_folder(root: Path, name: str, overrides: Sequence[str] = ()) -> Dataset:
-    """The section `dataset` for a folder that no experiment is about.
-
-    Args:
-        root: the folder.
-        name: the registered name of the dataset in it.
-        overrides: each `dataset.key=value`.
-
-    Raises:
-        ConfigError: an override is wrong.
-    """
-    document: dict[str, Any] = {"dataset": {"name": name, "root": str(root)}}
-    for override in overrides:
-        document = with_override(document, override)
-    try:
-        return Dataset.model_validate(document["dataset"])
-    except ValidationError as error:
-        advice = "`fer schema` prints every key with its meaning."
-        raise ConfigError(listed_errors(root, explain(error, Dataset), advice)) from error

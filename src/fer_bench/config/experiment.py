@@ -12,11 +12,12 @@ from pydantic import (
 )
 
 from fer_bench.config.dataset import Dataset, is_validation
-from fer_bench.config.loading import NAME
 from fer_bench.config.model import Image, Model
 from fer_bench.config.section import Section, about_key, is_none
 from fer_bench.config.training import Cache, Select, Stage, Training, keeps_by_itself
 from fer_bench.registry import BACKBONES
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
 class Published(Section):

@@ -69,10 +69,12 @@ def _spelled(value: Any, names: Sequence[str]) -> Any:
 
 
 def is_none(value: Any) -> bool:
+    """Whether nothing is set, so that the key is left out."""
     return value is None
 
 
 def shortened(value: Any) -> str:
+    """A value for a message, at most 60 characters long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -83,6 +85,7 @@ def about_key(key: str, message: str) -> PydanticCustomError:
 
 
 def registered_name(registry: Any, name: str) -> str:
+    """A name that `registry` knows. Raises: ValueError naming those that are known."""
     if name not in registry.names():
         raise ValueError(registry.explain_unknown(name))
     return name

@@ -152,6 +152,7 @@ class Cache(Section):
 
 
 def keeps_by_itself(value: Any) -> bool:
+    """Whether the section says nothing but the default."""
     return bool(value.trunk == "auto")
 
 

@@ -57,14 +57,6 @@ def read_release(config: Dataset) -> Manifest:
     return manifest
 
 
-def check_release(name: str, folder: Path, source: Path) -> None:
-    """Raises: DataError, about `source`, when what it holds in `folder` is not the dataset."""
-    try:
-        DATASETS[name].read(Dataset(name=name, root=folder))
-    except DataError as error:
-        raise DataError(str(error).replace(str(folder), str(source))) from error
-
-
 def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     with reading(path.parent, f"It should hold {path.name}."):
         return read_table(path, columns)

@@ -8,9 +8,9 @@ from pathlib import Path
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.archive import unpack
 from fer_bench.data.file_names import is_release_file
-from fer_bench.data.load import check_release
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
+from fer_bench.registry import DATASETS
 
 _logger = logging.getLogger(__name__)
 
@@ -62,3 +62,11 @@ def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], Non
         _logger.info("%s: %d files written, %d others left out", root, *unpacked)
 
     return prepare
+
+
+def check_release(name: str, folder: Path, source: Path) -> None:
+    """Raises: DataError, about `source`, when what it holds in `folder` is not the dataset."""
+    try:
+        DATASETS[name].read(Dataset(name=name, root=folder))
+    except DataError as error:
+        raise DataError(str(error).replace(str(folder), str(source))) from error

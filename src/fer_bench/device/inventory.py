@@ -33,6 +33,7 @@ WHY_XLA = {
 
 
 def versions() -> dict[str, str]:
+    """Of Python and of the libraries that results depend on."""
     packages = ("fer-bench", "tensorflow", "keras", "numpy")
     return {"python": platform.python_version()} | {
         package: importlib.metadata.version(package) for package in packages
@@ -40,6 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def system() -> dict[str, Any]:
+    """Operating system, processor, cores and memory."""
     memory, cores, flags = machine.memory(), machine.usable_cores(), machine.cpu_flags()
     return {
         "operating_system": _operating_system(),
@@ -61,6 +63,7 @@ def _operating_system() -> str:
 
 
 def device_facts(device: Device) -> dict[str, Any]:
+    """The device that computes, and the GPUs that there are."""
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details
     return {
@@ -74,6 +77,7 @@ def device_facts(device: Device) -> dict[str, Any]:
 
 
 def choices(device: Device) -> dict[str, dict[str, Any]]:
+    """What `auto` chooses on this device, each with its reason."""
     cores = machine.usable_cores()
     why_threads = (
         cores.why if device.threads == cores.number else f"asked for; {cores.number} usable"
@@ -88,10 +92,12 @@ def choices(device: Device) -> dict[str, dict[str, Any]]:
 
 
 def on_machine(xla: bool) -> str:
+    """`on` or `off`."""
     return "on" if xla else "off"
 
 
 def cache_folder_facts() -> dict[str, Any]:
+    """Where the cache is, how large it is, and how much room is left."""
     folder = cache_root()
     sizes = list(_file_sizes(folder))
     return {
@@ -117,5 +123,6 @@ def _existing(folder: Path) -> Path:
 
 
 def is_writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, which need not exist yet."""
     nearest = _existing(folder)
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from fer_bench.data import decoding, pipeline
 from fer_bench.device.selection import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
-from fer_bench.evaluation.evaluate import Array
 from fer_bench.evaluation.protocol import TrainedRun
 from fer_bench.evaluation.test_time_views import Views, windows
 from fer_bench.models import inference
 from fer_bench.models.build import OTHER_MODEL, load_model, named_outputs
 from fer_bench.models.kernels import use_fast_kernels
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def measure_document(
     weights: WeightArray,
     names: Container[str],
 ) -> dict[str, FloatArray]:
+    """The metrics `names` of a run, each by weighting of its images: arrays of shape (weights,)."""
     measured: dict[str, FloatArray] = {}
     if weighted is not None:
         measured |= {name: METRICS[name](weighted) for name in METRICS if name in names}

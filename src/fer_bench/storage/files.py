@@ -26,6 +26,7 @@ def write_out(folder: Path) -> None:
 
 
 def synchronise(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,8 @@ from typing import IO
 
 LOCK = "lock"  # the file in a folder that one process at a time works in
 # What `flock` says on a file system that knows no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LOCKS = ".locks"  # the folder of those on entries of the cache
 
 
 def is_locked(path: Path) -> bool:
@@ -64,19 +65,16 @@ def is_alive(process: int) -> bool:
     return True
 
 
-_LOCKS = ".locks"
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-
-
 class Lock(enum.Enum):
+    """What came of asking for a lock."""
+
     OURS = enum.auto()
     BUSY = enum.auto()
     NONE = enum.auto()  # this file system has no locks
 
 
 def say_nothing() -> None:
-    pass
+    """Do nothing: to wait for a lock without a word."""
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Which images of a dataset are copies of each other, and which test images training has seen.
 
 Two images are exact twins when all their pixels are equal after decoding, and near twins when they
-show one photograph, edited by the rule of `fer_bench.data.audit.perceptual_hash` or moved by that of
-`fer_bench.data.audit.alignment`. Blank images all equal each other and show nothing: they are no
+show one photograph, edited by the rule of `fer_bench.data.audit.perceptual_hash` or moved by that
+of `fer_bench.data.audit.alignment`. Blank images all equal each other and show nothing: they are no
 twins of anything.
 """
 

@@ -1,6 +1,7 @@
 """What is wrong with the images of a dataset: files that cannot be used, and copies that leak.
 
-Which images are duplicates is known to `fer_bench.data.audit.copies`. Blank images are a finding of their own.
+Which images are duplicates is known to `fer_bench.data.audit.copies`.
+Blank images are a finding of their own.
 """
 
 from collections import Counter

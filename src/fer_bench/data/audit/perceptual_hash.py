@@ -3,8 +3,9 @@
 They are found without comparing each one with each other. A picture is reduced to a small grey one,
 and that to a perceptual hash: the signs of its 64 lowest frequencies. Two pictures are near
 duplicates when their hashes differ in at most `DISTANCE` bits and they correlate by at least
-`CORRELATION`, as they are or one of them mirrored. `fer_bench.data.audit.alignment` finds those that were
-moved, but misses some of these: a watermark or another contrast may leave less than it asks for.
+`CORRELATION`, as they are or one of them mirrored. `fer_bench.data.audit.alignment` finds
+those that were moved, but misses some of these: a watermark or another contrast may leave less than
+it asks for.
 
 Where the two numbers come from: the 32,298 faces of OpenCV Emotion, exact copies aside, each
 compared with each, and pairs drawn at random looked at. Within the distance, all of 96 pairs that

@@ -40,10 +40,9 @@ from fer_bench.data.folders import (
     visible,
 )
 from fer_bench.data.links import Links
-from fer_bench.data.load import check_release
 from fer_bench.data.manifest import COLUMNS, Manifest, Problem, problem_of
 from fer_bench.data.releases import FER2013, recognise
-from fer_bench.data.spec import DatasetSpec, preparation
+from fer_bench.data.spec import DatasetSpec, check_release, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, canonical, decode
 from fer_bench.registry import DATASETS

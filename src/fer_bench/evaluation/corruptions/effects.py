@@ -89,6 +89,7 @@ def _clouds(height: int, width: int, decay: float, generator: np.random.Generato
 def gaussian_noise(
     pixels: FloatArray, generator: np.random.Generator, deviation: float
 ) -> FloatArray:
+    """Add normal noise of standard deviation `deviation`."""
     return pixels + deviation * generator.standard_normal(pixels.shape, np.float32)
 
 
@@ -255,6 +256,7 @@ def brightness(pixels: FloatArray, _: np.random.Generator, added: float) -> Floa
 
 
 def contrast(pixels: FloatArray, _: np.random.Generator, kept: float) -> FloatArray:
+    """Keep the share `kept` of the distance to the mean colour."""
     mean = pixels.mean(axis=(0, 1), keepdims=True)
     result: FloatArray = (pixels - mean) * kept + mean
     return result
@@ -288,6 +290,7 @@ def pixelate(pixels: FloatArray, _: np.random.Generator, block: float) -> FloatA
 
 
 def jpeg_compression(pixels: FloatArray, _: np.random.Generator, quality: int) -> FloatArray:
+    """What JPEG of this quality leaves."""
     file = io.BytesIO()
     _picture(pixels).save(file, "JPEG", quality=quality)
     with Image.open(file) as written:

@@ -24,13 +24,16 @@ def new_table(columns: Sequence[str]) -> Table:
 
 
 def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain text."""
     # As Text: a name with brackets must not be read as markup.
     table.add_row(*map(Text, cells))
 
 
 def table_heading(text: str) -> RenderableType:
+    """A heading above a table."""
     return Padding(Text(text, style="bold"), (1, 0, 0, 0))
 
 
 def add_note(text: str) -> Text:
+    """A line below a table, in italics."""
     return Text(text, style="italic")

@@ -9,7 +9,6 @@ There is no public test split: everyone reports on the official validation split
 is `test` here.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ import pandas as pd
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets.affectnet.csv_2017 import (
     IMAGES,
-    folder_of_lists,
     holds_lists,
     read_lists,
 )
@@ -32,7 +30,6 @@ from fer_bench.data.folders import (
     INCOMPLETE,
     contents,
     find,
-    missing_folder,
     reading,
     subfolders,
     unpack_advice,
@@ -61,8 +58,6 @@ RELEASES: Mapping[str, Counts] = {
     },
     "affectnet-noamsegal": {"train": counts(_EIGHT, "5126 5044 3091 4039 3176 2477 3218 2871")},
 }
-
-logger = logging.getLogger(__name__)
 
 
 def read(config: Dataset) -> Manifest:
@@ -141,13 +136,6 @@ def _list_advice(root: Path) -> str:
     if any(canonical(inner.name) for inner in subfolders(root, Counter())):
         return f"Name the list beside the class folders {LIST}, or take dataset.name: folder.\n"
     return ""
-
-
-def no_images(folder: Path, root: Path) -> DataError:
-    """What lies beside the lists, which `folder` or a folder in it holds, instead of images."""
-    lists = folder_of_lists(folder)
-    alone = lists == folder != root and not subfolders(folder, Counter())
-    return missing_folder(folder.parent if alone else folder, IMAGES, {lists.name})
 
 
 FORMS = (

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.datasets.affectnet import no_images
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
@@ -22,12 +21,14 @@ from fer_bench.data.folders import (
     has_file,
     has_folder,
     inside,
+    missing_folder,
     missing_list,
     read_table,
     subfolders,
 )
 from fer_bench.data.manifest import BOX, COLUMNS
 from fer_bench.data.releases import Counts
+from fer_bench.errors import DataError
 
 LISTS = {"training.csv": "train", "validation.csv": "test"}
 
@@ -44,11 +45,13 @@ LARGEST_PIXEL = 2**16
 
 
 def holds_lists(folder: Path) -> bool:
+    """Whether `folder` is that of this release."""
     listed_here = any(has_file(folder, name) for name in LISTS)
     return listed_here or any(has_folder(folder, name) for name in IMAGE_FOLDERS)
 
 
 def read_lists(folder: Path, config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
+    """The samples of this release, and what was left out of it by reason."""
     images = next((name for name in IMAGE_FOLDERS if has_folder(folder, name)), None)
     if images is None:
         raise no_images(folder, config.root)
@@ -119,3 +122,10 @@ def _with_boxes(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     findings.report("box_unusable", "warning", rows.loc[~possible, "sample_id"], text)
     rows = findings.drop(rows, ~possible, "face box unusable")
     return rows.assign(**boxes[possible].round().astype(int))
+
+
+def no_images(folder: Path, root: Path) -> DataError:
+    """What lies beside the lists, which `folder` or a folder in it holds, instead of images."""
+    lists = folder_of_lists(folder)
+    alone = lists == folder != root and not subfolders(folder, Counter())
+    return missing_folder(folder.parent if alone else folder, IMAGES, {lists.name})

@@ -29,11 +29,13 @@ LIST = "labels.csv"
 
 
 def holds_classes(folder: Path) -> bool:
+    """Whether `folder` is that of this copy."""
     inner = subfolders(folder, Counter())
     return has_file(folder, LIST) and any(canonical(path.name) for path in inner)
 
 
 def read_classes(folder: Path, config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
+    """The samples of this copy, and what was left out of it by reason."""
     files = _class_files(folder, findings.dropped)
     rows = _class_list(folder / LIST, findings).merge(files, how="outer", on="key")
     rows = rows.assign(split="train", sample_id=rows["path"])

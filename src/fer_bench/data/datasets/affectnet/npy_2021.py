@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 import re
 import tokenize
@@ -17,7 +18,6 @@ import pandas as pd
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data import links
-from fer_bench.data.datasets.affectnet import logger
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
@@ -39,6 +39,8 @@ from fer_bench.data.manifest import (
 )
 from fer_bench.data.releases import Counts
 from fer_bench.storage.cache import cached
+
+_logger = logging.getLogger(__name__)
 
 SETS = {"train_set": "train", "val_set": "test"}
 
@@ -73,10 +75,12 @@ _Values = tuple[tuple[float, float, float], str]
 
 
 def holds_sets(folder: Path) -> bool:
+    """Whether `folder` is that of this release."""
     return any(has_folder(folder, name) for name in SETS)
 
 
 def read_sets(folder: Path, _config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
+    """The samples of this release, and what was left out of it by reason."""
     rows = _table(folder, links.current(), findings.dropped)
     states = rows["state"]
     findings.report_unlisted(rows.loc[states == UNLISTED, "sample_id"])
@@ -126,7 +130,7 @@ def _write_table(folder: Path, met: Links, entry: Path) -> None:
     dropped = Counter[str]()
     images = {name: _image_sizes(folder / name / "images", dropped) for name in SETS}
     count = sum(map(len, images.values()))
-    logger.info("%s: reading the annotations of %d images, this once", folder, count)
+    _logger.info("%s: reading the annotations of %d images, this once", folder, count)
     rows = [row for name in SETS for row in _rows(folder, name, images[name], dropped)]
     table = pd.DataFrame(rows, columns=list(TABLE_TYPES))
     table.to_csv(entry / "table.csv", index=False)
