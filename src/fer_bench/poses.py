@@ -12,7 +12,7 @@ images does [2].
 
 The lattice is as coarse as the descriptor tolerates. Measured on 3,000 faces of OpenCV Emotion: of
 copies turned by 5 to 20 degrees, zoomed, sheared or shifted by 10 %, 99 % resemble a view by
-`RESEMBLANCE` or more; 5 in 10,000 other pairs do.
+`RESEMBLANCE` or more; 2 in 1,000 other pairs do.
 
 [1] Kessy, Lewin, Strimmer (2018), Optimal whitening and decorrelation, The American Statistician.
 [2] Ruderman (1994), The statistics of natural images, Network: Computation in Neural Systems.
