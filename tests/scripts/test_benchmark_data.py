@@ -244,7 +244,7 @@ def test_points_move_along_one_axis_at_a_time() -> None:
         ("benchmark_data.py", "--rows second_start --scale 0.001 --starts 1"),
         (
             "cost_model.py",
-            "--network cnn_compact --images 8 --sizes 48,64 --free head,all "
+            "--network cnn_compact --images 8 --sizes 48,64 --free head --epochs 2 "
             "--batch-size 4 --base-size 48 --base-free head",
         ),
     ],
