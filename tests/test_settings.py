@@ -126,7 +126,7 @@ def test_in_a_notebook_matplotlib_stays_the_users() -> None:
 def test_keras_that_was_there_before_is_refused() -> None:
     code = (
         "import keras\nkeras.config.set_image_data_format('channels_first')\n"
-        "from fer_bench.device import open_device\n"
+        "from fer_bench.device.selection import open_device\n"
         "from fer_bench.errors import DeviceError\n"
         "try:\n    open_device('cpu')\nexcept DeviceError as error:\n    print(error)\n"
     )

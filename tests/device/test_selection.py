@@ -362,7 +362,7 @@ def test_threads_below_one(threads: int) -> None:
 def test_threads_are_set_before_tensorflow_starts_and_kept_afterwards() -> None:
     code = (
         "import json, tensorflow as tf\n"
-        "from fer_bench.device import open_device\n"
+        "from fer_bench.device.selection import open_device\n"
         "first = open_device('cpu', 1)\n"
         "tf.zeros(1)\n"
         "second = open_device('cpu', 3)\n"

@@ -12,7 +12,7 @@ from fer_bench.device.signals import PARENT_ENDED, Stop, stop_on_signals
 # Each line of the handler, and of what it calls, is interrupted by another signal.
 INTERRUPTED = """
 import signal, sys
-from fer_bench.stopping import PARENT_ENDED, stop_on_signals
+from fer_bench.device.signals import PARENT_ENDED, stop_on_signals
 
 left = list(range(20))
 

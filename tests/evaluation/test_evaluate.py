@@ -626,7 +626,7 @@ def test_a_failure_at_any_step_leaves_all_as_it_was(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"fer_bench.evaluate.{step}", fail)
+    monkeypatch.setattr(f"fer_bench.evaluation.evaluate.{step}", fail)
     where = ("evaluate", copied_run.name, "--outputs", copied_run.parent)
     result = fer(*where, "--corruptions", "eyes")
     assert result.exit_code == 2

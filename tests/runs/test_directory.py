@@ -149,7 +149,7 @@ def test_a_file_is_replaced_in_one_step(run: RunDirectory) -> None:
 def test_a_lock_is_gone_with_a_killed_process(run: RunDirectory) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from fer_bench.rundir import RunDirectory\n"
+        "from fer_bench.runs.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).lock(): os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -156,7 +156,7 @@ KEEPING = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from fer_bench.cache import Store, Wanted
+from fer_bench.storage.array_cache import Store, Wanted
 
 folder, name = Path(sys.argv[1]), sys.argv[2]
 

@@ -34,7 +34,7 @@ from fer_bench.storage.cache import (
 MAKER = """
 import fcntl, sys, time
 from pathlib import Path
-from fer_bench.cachedir import cached
+from fer_bench.storage.cache import cached
 
 word, begun, go_on, trouble = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 

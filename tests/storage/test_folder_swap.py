@@ -108,7 +108,7 @@ def test_a_link_stays_a_link(tmp_path: Path, root: Path) -> None:
 KILLED = """
 import errno, os, signal, sys
 from pathlib import Path
-from fer_bench import replacement
+from fer_bench.storage import folder_swap
 root, way, moment = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 steps = 0
 def killing(function):
@@ -122,8 +122,8 @@ def killing(function):
 def no_exchange(*_):
     raise OSError(errno.EINVAL, "")
 Path.rename = killing(Path.rename)
-replacement._exchange = no_exchange if way == "two steps" else killing(replacement._exchange)
-with replacement.replacing(root) as fresh:
+folder_swap._exchange = no_exchange if way == "two steps" else killing(folder_swap._exchange)
+with folder_swap.replacing(root) as fresh:
     (fresh / "new.jpg").write_bytes(b"new")
     if moment == 0:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -169,7 +169,7 @@ def test_two_processes_do_not_make_one_folder(root: Path) -> None:
 
 def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(root: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from fer_bench.replacement import replacing\n"
+        "import sys; from pathlib import Path; from fer_bench.storage.folder_swap import replacing\n"
         "with replacing(Path(sys.argv[1]), wait=True) as fresh:\n"
         "    print(sorted(path.name for path in Path(sys.argv[1]).iterdir()))\n"
     )

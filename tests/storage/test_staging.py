@@ -74,7 +74,7 @@ def test_a_failure_while_replacing_changes_nothing(
 KILLED = """
 import os, sys
 from pathlib import Path
-from fer_bench.staging import finish_replacing, replaced_together
+from fer_bench.storage.staging import finish_replacing, replaced_together
 
 OLD, NEW = {old}, {new}
 

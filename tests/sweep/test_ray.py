@@ -373,9 +373,9 @@ APART = """
 import sys
 import tarfile
 from pathlib import Path
-from fer_bench.stopping import Stop
-from fer_bench.suite import load_suite
-from fer_bench.sweep import make_job, run_jobs, sweep_folder
+from fer_bench.device.signals import Stop
+from fer_bench.sweep.suite import load_suite
+from fer_bench.sweep.scheduler import make_job, run_jobs, sweep_folder
 from fer_bench.sweep.ray_engine import RayEngine, Share
 
 class Unseen:

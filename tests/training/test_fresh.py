@@ -272,15 +272,16 @@ def test_a_run_without_predecessor_is_trained_in_its_place(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fer_bench import cli, loop
-from fer_bench.train import session
+from fer_bench import cli
+from fer_bench.models import inference
+from fer_bench.training import session, steps as training_steps
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 where = sys.argv.pop(1)
 if where == "before":
-    loop.build_train_steps = lambda *_: kill
+    training_steps.build_train_steps = lambda *_: kill
 else:
     move = Path.rename
     def move_and_die(path, target):

@@ -115,10 +115,10 @@ import dataclasses, sys
 from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
-from fer_bench.config import load_experiment
-from fer_bench.device import open_device
-from fer_bench.display import PlainDisplay
-from fer_bench.train import train
+from fer_bench.config.loading import load_experiment
+from fer_bench.device.selection import open_device
+from fer_bench.report.terminal.progress import PlainDisplay
+from fer_bench.training.train import train
 
 opened = open_device("gpu")
 mirrored = dataclasses.replace(opened, strategy=tf.distribute.MirroredStrategy())
@@ -141,7 +141,7 @@ def test_mirrored_gpus_learn_what_one_learns(drawn_root: Path, tmp_path: Path, c
 def test_memory_is_taken_as_it_is_needed() -> None:
     code = (
         "import tensorflow as tf\n"
-        "from fer_bench.device import open_device\n"
+        "from fer_bench.device.selection import open_device\n"
         "open_device('gpu')\n"
         "gpus = tf.config.get_visible_devices('GPU')\n"
         "print([tf.config.experimental.get_memory_growth(gpu) for gpu in gpus])\n"

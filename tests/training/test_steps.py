@@ -291,9 +291,11 @@ import numpy as np, tensorflow as tf, keras
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from types import SimpleNamespace
-from fer_bench import loop
-from fer_bench.kernels import FusedAdam, use_fast_kernels
-from fer_bench.losses import Objective
+from fer_bench.models import inference
+from fer_bench.models.kernels import use_fast_kernels
+from fer_bench.training import steps as training_steps
+from fer_bench.training.losses import Objective
+from fer_bench.training.optimizers import FusedAdam
 
 TARGETS = ("expression", "valence_arousal")
 
@@ -319,17 +321,17 @@ def run(strategy, loss):
         use_fast_kernels(model, "cpu")
         optimizer = FusedAdam(1.0, weight_decay=0.01)
         optimizer.build(model.trainable_variables)
-    totals = loop.Totals()
+    totals = training_steps.Totals()
     objective = Objective(np.array([1, 2, 0.5], np.float32), 0.1, loss, 0.7)
-    step = loop.build_train_step(strategy, model, optimizer, totals, objective)
-    steps = loop.build_train_steps(step, optimizer)
+    step = training_steps.build_train_step(strategy, model, optimizer, totals, objective)
+    steps = training_steps.build_train_steps(step, optimizer)
     device = SimpleNamespace(strategy=strategy, kind="cpu", workers=1)
-    batches = iter(loop.distributed(device, data.with_options(options)))
+    batches = iter(training_steps.distributed(device, data.with_options(options)))
     steps(batches, np.array([0.01], np.float32), 0)
     steps(batches, np.array([0.02, 0.01], np.float32), 1)
-    predict = loop.build_predict_step(strategy, model, TARGETS)
+    predict = inference.build_predict_step(strategy, model, TARGETS)
     batches = tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
-    outputs = loop.predict(strategy, predict, batches)
+    outputs = inference.predict(strategy, predict, batches)
     return {"weights": np.concatenate([w.ravel() for w in model.get_weights()]).tolist(),
             "totals": totals.read(),
             "outputs": np.concatenate([outputs[name].ravel() for name in TARGETS]).tolist()}
@@ -341,7 +343,9 @@ def noise(strategy, calls):
         model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=3)(inputs))
         use_fast_kernels(model, "cpu")
     for _ in range(2):  # as for every stage
-        loop.build_train_step(strategy, model, None, loop.Totals(), None)
+        training_steps.build_train_step(
+            strategy, model, None, training_steps.Totals(), None
+        )
     call = tf.function(lambda: strategy.run(lambda: model(tf.ones((1, 100)), training=True)))
     parts = [strategy.experimental_local_results(call()) for _ in range(calls)]
     return [[part.numpy().ravel().tolist() for part in each] for each in parts]

@@ -132,8 +132,9 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(
 
 KILLED_AFTER = """
 import os, signal, sys
-from fer_bench import cli, loop
-from fer_bench.train import session
+from fer_bench import cli
+from fer_bench.models import inference
+from fer_bench.training import session, steps as training_steps
 
 left = {"steps": int(sys.argv.pop(1)), "answers": int(sys.argv.pop(1))}
 
@@ -156,9 +157,9 @@ def answers_counting(*arguments):
         yield answer
         count("answers")
 
-build, answers = loop.build_train_steps, loop.answers
-loop.build_train_steps, loop.answers = build_counting, answers_counting
-loop.prediction_batch = lambda *_: 16
+build, answers = training_steps.build_train_steps, inference.answers
+training_steps.build_train_steps, inference.answers = build_counting, answers_counting
+inference.prediction_batch = lambda *_: 16
 session.SECONDS_PER_CALL = 0
 cli.main()
 """

@@ -178,7 +178,7 @@ def test_interrupted_redrawing_keeps_the_old_faces(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fer_bench.datasets import drawn
+from fer_bench.data.datasets import drawn
 whole = drawn.draw_face
 def killing(seed, index, size):
     if index == 10:
