@@ -727,7 +727,8 @@ def test_a_file_without_its_last_line_break_is_read(write_run: WriteRun) -> None
 
 def test_comparing_needs_no_tensorflow() -> None:
     code = (
-        "import sys, fer_bench.compare, fer_bench.report.tables, fer_bench.report.page;"
+        "import sys, fer_bench.compare, fer_bench.report.pages;"
+        "import fer_bench.report.terminal.comparison;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -169,7 +169,8 @@ def test_two_processes_do_not_make_one_folder(root: Path) -> None:
 
 def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(root: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from fer_bench.storage.folder_swap import replacing\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from fer_bench.storage.folder_swap import replacing\n"
         "with replacing(Path(sys.argv[1]), wait=True) as fresh:\n"
         "    print(sorted(path.name for path in Path(sys.argv[1]).iterdir()))\n"
     )

@@ -158,7 +158,7 @@ def test_interrupted_drawing_leaves_nothing(
             raise KeyboardInterrupt
         return whole(seed, index, size)
 
-    monkeypatch.setattr(face_module, "draw_face", interrupted)
+    monkeypatch.setattr(drawn, "draw_face", interrupted)
     with pytest.raises(KeyboardInterrupt):
         drawn.draw(tmp_path / "faces", train=TRAIN, test=TEST, size=SIZE)
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +168,7 @@ def test_interrupted_redrawing_keeps_the_old_faces(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = drawn.read(root).fingerprint
-    monkeypatch.setattr(face_module, "draw_face", lambda *_: 1 / 0)
+    monkeypatch.setattr(drawn, "draw_face", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         drawn.draw(root, train=TRAIN, test=TEST, size=SIZE, force=True)
     assert drawn.read(root).fingerprint == before
@@ -257,7 +257,7 @@ def test_two_first_readings_at_once(
             shutil.copytree(original, root)
         return whole(seed, index, size)
 
-    monkeypatch.setattr(face_module, "draw_face", overtaken)
+    monkeypatch.setattr(drawn, "draw_face", overtaken)
     assert drawn.read(root).fingerprint == drawn.read(original).fingerprint
     assert list(tmp_path.iterdir()) == [root]
 

@@ -190,7 +190,7 @@ def test_missing_and_unlisted_images_are_counted_and_named(tmp_path: Path) -> No
     assert len(manifest.samples) == 5
 
 
-RECIPES = Path(__file__).parents[2] / "docs/datasets.md"
+RECIPES = Path(__file__).parents[3] / "docs/datasets.md"
 # File names as those datasets have them, in the form that is documented, for the code of a label.
 NAMES = {
     "ExpW": ["image/origin/some_actor_{}.jpg"],

@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from fer_bench import report
 from fer_bench.labels import AXES
 from fer_bench.report import wording
 
@@ -45,7 +44,7 @@ def _environment() -> jinja2.Environment:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.filters["breakable"] = breakable
     environment.globals |= {
-        name: getattr(report, name) for name in dir(report) if name.startswith("write_")
+        name: getattr(wording, name) for name in dir(wording) if name.startswith("write_")
     } | {
         "AXES": AXES,
         "AXIS_LABELS": wording.AXIS_LABELS,
