@@ -1,4 +1,4 @@
-"""The experiment file: its schema, and the way from YAML and overrides to a frozen `Experiment`."""
+"""The whole experiment: its sections, what must fit together in them, and its run id."""
 
 import hashlib
 from typing import Any, Literal
