@@ -62,7 +62,10 @@ def _facts(document: Mapping[str, Any]) -> RenderableType:
         lines.append(f"{name}: " + ", ".join(f"{value} ({n:,})" for value, n in values.items()))
     lines.append(f"left out: {left_out(document['dropped'])}")
     if "copies" in document:
-        for heading, key in (("copies looked for", "looked_for"), ("not", "not_looked_for")):
+        for heading, key in (
+            ("copies looked for", "looked_for"),
+            ("copies not looked for", "not_looked_for"),
+        ):
             lines.append(f"{heading}: " + "; ".join(document["copies"][key]))
     return Text("\n".join(lines))
 
