@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fer_bench.data import decoding
 from fer_bench.data.audit import copies
@@ -16,7 +15,7 @@ from fer_bench.errors import RunError
 from fer_bench.evaluation import robustness
 from fer_bench.evaluation.protocol import Measurement
 from fer_bench.evaluation.test_time_views import native_size
-from fer_bench.evaluation.trained_model import Subject, open_subject, predict
+from fer_bench.evaluation.trained_model import Array, Subject, open_subject, predict
 from fer_bench.labels import ATTRIBUTES
 from fer_bench.metrics.calibration import temperature_report
 from fer_bench.metrics.document import compute, headline
@@ -33,8 +32,6 @@ from fer_bench.storage.staging import replaced_together
 # Above this many images, copies are looked for only by `fer data audit`.
 IMAGES_LOOKED_AT = 100_000
 Condition = tuple[str, int | None]
-
-Array = NDArray[Any]
 
 
 def evaluate(

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fer_bench.runs.record import DatasetRecord, ModelRecord, Record, versions
+from fer_bench.runs.record import DatasetRecord, ModelRecord, Record, now, versions
 from fer_bench.storage.files import write_json
-from fer_bench.training.session import Session, now
+from fer_bench.training.session import Session
 
 
 def write_record(session: Session, status: str) -> None:

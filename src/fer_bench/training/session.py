@@ -1,6 +1,5 @@
 """Everything that a run needs before its first step: checked, built, and restored where it was."""
 
-import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from fer_bench.models.weight_source import find_weights
 from fer_bench.models.weights import load_weights
 from fer_bench.registry import BACKBONES
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.record import now
 from fer_bench.storage.array_cache import Store
 from fer_bench.training import checkpoint
 from fer_bench.training.checkpoint import Progress
@@ -314,8 +314,3 @@ def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, i
             raise Interrupted("stopped while reading the images; nothing was lost")
 
     return decoding
-
-
-def now() -> str:
-    """The time, in UTC (ISO 8601)."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
