@@ -5,9 +5,9 @@ over the same classes and by the same protocol: views at test time, rule for mis
 the split that chose the model. Inside a group of such runs, pairs are tested on shared samples.
 """
 
-from fer_bench.compare.collect import collect
-from fer_bench.compare.groups import Pairs
-from fer_bench.compare.result import (
+from fer_bench.comparison.collect import collect
+from fer_bench.comparison.groups import Pairs
+from fer_bench.comparison.result import (
     COLUMNS,
     CONCORDANCE,
     EXPRESSION_METRICS,

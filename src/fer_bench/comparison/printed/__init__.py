@@ -10,10 +10,10 @@ counts; a printed cell cuts each span, and a sum over classes (accuracy, average
 together make n) cuts the spans of one class by what the others can at most and at least add.
 """
 
-from fer_bench.compare.printed.counts import WHOLE, Counts, narrowed, possible_counts
-from fer_bench.compare.printed.findings import Solution, check, solve
-from fer_bench.compare.printed.reading import parse_printed, read_printed
-from fer_bench.compare.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
+from fer_bench.comparison.printed.counts import WHOLE, Counts, narrowed, possible_counts
+from fer_bench.comparison.printed.findings import Solution, check, solve
+from fer_bench.comparison.printed.reading import parse_printed, read_printed
+from fer_bench.comparison.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
 
 __all__ = [
     "CELLS",

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report
 
-from fer_bench.compare.printed import (
+from fer_bench.comparison.printed import (
     CELLS,
     Cell,
     PrintedTable,

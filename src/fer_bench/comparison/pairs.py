@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.compare.draws import expression_draws
-from fer_bench.compare.member import Member
-from fer_bench.compare.result import CONCORDANCE, EXPRESSION_METRICS, Pair
+from fer_bench.comparison.draws import expression_draws
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.result import CONCORDANCE, EXPRESSION_METRICS, Pair
 from fer_bench.metrics.measure import resampled
 from fer_bench.metrics.significance import exact_mcnemar_counts, holm, paired_bootstrap
 from fer_bench.runs.predictions import TOLERANCE

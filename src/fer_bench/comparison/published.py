@@ -25,8 +25,8 @@ from typing import Any
 
 from scipy.special import ndtri
 
-from fer_bench.compare.member import Member, number, text
-from fer_bench.compare.result import Row, Verdict
+from fer_bench.comparison.member import Member, number, text
+from fer_bench.comparison.result import Row, Verdict
 from fer_bench.metrics.intervals import LEVEL
 
 # Shares, of which more is better.

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from fer_bench.compare import draws
-from fer_bench.compare.letters import compact_letters
+from fer_bench.comparison import draws
+from fer_bench.comparison.letters import compact_letters
 from fer_bench.metrics.predictions import Expression
 
 CLASSES = ("anger", "fear", "neutral", "surprise")
