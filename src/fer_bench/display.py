@@ -1,32 +1,60 @@
-"""What a user sees while a run trains: a live line on a terminal, plain lines elsewhere."""
+"""What a user sees while a run trains; `report.terminal.progress` has the real displays."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 
 class Display(Protocol):
-    """Where training reports to."""
+    """What training and evaluation report their progress to."""
 
     def message(self, text: str) -> None:
-        """Say one thing."""
+        """Show a message."""
 
     def decoding(self, split: str, done: int, total: int) -> None:
-        """`done` of `total` images of a split are decoded."""
+        """`done` of `total` images of a split have been decoded."""
 
     def comparing(self, done: int, total: int) -> None:
-        """`done` of `total` different images of a dataset were compared with all others."""
+        """`done` of `total` distinct images of a dataset have been compared with all others."""
 
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """`done` of `total` images of a split went through the layers up to `end`, to be kept."""
+        """The frozen layers up to `end` have been computed for `done` of `total` images."""
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
-        """The 1-based `epoch` of at most `epochs` begins and has `steps` steps."""
+        """Epoch `epoch` (from 1) of at most `epochs` begins; it has `steps` steps."""
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """`step` steps of the epoch are done; means over them."""
+        """`step` steps of the epoch are done; loss and accuracy are the means over them."""
 
     def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
-        """An epoch is over; `row` is its line of `history.csv`."""
+        """An epoch is over; `row` is its row of `history.csv`."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Release the terminal."""
+
+
+class NoDisplay:
+    """A display that shows nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
+
+    def decoding(self, split: str, done: int, total: int) -> None:
+        """Show nothing."""
+
+    def comparing(self, done: int, total: int) -> None:
+        """Show nothing."""
+
+    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+        """Show nothing."""
+
+    def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
+        """Show nothing."""
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Show nothing."""
+
+    def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""

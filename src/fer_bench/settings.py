@@ -155,5 +155,6 @@ def check_keras() -> None:
         if found != ours:
             raise DeviceError(
                 f"Keras was imported before fer_bench, with {name} {found}; fer-bench computes "
-                f"with {ours}.\nImport fer_bench first."
+                f"with {ours}.\n"
+                "Restart Python (in a notebook, its kernel) and import fer_bench before Keras."
             )

@@ -10,12 +10,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import GenerateJsonSchema
 
 from fer_bench.config.dataset import Dataset, is_validation
 from fer_bench.config.model import Image, Model
 from fer_bench.config.section import Section, about_key, is_none
 from fer_bench.config.training import Cache, Select, Stage, Training, keeps_by_itself
 from fer_bench.registry import BACKBONES
+
+SCHEMA_ID = "urn:fer-bench:schema:experiment"
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
@@ -181,3 +184,12 @@ class Experiment(Section):
         """
         document = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of an experiment file, for editors and other programs."""
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "$id": SCHEMA_ID,
+        **Experiment.model_json_schema(),
+    }

@@ -3,7 +3,7 @@
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fer_bench.config.dataset import Dataset
 from fer_bench.config.experiment import NAME, Experiment
 from fer_bench.config.messages import explain, listed_errors
-from fer_bench.config.overrides import with_override
+from fer_bench.config.overrides import overridden
 from fer_bench.config.yaml_files import read_yaml
 from fer_bench.errors import ConfigError
 from fer_bench.spelling import slug
@@ -20,28 +20,31 @@ from fer_bench.spelling import slug
 _logger = logging.getLogger(__name__)
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read `path`, apply `overrides` (each `a.b=value`) and check everything.
+# The overrides of keys: each `a.b=value`, or the values by key.
+Overrides = Sequence[str] | Mapping[str, Any]
+
+ADVICE = "`fer schema` prints every key with its meaning."
+
+
+def load_experiment(path: Path, overrides: Overrides = ()) -> Experiment:
+    """Read `path`, apply `overrides` and check everything.
 
     Raises:
         ConfigError: the file is missing or not YAML, or lists every error of its content.
     """
     document = {**read_yaml(path, "an experiment")}
     document.setdefault("name", name_of(path))
-    for override in overrides:
-        document = with_override(document, override)
     try:
-        return Experiment.model_validate(document)
+        return Experiment.model_validate(overridden(document, overrides))
     except ValidationError as error:
-        advice = "`fer schema` prints every key with its meaning."
-        raise ConfigError(listed_errors(path, explain(error), advice)) from error
+        raise ConfigError(listed_errors(path, explain(error), ADVICE)) from error
 
 
 @functools.cache
 def name_of(path: Path) -> str:
-    """What a run is called whose file names none: as the file, with what no name may have left out.
+    """The name of an experiment whose file sets none: that of the file, made into a valid name.
 
-    Says once where the two differ.
+    Logs it once where the two differ.
     """
     if re.fullmatch(NAME, path.stem):
         return path.stem
@@ -50,22 +53,19 @@ def name_of(path: Path) -> str:
     return name
 
 
-def dataset_of_folder(root: Path, name: str, overrides: Sequence[str] = ()) -> Dataset:
-    """The section `dataset` for a folder that no experiment is about.
+def dataset_of_folder(root: Path, name: str, overrides: Overrides = ()) -> Dataset:
+    """The section `dataset` for a folder that belongs to no experiment.
 
     Args:
         root: the folder.
         name: the registered name of the dataset in it.
-        overrides: each `dataset.key=value`.
+        overrides: of keys below `dataset`.
 
     Raises:
         ConfigError: an override is wrong.
     """
-    document: dict[str, Any] = {"dataset": {"name": name, "root": str(root)}}
-    for override in overrides:
-        document = with_override(document, override)
+    document = overridden({"dataset": {"name": name, "root": str(root)}}, overrides)
     try:
         return Dataset.model_validate(document["dataset"])
     except ValidationError as error:
-        advice = "`fer schema` prints every key with its meaning."
-        raise ConfigError(listed_errors(root, explain(error, Dataset), advice)) from error
+        raise ConfigError(listed_errors(root, explain(error, Dataset), ADVICE)) from error

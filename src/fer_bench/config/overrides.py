@@ -1,20 +1,42 @@
-"""`--set a.b=c`: one key of an experiment changed from the command line."""
+"""`--set a.b=c`: keys of an experiment changed from the command line or a program."""
 
 import copy
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_bench.config.yaml_files import parse_value
 from fer_bench.errors import ConfigError
 
 
+def overridden(
+    document: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]
+) -> dict[str, Any]:
+    """`document` with all `overrides`: each `a.b=value`, or the values by key. Raises: ConfigError.
+
+    A value takes the place of all that the key holds in the document.
+    """
+    if not isinstance(overrides, Mapping):
+        for override in overrides:
+            document = with_override(document, override)
+        return document
+    for key, value in overrides.items():
+        document = with_value(document, _dotted(key), value, f"{key}={value!r}")
+    return document
+
+
+def _dotted(key: str) -> str:
+    """`stages.0.epochs` for `stages[0].epochs`, as in Python."""
+    return re.sub(r"\[(\d+)\]", r".\1", key.strip())
+
+
 def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of `document` in which `a.b=value` or `stages.0.epochs=3` holds. Raises: ConfigError.
+    """A copy of `document` with one override, such as `stages.0.epochs=3`. Raises: ConfigError.
 
     The value is YAML.
     """
     dotted, equals, text = override.partition("=")
-    dotted = re.sub(r"\[(\d+)\]", r".\1", dotted.strip())  # stages[0].epochs, as in Python
+    dotted = _dotted(dotted)
     if not equals or not dotted:
         raise ConfigError(
             f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
@@ -26,14 +48,14 @@ def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
     return with_value(document, dotted, value, f"--set {override}")
 
 
-def with_value(document: dict[str, Any], key: str, value: Any, said: str) -> dict[str, Any]:
-    """A copy of `document` in which the dotted `key` has this value.
+def with_value(document: dict[str, Any], key: str, value: Any, context: str) -> dict[str, Any]:
+    """A copy of `document` in which the dotted `key` has the given value.
 
     Args:
         document: the experiment as read from its file.
         key: for example `training.batch_size`, or `stages.0.epochs` in a list.
         value: anything that YAML can hold.
-        said: where the user wrote that, for the message.
+        context: where the user wrote it, to begin the message with.
 
     Raises:
         ConfigError: there is no such place.
@@ -42,26 +64,26 @@ def with_value(document: dict[str, Any], key: str, value: Any, said: str) -> dic
     *parents, last = key.split(".")
     place: Any = document
     for part in parents:
-        place = _child(place, part, said)
+        place = _child(place, part, context)
     if isinstance(place, list):
-        place[_index(place, last, said)] = value
+        place[_index(place, last, context)] = value
     else:
         place[last] = value
     return document
 
 
-def _child(place: Any, part: str, said: str) -> Any:
-    """The mapping or list below `place`; an empty mapping is put where there is nothing."""
-    key = _index(place, part, said) if isinstance(place, list) else part
+def _child(place: Any, part: str, context: str) -> Any:
+    """The mapping or list at `part` of `place`; an empty mapping is made where there is none."""
+    key = _index(place, part, context) if isinstance(place, list) else part
     if isinstance(place, dict) and place.get(part) is None:
         place[part] = {}
     if not isinstance(place[key], dict | list):
-        raise ConfigError(f"{said}: '{part}' holds {place[key]!r}, which has no keys.")
+        raise ConfigError(f"{context}: '{part}' holds {place[key]!r}, which has no keys.")
     return place[key]
 
 
-def _index(place: list[Any], part: str, said: str) -> int:
-    """The position that is meant, by number or by the name of what is there."""
+def _index(place: list[Any], part: str, context: str) -> int:
+    """The position in a list that `part` names by its number or by the `name` of the item."""
     if part.isdecimal() and int(part) < len(place):
         return int(part)
     names = [str(one.get("name")) if isinstance(one, dict) else "" for one in place]
@@ -70,6 +92,6 @@ def _index(place: list[Any], part: str, said: str) -> int:
     positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
     named = ", ".join(filter(None, names))
     raise ConfigError(
-        f"{said}: '{part}' is no position in a list of {len(place)}; {positions}."
+        f"{context}: '{part}' is no position in a list of {len(place)}; {positions}."
         + (f" Or a name: {named}." if named else "")
     )
