@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fer_bench.config.yaml_files import read_yaml, what_folder_holds
-from fer_bench.errors import ConfigError, FerError, RunError, WorkerLost
-from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.names import named_run, run_at
+from fer_bench.config.yaml_files import read_yaml
+from fer_bench.errors import ConfigError, FerError, WorkerLost
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -25,47 +23,6 @@ _INSTEAD = {
     **dict.fromkeys(("num_workers", "jobs"), "use --threads N"),
     **dict.fromkeys(("config", "cfg"), "give the file without an option: fer train CONFIG"),
 }
-
-
-def experiment_file(typed: Path, outputs: Path) -> Path:
-    """The experiment file that is meant: a file, or that of a run, by any name of the run.
-
-    Raises:
-        ConfigError: it is an override, a folder without a run, or nothing; says what there is.
-        RunError: the run was adopted, or the beginning of a name fits several.
-    """
-    run = experiment_run(typed, outputs)
-    if run is None:
-        return typed
-    if run.is_adopted():
-        raise RunError(
-            f"{typed}: its predictions come from elsewhere, and it has no experiment.\n"
-            "Give the YAML file of an experiment."
-        )
-    return run.config
-
-
-def experiment_run(typed: Path, outputs: Path) -> RunDirectory | None:
-    """The run that stands for an experiment; None where `typed` is a file of its own.
-
-    Raises: ConfigError, RunError.
-    """
-    if typed.is_file() and typed.suffix in (".yaml", ".yml") and typed.name != "config.yaml":
-        return None
-    if run := run_at(typed):
-        return run
-    if typed.is_dir():
-        raise ConfigError(f"{what_folder_holds(typed)}\nGive one of its files, or a run.")
-    if typed.exists():
-        return None
-    if "=" in typed.name:
-        raise ConfigError(f"{typed}: a key is set with an option: --set {typed}")
-    try:
-        return named_run(outputs, str(typed))
-    except RunError as error:
-        if "runs begin with" in str(error):
-            raise
-        return None  # the reader of the file says what lies beside it
 
 
 def try_each(

@@ -12,9 +12,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import Commands, Typer, one_of
+from fer_bench.cli.shell import Commands, Typer
 from fer_bench.report.wording import write_size
 from fer_bench.storage import cache
 from fer_bench.storage.cache import Entry

@@ -1,20 +1,18 @@
 """`fer compare`: numbers side by side."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import mention, one_of
+from fer_bench.cli.shell import mention
 from fer_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from fer_bench.comparison import Comparison
-    from fer_bench.runs.directory import RunDirectory
 
 OUTPUTS = Path("outputs")
 STANDARD_OUTPUT = Path("-")
@@ -83,55 +81,25 @@ def compare(
             "Give the others a file."
         )
 
-    from fer_bench.comparison.collect import collect
+    from fer_bench.api.comparison import compare as compare_runs
     from fer_bench.storage.files import write_atomically
 
-    comparison = collect(_meant(runs or [OUTPUTS]), split, where, sort, pairs)  # type: ignore[arg-type]
+    comparison = compare_runs(
+        runs or OUTPUTS,
+        split=split,
+        where=where,
+        sort=sort,
+        pairs=pairs,  # type: ignore[arg-type]
+        outputs=OUTPUTS,
+    )
     for kind, path in files.items():
-        write_atomically(path, _document(kind, comparison))
+        write_atomically(path, comparison.to_text(kind))
     if printed:
-        say(_document(printed[0], comparison), end="")
+        say(comparison.to_text(printed[0]), end="")
         return
     _show(comparison)
     for path in files.values():
         mention("written", path)
-
-
-def _meant(typed: Sequence[Path]) -> "Path | list[RunDirectory]":
-    """A folder of runs, or the runs in several folders and of several names.
-
-    A pattern such as `outputs/*` names other things too: what holds no run is passed over.
-    """
-    from fer_bench.runs.directory import list_runs
-    from fer_bench.runs.names import named_run, run_at
-
-    if len(typed) == 1 and typed[0].is_dir() and not run_at(typed[0]):
-        return typed[0]
-    elsewhere = typed[0].parent != Path() or not OUTPUTS.is_dir()
-    if len(typed) == 1 and not typed[0].exists() and elsewhere:
-        return typed[0]  # is said to be missing
-    found: list[RunDirectory] = []
-    for path in typed:
-        if path.exists() and not run_at(path):
-            found += list_runs(path) if path.is_dir() else []
-        else:
-            found.append(named_run(OUTPUTS, str(path)))
-    return list({run.path.resolve(): run for run in found}.values())
-
-
-def _document(kind: str, comparison: "Comparison") -> str:
-    """The text of one document; what a document needs is imported only for it."""
-    if kind == "json":
-        return json.dumps(comparison.to_json(), indent=2) + "\n"
-    if kind == "csv":
-        return comparison.to_frame().to_csv(index=False)
-    if kind == "html":
-        from fer_bench.report.pages import comparison_page
-
-        return comparison_page(comparison)
-    from fer_bench.report import paper
-
-    return paper.markdown(comparison) if kind == "markdown" else paper.latex(comparison)
 
 
 def _show(comparison: "Comparison") -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_bench.cli.arguments import experiment_file
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
 from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
@@ -78,6 +77,7 @@ def stats(
 
 def _dataset(data: Path, overrides: Sequence[str]) -> "Dataset":
     """The dataset of an experiment or of a run, or the one that a folder holds."""
+    from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import dataset_of_folder, load_experiment
     from fer_bench.data.recognition import dataset_in
 
@@ -161,6 +161,7 @@ def show(
     number: Annotated[int, typer.Option("-n", min=1, max=1024, help="How many images.")] = 48,
 ) -> None:
     """Draw a sheet of images with their labels, as the network gets them."""
+    from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
     from fer_bench.labels import SPLITS
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.arguments import raise_all, try_each
-from fer_bench.cli.console import messages, results, say
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import (
     DeviceName,
     Json,
@@ -17,7 +18,7 @@ from fer_bench.cli.options import (
     Runs,
     Threads,
 )
-from fer_bench.cli.shell import mention, one_of, open_device, open_display
+from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.names import named_run
 
@@ -57,6 +58,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Predict a split with trained models; save predictions, metrics, figures and a page each."""
+    from fer_bench.api.evaluation import measure
     from fer_bench.evaluation.corruptions import select
     from fer_bench.evaluation.protocol import (
         Protocol,
@@ -83,21 +85,13 @@ def evaluate(
         raise_all(errors)
     chosen = open_device(device, threads)
 
-    from fer_bench.evaluation.evaluate import evaluate as evaluate_run
-    from fer_bench.report.pages import write_run_report
-    from fer_bench.runs.tracking.mirror import Mirror, tracked_by
-
     def evaluate_one(measurement: "Measurement") -> dict[str, Any]:
         run = measurement.trained.run
         with open_display() as display:
-            metrics = evaluate_run(measurement, chosen, display, conditions)
-            page = write_run_report(run)
-            Mirror(run, tracked_by(run), display.message).close()
-        for warning in metrics["warnings"]:
-            messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+            metrics = measure(measurement, chosen, display, conditions)
         if not as_json:
             _show(run, protocol.name, metrics, conditions)
-            mention("page", page)
+            mention("page", run.report)
         return metrics
 
     found, more = try_each(measurements, evaluate_one)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs
-from fer_bench.cli.shell import mention, one_of, open_device, open_display
+from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.names import named_run
 
 if TYPE_CHECKING:

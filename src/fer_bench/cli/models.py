@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from fer_bench.cli.arguments import experiment_file
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Json, Outputs, Overrides
 from fer_bench.cli.shell import Commands, Typer, mention, open_device
@@ -48,6 +47,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the network of an experiment and what each stage trains, without its data."""
+    from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
 
     experiment = load_experiment(experiment_file(config, outputs), overrides or [])

@@ -8,20 +8,18 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fer_bench import settings
 from fer_bench.cli.arguments import explain_option
 from fer_bench.cli.console import discard_output, messages, prepare_streams
 from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
-from fer_bench.registry import did_you_mean
 
 # The class of all that Typer says of arguments; it does not export it by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -157,16 +155,14 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from stop
 
 
-def one_of(option: str, value: str, known: Sequence[str]) -> None:
-    """Make sure that an option has a known value. Raises: ConfigError naming those."""
-    if value not in known:
-        hint = did_you_mean(value, known)
-        raise ConfigError(f"{option} {value}: expected {', '.join(known)}. {hint}".rstrip())
-
-
 def mention(kind: str, path: Path) -> None:
     """One line on standard error about a file, never wrapped."""
-    messages.print(f"{kind}: {path}", soft_wrap=True, highlight=False, markup=False)
+    show(f"{kind}: {path}")
+
+
+def show(text: str) -> None:
+    """Print a message on standard error as it is, without markup and never wrapped."""
+    messages.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _say(kind: str, text: str, colour: str) -> None:
@@ -179,25 +175,13 @@ def _say(kind: str, text: str, colour: str) -> None:
 
 
 def open_device(name: str, threads: int | None = None, workers: Workers | None = None) -> Any:
-    """Import TensorFlow, without what it prints at import, and choose a device."""
+    """Choose a device; see `fer_bench.api.devices`."""
     if workers:
         where = workers.addresses[workers.index]
-        messages.print(
-            f"worker {workers.index} of {len(workers)} at {where}: waiting for the others",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    from fer_bench.device.quiet import native_messages_hidden
+        show(f"worker {workers.index} of {len(workers)} at {where}: waiting for the others")
+    from fer_bench.api import devices
 
-    hidden = os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
-    with native_messages_hidden() if hidden else contextlib.nullcontext():
-        from fer_bench.device import selection
-
-        opened = selection.open_device(name, threads, workers)
-    for line in settings.overridden():
-        messages.print(line, soft_wrap=True, highlight=False, markup=False)
-    return opened
+    return devices.open_device(name, threads, workers, message=show)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json, Outputs, Overrides
-from fer_bench.cli.shell import mention, one_of
+from fer_bench.cli.shell import mention
 from fer_bench.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:

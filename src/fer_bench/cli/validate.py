@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fer_bench.cli.arguments import experiment_file, raise_all, try_each
+from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import ConfigFiles, Outputs, Overrides
 
@@ -14,6 +14,7 @@ def validate(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Check experiment files without data, and print the stages they stand for."""
+    from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
     from fer_bench.report.terminal.plan import plan_table
 
