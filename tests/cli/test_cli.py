@@ -90,7 +90,10 @@ def test_version(fer: Fer) -> None:
 
 def test_schema_is_one_document(fer: Fer) -> None:
     result = fer("schema")
-    assert one_document(result) == fer_bench.config.experiment.Experiment.model_json_schema()
+    document = one_document(result)
+    assert document.pop("$schema") == "https://json-schema.org/draft/2020-12/schema"
+    assert document.pop("$id") == "urn:fer-bench:schema:experiment"
+    assert document == fer_bench.config.experiment.Experiment.model_json_schema()
     assert result.stderr == ""
 
 

@@ -1,6 +1,6 @@
 """From a trained run to its metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -38,7 +38,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     device: str = "auto",
     progress: Progress = None,
     threads: int | None = None,
-    **places: Any,
+    places: Mapping[str, Any] | None = None,
 ) -> Metrics:
     """Predict a split with a trained model; save predictions, metrics, figures and the run's page.
 
@@ -60,7 +60,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
         device: `auto`, `cpu`, `gpu` or `gpu:<index>`.
         progress: as for `train`.
         threads: threads to compute with on the CPU; None for one per usable core.
-        **places: where the data is now, if it was moved: `**{"dataset.root": "faces"}`.
+        places: where the data is now, if it was moved: `{"dataset.root": "faces"}`.
 
     Raises:
         FerError: the run is not finished, or its model or its data are not there.
@@ -69,7 +69,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     one_of("views", views, get_args(Views))
     one_of("class_rule", class_rule, get_args(ClassRule))
     conditions = select(corruptions) if corruptions else []
-    overrides = [f"{key}={value}" for key, value in places.items()]
+    overrides = [f"{key}={value}" for key, value in (places or {}).items()]
     elsewhere = None
     if data is not None:
         elsewhere = load_data(experiment_file(Path(data), Path(outputs)), overrides)

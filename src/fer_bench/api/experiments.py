@@ -10,10 +10,10 @@ from fer_bench.errors import ConfigError, RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.names import named_run, run_at
 
+OUTPUTS = Path("outputs")  # the folder of the runs, unless another is given
 
-def load_experiment(
-    path_or_name: str | Path, /, outputs: str | Path = "outputs", **overrides: Any
-) -> Experiment:
+
+def load_experiment(path_or_name: str | Path, /, **overrides: Any) -> Experiment:
     """Read an experiment, change some of its keys, and check all of it.
 
     >>> import fer_bench
@@ -24,9 +24,8 @@ def load_experiment(
     16
 
     Args:
-        path_or_name: a YAML file, or a run by its folder, its id, the beginning of its id or
-            `latest`; a run gives the experiment that it was trained with.
-        outputs: the folder of the runs.
+        path_or_name: a YAML file, or a run, which gives the experiment it was trained with: its
+            folder, or in the folder `outputs` its id, the beginning of its id or `latest`.
         **overrides: new values by key, as in `fer train --set`: `seed=7`,
             `**{"stages.head.epochs": 3}`. A value takes the place of all that the key holds.
 
@@ -34,7 +33,7 @@ def load_experiment(
         ConfigError: the file is missing or not YAML, or lists every error of its content.
         RunError: several runs fit the name, or the run has no experiment.
     """
-    return loading.load_experiment(experiment_file(Path(path_or_name), Path(outputs)), overrides)
+    return loading.load_experiment(experiment_file(Path(path_or_name), OUTPUTS), overrides)
 
 
 def experiment_file(typed: Path, outputs: Path) -> Path:

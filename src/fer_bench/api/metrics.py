@@ -80,14 +80,14 @@ class Metrics(Mapping[str, Estimate]):
     def per_class(self) -> pd.DataFrame:
         """One row per class: precision, recall, F1, AUC and the number of images (`support`)."""
         rows = self.document.get("per_class", [])
-        table = [{key: row[key] for key in row if key != "intervals"} for row in rows]
-        return pd.DataFrame(table).rename(columns={"name": "class"}).set_index("class")
+        index = pd.Index([row["name"] for row in rows], name="class")
+        return pd.DataFrame(rows, index).drop(columns=["name", "intervals"], errors="ignore")
 
     @property
     def confusion_matrix(self) -> pd.DataFrame:
         """The number of images by true class (rows) and predicted class (columns)."""
-        classes = [row["name"] for row in self.document["per_class"]]
-        matrix = pd.DataFrame(self.document["confusion_matrix"], classes, classes)
+        classes = self.per_class.index
+        matrix = pd.DataFrame(self.document.get("confusion_matrix", []), classes, classes)
         return matrix.rename_axis(index="true", columns="predicted")
 
     def to_frame(self) -> pd.DataFrame:

@@ -24,7 +24,7 @@ class Run:
     >>> run.experiment.dataset.name
     'drawn'
     >>> run.evaluations
-    ['test', 'validation']
+    ['test']
     >>> run.history[["epoch", "val_loss"]].columns.tolist()
     ['epoch', 'val_loss']
     """

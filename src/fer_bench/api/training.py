@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_bench.api.devices import Progress, open_device, open_display
-from fer_bench.api.experiments import load_experiment
+from fer_bench.api.experiments import experiment_file, load_experiment
 from fer_bench.api.runs import Run
 from fer_bench.config.experiment import Experiment
 from fer_bench.display import Display
@@ -37,7 +37,7 @@ def train(
     'finished'
 
     Args:
-        experiment: an experiment, or what `load_experiment` reads one from.
+        experiment: an experiment, or its file or a run, as for `load_experiment`.
         outputs: the folder of the runs.
         device: `auto`, `cpu`, `gpu` or `gpu:<index>`.
         progress: where progress is shown: any `Display`; None for the terminal or the notebook,
@@ -52,7 +52,7 @@ def train(
         Interrupted: the user stopped it; the state is saved, and the same call continues.
     """
     if not isinstance(experiment, Experiment):
-        experiment = load_experiment(experiment, outputs)
+        experiment = load_experiment(experiment_file(Path(experiment), Path(outputs)))
     training = prepare_training(
         experiment, Path(outputs), fresh=fresh, more_epochs=more_epochs, skip_finished=not fresh
     )
