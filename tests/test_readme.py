@@ -61,7 +61,7 @@ def check(arguments: list[str]) -> tuple[str, ...]:
         words.append(rest.pop(0))
         assert words[-1] in command.commands, f"no command {' '.join(words)!r}"
         command = command.commands[words[-1]]
-    if rest != ["--help"]:
+    if rest not in (["--help"], ["--install-completion"]):
         command.make_context("fer", rest)
     return tuple(words)
 

@@ -260,7 +260,7 @@ def test_one_after_the_other(trained_run: Path, fer: Fer, tmp_path: Path) -> Non
         (["--batch_size=8"], ["--set training.batch_size=8  (now 16)"]),
         (["--backbone", "vgg16"], ["--set model.backbone=vgg16  (now cnn_compact)"]),
         (["--dropout", "0.5"], ["--set model.head.dropout=0.5"]),
-        (["--resume"], ["goes on by itself"]),
+        (["--resume"], ["fer train", "--fresh"]),
         (["--gpus", "1"], ["--device gpu:0"]),
     ],
 )

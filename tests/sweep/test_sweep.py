@@ -551,7 +551,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
     wait_until((run.state / "progress.json").exists, 900)
     code, said = stopped.end(signal.SIGINT)
     assert code == 130, said
-    assert "0 of 1 runs are finished; the same `fer sweep` goes on from here" in said
+    assert "0 of 1 runs are finished; the same `fer sweep` continues from here" in said
     assert run.status() == "interrupted"
 
     reached = run.run_json.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""What was typed: files and runs as arguments, and options that people know from elsewhere."""
+"""Arguments: several at a time, and options that users know from other programs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from fer_bench.errors import ConfigError, FerError, WorkerLost
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-# What is no key of an experiment, and what there is instead.
+# Options of other programs that are no key of an experiment, and what to use instead.
 _INSTEAD = {
     **dict.fromkeys(
         ("resume", "continue", "restart"),
-        "`fer train` goes on by itself where the run was interrupted; --fresh begins anew",
+        "`fer train` resumes an interrupted run by itself; --fresh starts over",
     ),
     **dict.fromkeys(
         ("gpu", "gpus", "cuda", "cpu"), "use --device cpu, --device gpu or --device gpu:0"
@@ -28,9 +28,9 @@ _INSTEAD = {
 def try_each(
     items: Iterable[Item], do: Callable[[Item], Made]
 ) -> tuple[list[Made], list[FerError]]:
-    """Do something with each item, whatever becomes of the others.
+    """Apply `do` to each item, and collect the errors of those that fail.
 
-    Raises: WorkerLost, after which nothing can go on.
+    Raises: WorkerLost, after which nothing can continue.
     """
     made: list[Made] = []
     errors: list[FerError] = []
@@ -45,7 +45,7 @@ def try_each(
 
 
 def raise_all(errors: Sequence[FerError]) -> None:
-    """End with all errors that there were. Raises: FerError where there is one."""
+    """Raises: FerError with all `errors`, if there are any."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -56,11 +56,11 @@ def raise_all(errors: Sequence[FerError]) -> None:
 
 
 def explain_option(option: str, arguments: Sequence[str]) -> str | None:
-    """What to type instead of an option that no command has; None where nobody can know.
+    """What to type instead of an option that does not exist; None if that is unknown.
 
     Args:
         option: for example `--epochs`.
-        arguments: all that was typed after the command.
+        arguments: everything that was typed after the command.
     """
     from fer_bench.config.experiment import Experiment
     from fer_bench.config.habits import places
@@ -90,7 +90,7 @@ def _value(option: str, arguments: Sequence[str]) -> str:
 
 
 def _document(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The experiment that was typed beside the option, as far as it can be read."""
+    """The experiment file among the arguments, if it can be read."""
     for argument in arguments:
         if argument.endswith((".yaml", ".yml")):
             try:
@@ -101,7 +101,7 @@ def _document(arguments: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _settings(key: str, value: str, document: Mapping[str, Any]) -> list[str]:
-    """The option that sets a key, for each of the stages where it is one of theirs."""
+    """The options that set a key: one per stage if it is a key of a stage."""
     stages = document.get("stages")
     if not key.startswith("stages.0.") or not isinstance(stages, list):
         return [f"--set {key}={value}{_now(key, document)}"]
@@ -114,7 +114,7 @@ def _settings(key: str, value: str, document: Mapping[str, Any]) -> list[str]:
 
 
 def _now(key: str, document: Any, before: str = "") -> str:
-    """The value that a key has in a file, for people."""
+    """The value of a key in the file, in parentheses."""
     for part in key.split("."):
         document = document.get(part) if isinstance(document, dict) else None
     if document is None:

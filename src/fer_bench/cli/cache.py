@@ -1,4 +1,4 @@
-"""`fer cache`: what the cache holds, and how to empty it."""
+"""`fer cache`: show or clear the cache."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_bench.api.choices import one_of
-from fer_bench.cli.console import messages, results, say
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import Commands, Typer
+from fer_bench.cli.shell import Commands, Typer, notify
 from fer_bench.report.wording import write_size
 from fer_bench.storage import cache
 from fer_bench.storage.cache import Entry
@@ -23,13 +23,13 @@ from fer_bench.storage.cache import Entry
 app = Typer(
     cls=Commands,
     no_args_is_help=True,
-    help="Show or empty the cache: what was computed once and is found again by later runs.",
+    help="Show or clear the cache: intermediate results that later runs reuse.",
 )
 
 
 @app.command()
 def stats(as_json: Json = False) -> None:
-    """What the cache holds, kind by kind, where it is, and the free space on that disk."""
+    """Show the contents of the cache by kind, its folder, and the free space on that disk."""
     document = _describe(cache.cache_root(), cache.entries())
     if as_json:
         say(json.dumps(document, indent=2))
@@ -45,13 +45,13 @@ def stats(as_json: Json = False) -> None:
 @app.command()
 def clear(
     kind: Annotated[
-        str | None, typer.Argument(help="Remove only this kind; `fer cache stats` names them.")
+        str | None, typer.Argument(help="Remove only this kind; `fer cache stats` lists the kinds.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what the cache holds; it is computed again when it is next wanted.
+    """Clear the cache; its contents are computed again when they are needed.
 
-    Wait until no run reads images from the cache: a run that loses them ends with an error.
+    Do this only while no run is training: a run that loses its images ends with an error.
     """
     if kind is not None:
         one_of("kind", kind, cache.known_kinds())
@@ -70,8 +70,8 @@ def clear(
     else:
         say(f"removed {_count(len(removed))}, {write_size(freed)} freed")
     if left_alone:
-        being_made = f"{_count(len(left_alone))} being made right now by another process"
-        messages.print(f"left alone: {being_made}", soft_wrap=True, highlight=False)
+        being_made = f"{_count(len(left_alone))} being written by another process"
+        notify(f"left alone: {being_made}")
 
 
 def _describe(root: Path, entries: Sequence[Entry]) -> dict[str, Any]:

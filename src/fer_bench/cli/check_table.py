@@ -1,4 +1,4 @@
-"""`fer check-table`: whether a printed table of results can be right."""
+"""`fer check-table`: whether a published table of results can be correct."""
 
 import json
 from pathlib import Path
@@ -15,22 +15,21 @@ def check_table(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="The table: what scikit-learn's classification_report prints or returns, as text, "
-            "JSON, CSV or Markdown; or CSV with the columns class, precision, recall, f1, support.",
+            help="The output of scikit-learn's classification_report as text, JSON, CSV or "
+            "Markdown, or a CSV file with the columns class, precision, recall, f1, support.",
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Audit a printed table: the counts behind it, and the cells that cannot be right.
+    """Check a published table: the counts behind it, and the cells that cannot be correct.
 
-    Precision, recall and F1 of a class are ratios of whole numbers. Rounded
-    as they are, they mostly leave one set of counts, and with it only one
-    accuracy and one of each average.
+    Precision, recall and F1 of a class are ratios of whole numbers. Even when
+    rounded, they usually allow only one set of counts, and therefore only one
+    accuracy and one value of each average.
 
-    Shares may be printed as 0.3791, 37.91 or 37.91%, with any number of
-    decimals; a cell that is not printed is empty or a dash. The rows accuracy,
-    macro avg and weighted avg may be missing. Wrong cells are a finding: the
-    exit code is 0.
+    Values may be given as 0.3791, 37.91 or 37.91%, with any number of decimals;
+    a missing value is empty or a dash. The rows accuracy, macro avg and
+    weighted avg are optional. The exit code is 0 even if cells are wrong.
     """
     from fer_bench.comparison.printed import check, read_printed
 

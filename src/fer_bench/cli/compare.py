@@ -23,7 +23,7 @@ def compare(
         list[Path] | None,
         typer.Argument(
             metavar="[OUTPUTS|RUN]...",
-            help="Folders that hold runs, and single runs, by any of their names; default outputs.",
+            help="Folders of runs, and single runs, by any of their names. Default: outputs.",
         ),
     ] = None,
     split: Annotated[
@@ -32,32 +32,31 @@ def compare(
             "--split",
             "--evaluation",
             metavar="NAME",
-            help="What was measured: a split, or another evaluation by its name, for example "
-            "test+flip or test@fer2013_csv.",
+            help="The evaluation: a split, or a name such as test+flip or test@fer2013_csv.",
         ),
     ] = "test",
     where: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT",
-            help='Some of the runs: "dataset=rafdb and backbone~resnet or accuracy>=65%"; '
+            help='Select runs: "dataset=rafdb and backbone~resnet or accuracy>=65%". Operators: '
             "= != < <= > >=, and ~ for a part of a text.",
         ),
     ] = None,
     sort: Annotated[
-        str, typer.Option(metavar="NAME", help="Metric or other column that orders the runs.")
+        str, typer.Option(metavar="NAME", help="Metric or other column to sort the runs by.")
     ] = "accuracy",
     pairs: Annotated[
         str,
         typer.Option(
             metavar="WHICH",
-            help="Pairs that are tested: all, best (those with the best run), or auto: all in a "
-            "group of up to 15 runs, else best.",
+            help="Pairs to test: all, best (only pairs with the best run), or auto (all in groups "
+            "of up to 15 runs, else best).",
         ),
     ] = "auto",
     as_json: Json = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one row a run; - prints it.")
+        Path | None, typer.Option(metavar="FILE", help="Write one row per run; - prints it.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.")
@@ -69,7 +68,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Write tables in LaTeX; - prints them.")
     ] = None,
 ) -> None:
-    """Put runs side by side: intervals, paired tests, and which rows are comparable."""
+    """Compare runs: intervals, paired tests, and which runs are comparable at all."""
     one_of("--pairs", pairs, ("auto", "all", "best"))
     targets = {"csv": csv, "html": html, "markdown": markdown, "latex": latex}
     files = {kind: path for kind, path in targets.items() if path and path != STANDARD_OUTPUT}

@@ -1,7 +1,7 @@
 """Where the commands print: results to standard output, messages to standard error.
 
-Whatever a stream can show, no command fails on it: characters that its encoding lacks are spelled
-in ASCII. A reader that goes away early (`| head`) ends the command quietly, as it ends others.
+No command fails because of what a stream can show: characters that are not in its encoding are
+spelled in ASCII. If the reader of a pipe ends early (`| head`), the command ends quietly.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from typing import TextIO
 from rich.console import Console
 
 ERRORS = "fer_bench.spelled"
-# What a shell reports of a program that SIGPIPE ended: 128 + 13.
+# The exit code of a program that SIGPIPE ended, as a shell reports it: 128 + 13.
 PIPE_CLOSED = 141
 
 _WORDS = (
@@ -32,13 +32,13 @@ _SPELLED = {
 
 
 def _spell(character: str) -> str:
-    """ASCII for one character: what is read alike, else its escape as in Python."""
+    """ASCII for one character: something that reads alike, else its escape as in Python."""
     if character in _SPELLED:
         return _SPELLED[character]
     code = ord(character)
     if 0x2500 <= code < 0x2580:  # corners and crossings of lines
         return "+"
-    if 0x2800 <= code < 0x2900:  # Braille dots, of which spinners are made
+    if 0x2800 <= code < 0x2900:  # Braille dots, used by spinners
         return "*"
     if 0xDC80 <= code < 0xDD00:  # a byte of a file name that is not in the encoding of the system
         return f"\\x{code - 0xDC00:02x}"
@@ -56,23 +56,23 @@ codecs.register_error(ERRORS, _spelled)
 
 
 def prepare_streams() -> None:
-    """Let both streams take every character, and give them a place where they are closed.
+    """Let both streams accept every character, and replace those that are closed.
 
-    A closed standard stream would otherwise lend its number to the next file that is opened, into
-    which libraries would then print.
+    The next file to be opened would otherwise get the number of a closed standard stream, and
+    libraries would print into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free number
     sys.stdout, sys.stderr = (_prepared(stream) for stream in (sys.stdout, sys.stderr))
 
 
 def _prepared(stream: TextIO | None) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the process
-    with contextlib.suppress(AttributeError):  # of a notebook, which takes everything
+    with contextlib.suppress(AttributeError):  # in a notebook, which accepts everything
         stream.reconfigure(errors=ERRORS)  # type: ignore[attr-defined]
     return stream
 
@@ -87,13 +87,13 @@ def say(text: str = "", end: str = "\n") -> None:
 
 
 def _reader_is_gone(_: Console | None) -> None:
-    """End the process as a closed pipe ends any other. Raises: SystemExit."""
+    """End the process as a closed pipe ends other programs. Raises: SystemExit."""
     discard_output()
     raise SystemExit(PIPE_CLOSED)
 
 
 def discard_output() -> None:
-    """Let what can no longer be written go nowhere, so that leaving Python does not fail on it."""
+    """Discard what can no longer be written, so that Python can exit without an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -103,12 +103,12 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
-# For Typer's consoles too, which print the help and which only this reaches.
+# On the class, since Typer creates consoles of its own to print the help.
 Console.on_broken_pipe = _reader_is_gone  # type: ignore[method-assign, assignment]
 
 messages = Console(stderr=True)
 
 
 def results() -> Console:
-    """The console of standard output, with its size as it is now."""
+    """The console of standard output, with its current size."""
     return Console()

@@ -1,4 +1,4 @@
-"""`fer data`: make a dataset's folder, describe it, audit it, look at it."""
+"""`fer data`: prepare, describe, audit and show datasets."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_bench.cli.console import messages, results, say
+from fer_bench.api.choices import one_of
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
-from fer_bench.cli.shell import Commands, Typer, mention, open_device, open_display
+from fer_bench.cli.shell import Commands, Typer, mention, notify, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
 from fer_bench.runs.names import run_at
 
@@ -21,12 +22,14 @@ app = Typer(cls=Commands, no_args_is_help=True, help="Prepare, describe, audit a
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="Registered name of the dataset.")],
-    archive: Annotated[Path | None, typer.Argument(help="The archive as downloaded.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder to make; default data/<name>.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the dataset.")],
+    archive: Annotated[Path | None, typer.Argument(help="The downloaded archive.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder to create. Default: data/<name>.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
 ) -> None:
-    """Make a dataset's folder from the archive as it was downloaded."""
+    """Create the folder of a dataset from its downloaded archive."""
     from fer_bench.config.dataset import Dataset
     from fer_bench.data.spec import DatasetSpec
     from fer_bench.registry import DATASETS
@@ -40,7 +43,7 @@ def prepare(
     manifest = spec.read(Dataset(name=name, root=root))
     sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
     for warning in manifest.warnings():
-        messages.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+        notify(f"warning: {warning}")
     say(f"{root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
 
 
@@ -48,12 +51,12 @@ def prepare(
 def stats(
     data: Data,
     overrides: Overrides = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the counts to this PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the counts into this PNG file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What an experiment is trained and tested on: release, counts, sizes, valence and arousal.
+    """Describe the data of an experiment: release, counts, image sizes, valence and arousal.
 
-    Of a folder, what it holds, in the splits that it has itself.
+    A folder is described as it is, with its own splits.
     """
     from fer_bench.data.load import load_manifest, read_release
     from fer_bench.data.summary import describe
@@ -76,7 +79,7 @@ def stats(
 
 
 def _dataset(data: Path, overrides: Sequence[str]) -> "Dataset":
-    """The dataset of an experiment or of a run, or the one that a folder holds."""
+    """The dataset of an experiment or a run, or the one in a folder."""
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import dataset_of_folder, load_experiment
     from fer_bench.data.recognition import dataset_in
@@ -91,22 +94,24 @@ def audit(
     data: Data,
     overrides: Overrides = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="End with exit code 2 on any finding that is an error.")
+        bool, typer.Option("--strict", help="Exit with code 2 if any finding is an error.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read images; default one per core.")
+        int | None, typer.Option(min=1, help="Threads that read images. Default: one per core.")
     ] = None,
     quarantine: Annotated[
         Path | None,
-        typer.Option(help="CSV file of what to leave out; default <root>.quarantine.csv."),
+        typer.Option(help="Write images to leave out to this CSV; default <root>.quarantine.csv."),
     ] = None,
     groups: Annotated[
         Path | None,
-        typer.Option(help="CSV file of images that belong together; default <root>.groups.csv."),
+        typer.Option(
+            help="Write images that belong together to this CSV; default <root>.groups.csv."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at every image of a dataset: unusable files, duplicates, leaks between splits."""
+    """Audit every image of a dataset: unusable files, duplicates, leaks between splits."""
     import pandas as pd
 
     from fer_bench.data.audit.findings import audit as audit_images
@@ -129,7 +134,7 @@ def audit(
     quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")
     left_out = found.quarantine
-    if dataset.exclude:  # what is left out already was not looked at again, and stays left out
+    if dataset.exclude:  # images excluded before were not audited again, and stay excluded
         left_out = pd.concat([pd.read_csv(dataset.exclude, dtype=str), left_out])
     for path, table in ((quarantine, left_out), (groups, found.groups)):
         write_atomically(path, table.to_csv(index=False))
@@ -156,17 +161,16 @@ def show(
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="As training sees it, in its first epoch.")
+        bool, typer.Option("--augmented", help="Show the augmented images of the first epoch.")
     ] = False,
-    number: Annotated[int, typer.Option("-n", min=1, max=1024, help="How many images.")] = 48,
+    number: Annotated[int, typer.Option("-n", min=1, max=1024, help="Number of images.")] = 48,
 ) -> None:
-    """Draw a sheet of images with their labels, as the network gets them."""
+    """Draw a sheet of labelled images, as the network receives them."""
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
     from fer_bench.labels import SPLITS
 
-    if split not in SPLITS:
-        raise ConfigError(f"--split {split}: expected {', '.join(SPLITS)}.")
+    one_of("--split", split, SPLITS)
     if augmented and split != "train":
         raise ConfigError(f"--augmented: only training images are augmented, not {split}.")
     experiment = load_experiment(experiment_file(config, Path("outputs")), overrides or [])

@@ -1,4 +1,4 @@
-"""`fer doctor`: what this machine offers, what `auto` chooses on it, and how fast that is."""
+"""`fer doctor`: what this machine has, what `auto` chooses on it, and how fast it trains."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def doctor(
     device: DeviceName = "auto",
     threads: Threads = None,
     seconds: Annotated[
-        float, typer.Option(min=0, help="About how long to measure; 0 measures nothing.")
+        float, typer.Option(min=0, help="Approximate time to measure for; 0 to measure nothing.")
     ] = 20,
     outputs: Outputs = Path("outputs"),
     as_json: Json = False,
@@ -28,7 +28,7 @@ def doctor(
 
     from fer_bench.training.speed import examine
 
-    with messages.status("looking at the machine") as status:
+    with messages.status("examining the machine") as status:
         document = examine(chosen, outputs, seconds, lambda text: status.update(text))
     if as_json:
         say(json.dumps(document, indent=2))

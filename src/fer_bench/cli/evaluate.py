@@ -1,4 +1,4 @@
-"""`fer evaluate`: from a finished run to its numbers."""
+"""`fer evaluate`: from a finished run to its metrics."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,16 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     data: Annotated[
         Path | None,
-        typer.Option(help="Measure on the dataset of this experiment file instead of its own."),
+        typer.Option(
+            help="Evaluate on the dataset of this experiment file, not on that of the run."
+        ),
     ] = None,
     places: Places = None,
     class_rule: Annotated[
         str,
         typer.Option(
-            help="With --data, when the classes differ: mask_logits (answer within the common "
-            "ones) or intersection (other answers are wrong)."
+            help="With --data, when the classes differ: mask_logits (the model chooses among the "
+            "common classes) or intersection (other answers are wrong)."
         ),
     ] = "mask_logits",
     views: Annotated[
@@ -48,7 +50,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="SET",
-            help="Measure on corrupted images too: all, a family (noise, blur, weather, digital, "
+            help="Also evaluate on corrupted images: all, a family (noise, blur, weather, digital, "
             "occlusion), names, or name:severity.",
         ),
     ] = None,
@@ -57,7 +59,7 @@ def evaluate(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Predict a split with trained models; save predictions, metrics, figures and a page each."""
+    """Evaluate trained models on a split; save predictions, metrics, figures and a page per run."""
     from fer_bench.api.evaluation import measure
     from fer_bench.evaluation.corruptions import select
     from fer_bench.evaluation.protocol import (
@@ -72,7 +74,7 @@ def evaluate(
     one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
     one_of("--views", views, ("none", "flip", "ten_crop"))
     conditions = select(corruptions) if corruptions else []
-    # What is set says where the data lies that is measured on.
+    # With --data, --set says where that data is; otherwise, where the data of the runs is.
     experiment = load_data(data, places or ()) if data else None
     protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
 
@@ -101,7 +103,7 @@ def evaluate(
 
 
 def _show(run: RunDirectory, name: str, metrics: dict[str, Any], conditions: Sequence[Any]) -> None:
-    """Print what was measured, also on corrupted images where there are such."""
+    """Print the metrics, and the robustness table if corrupted images were evaluated."""
     from fer_bench.report.terminal.metrics import metrics_tables
     from fer_bench.report.terminal.robustness import robustness_table
 

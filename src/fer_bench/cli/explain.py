@@ -22,14 +22,17 @@ def explain(
     run_ids: Runs,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     number: Annotated[
-        int, typer.Option("-n", "--number", min=1, help="Examples: half right, half mistakes.")
+        int,
+        typer.Option(
+            "-n", "--number", min=1, help="Number of images: half correct, half mistakes."
+        ),
     ] = 32,
     places: Places = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show where trained models look (Grad-CAM): right answers, mistakes, the mean by class."""
+    """Show where trained models look (Grad-CAM): correct answers, mistakes, the mean per class."""
     from fer_bench.evaluation.protocol import open_trained_run
     from fer_bench.labels import SPLITS
 

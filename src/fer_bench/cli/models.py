@@ -1,4 +1,4 @@
-"""`fer models`: the networks there are, and the network of an experiment. No data is read."""
+"""`fer models`: the available backbones, and the network of an experiment. No data is read."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ app = Typer(
 
 @app.callback()
 def list_backbones(context: typer.Context, as_json: Json = False) -> None:
-    """List the backbones: size, smallest input, preprocessing, ImageNet weights on this disk."""
+    """List the backbones: size, smallest input, preprocessing, ImageNet weights."""
     if context.invoked_subcommand:
         return
     open_device("cpu")
@@ -41,12 +41,12 @@ def show(
     config: ConfigFile,
     overrides: Overrides = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw to this PNG which layers train in which stage.")
+        Path | None, typer.Option(help="Draw which layers train in which stage into this PNG file.")
     ] = None,
     outputs: Outputs = Path("outputs"),
     as_json: Json = False,
 ) -> None:
-    """Show the network of an experiment and what each stage trains, without its data."""
+    """Show the network of an experiment and what each stage trains."""
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
 

@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[
-    Path, typer.Argument(help="YAML file of the experiment, or a run that was trained with it.")
-]
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file of an experiment, or a trained run.")]
 ConfigFiles = Annotated[
-    list[Path], typer.Argument(help="YAML files of experiments, or runs that were trained.")
+    list[Path], typer.Argument(help="YAML files of experiments, or trained runs.")
 ]
 Data = Annotated[
     Path, typer.Argument(help="YAML file of an experiment, or the folder of a dataset.")
@@ -18,47 +16,45 @@ Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="The run: its id, a beginning that fits one run, its folder, a file in it, or latest.",
+        help="A run: its id, the beginning of its id, its folder, a file in it, or latest.",
     ),
 ]
 Runs = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN...",
-        help="The runs, each by its id, a beginning that fits one run, its folder, a file in it, "
-        "or as latest.",
+        help="Runs: for each its id, the beginning of its id, its folder, a file in it, or latest.",
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.batch_size=16."),
 ]
 Places = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Where the data lies that is measured on, if not where its file says: "
-        "dataset.root=FOLDER.",
+        help="Where the data is now, if it was moved: dataset.root=FOLDER.",
     ),
 ]
-Outputs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+Outputs = Annotated[Path, typer.Option(help="Folder of the runs.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads to compute with on the CPU; default one per usable core."),
+    typer.Option(help="CPU threads to compute with. Default: one per usable core."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 WorkerAddresses = Annotated[
     str | None,
     typer.Option(
         "--workers",
         metavar="HOST:PORT,...",
-        help="Train on several hosts: the address of every worker, or `slurm`; default: those of "
-        "the variable TF_CONFIG.",
+        help="Train on several hosts: the address of every worker, or slurm. Default: the "
+        "environment variable TF_CONFIG.",
     ),
 ]
 WorkerIndex = Annotated[
     int | None,
-    typer.Option("--index", help="With --workers: which of them this is; 0 writes the run."),
+    typer.Option("--index", help="With --workers: index of this worker. Worker 0 writes the run."),
 ]

@@ -18,12 +18,12 @@ def report(
         bool,
         typer.Option(
             "--with-images",
-            help="Put the sheets of `fer explain` into the page. They show faces, which most "
-            "licences forbid to pass on.",
+            help="Include the sheets of `fer explain`. They show faces, which most licences do not "
+            "allow you to share.",
         ),
     ] = False,
 ) -> None:
-    """Write runs' self-contained pages from what they have saved. Prints the pages' paths."""
+    """Rewrite the pages of runs from their saved results. Prints the paths of the pages."""
     from fer_bench.api.runs import written_page
 
     def report_one(typed: str) -> None:

@@ -1,4 +1,4 @@
-"""`fer sweep CONFIG --search SPACE`: look for the values of an experiment's keys that do best."""
+"""`fer sweep CONFIG --search SPACE`: search for the best values of an experiment's keys."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fer_bench.cli.console import messages, results, say
-from fer_bench.cli.shell import mention
+from fer_bench.cli.console import results, say
+from fer_bench.cli.shell import mention, notify
 
 if TYPE_CHECKING:
     from fer_bench.sweep.search.search import Plan, Result, Slots
@@ -25,17 +25,17 @@ def search(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Search, show what was found, and end with exit code 1 if trials are missing that failed.
+    """Search and show the result; exit with code 1 if trials are missing because they failed.
 
     Args:
-        config: the experiment that is varied.
-        space: what is varied.
+        config: the experiment to vary.
+        space: the file of the search space.
         overrides: `a.b=value`, for every trial.
-        trials: how many, instead of what the space says.
+        trials: how many; None for the number in the space.
         outputs: the folder that holds the runs.
-        slots: how many trials at a time and on what.
-        dry_run: check everything, say what would be done, and train nothing.
-        as_json: print one document and nothing else.
+        slots: how many trials run at a time, and on which devices.
+        dry_run: check everything, show what would be done, and train nothing.
+        as_json: print exactly one JSON document.
     """
     from fer_bench.sweep.search.search import plan_search
 
@@ -72,7 +72,7 @@ def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
 
     def say(trial: Trial) -> None:
         line = trial_line(trial, plan.space.space)
-        messages.print(line, soft_wrap=True, highlight=False, markup=False)
+        notify(line)
 
     result = search(plan, outputs, slots, said=say)
     draw_study(result, result.folder / "study.png")
@@ -83,17 +83,14 @@ def _show(result: "Result", outputs: Path) -> None:
     from fer_bench.report.terminal.search import result_tables
 
     results().print(result_tables(result))
-    mention("picture", result.folder / "study.png")
+    mention("figure", result.folder / "study.png")
     if result.best is None:
         return
     mention("best", result.best_config)
-    messages.print(
-        "The test split was not looked at. To measure the best trial on it, and to train it with "
+    notify(
+        "The test split was not used. To evaluate the best trial on it, and to train it with "
         f"another seed:\n  fer evaluate {result.best.run_id} --outputs {outputs}\n"
-        f"  fer train {result.best_config} --outputs {outputs} --set seed=1",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+        f"  fer train {result.best_config} --outputs {outputs} --set seed=1"
     )
 
 
@@ -101,9 +98,5 @@ def _name_failed(result: "Result") -> None:
     for trial in result.failed:
         log = result.log(trial)
         text = f"failed: trial {trial.number}: {trial.message}" + (f"\n  log: {log}" if log else "")
-        messages.print(text, soft_wrap=True, highlight=False, markup=False)
-    messages.print(
-        f"{result.left} trials are missing because so many failed; the same command makes others",
-        soft_wrap=True,
-        highlight=False,
-    )
+        notify(text)
+    notify(f"{result.left} trials are missing because they failed; the same command tries others")

@@ -1,7 +1,7 @@
-"""How a command ends: an expected error becomes a message and an exit code, and only here.
+"""How a command ends: the only place where an expected error becomes a message and an exit code.
 
-Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 the
-user can fix it, 1 a bug (traceback kept), 130 stopped by the user with the state saved.
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 an
+error that the user can fix, 1 a bug (with its traceback), 130 stopped by the user, state saved.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 
-# The class of all that Typer says of arguments; it does not export it by name.
+# The base class of the errors that Typer raises for arguments; it is not exported by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
-# What a file system says about a path that the user gave, or about itself.
+# Errors of the file system that concern a path of the user, or the disk.
 NOT_OUR_FAULT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 }
-WRITE_ADVICE = "Give another path, or see to its rights and its free space."
+WRITE_ADVICE = "Give another path, or check its permissions and the free space on that disk."
 
 
 def _verbose(value: bool) -> None:
@@ -51,7 +51,7 @@ def _loudness(
             "-v",
             callback=_verbose,
             expose_value=False,
-            help="Show what TensorFlow says, too.",
+            help="Show the messages of TensorFlow, too.",
         ),
     ] = False,
     quiet: Annotated[
@@ -61,7 +61,7 @@ def _loudness(
             "-q",
             callback=_quiet,
             expose_value=False,
-            help="Show results and errors only.",
+            help="Show only results and errors.",
         ),
     ] = False,
 ) -> None:
@@ -75,13 +75,13 @@ def _shared_options() -> list[Any]:
 
 
 class Command(TyperCommand):
-    """A command whose paths may begin with `~`, and that knows what other programs call options."""
+    """A command that expands `~` in paths, and suggests options for names that others use."""
 
     def __init__(self, *args: Any, params: list[Any] | None = None, **settings: Any) -> None:
         super().__init__(*args, params=[*(params or []), *_shared_options()], **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments. Raises: ConfigError for an option that stands for a key."""
+        """Read the arguments. Raises: ConfigError for an option that should be a key."""
         typed = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -100,7 +100,7 @@ class Command(TyperCommand):
 
 
 def _with_paths(name: str, value: Any) -> Any:
-    """A parameter with `~` and variables replaced where it is a path or some."""
+    """A parameter, with `~` and variables replaced if it is a path or a list of paths."""
     if isinstance(value, list | tuple):
         return type(value)(_with_paths(name, one) for one in value)
     if not isinstance(value, Path):
@@ -112,7 +112,7 @@ def _with_paths(name: str, value: Any) -> Any:
 
 
 class Typer(typer.Typer):
-    """An application whose commands are all of our kind."""
+    """An application whose commands are all of the class `Command`."""
 
     def command(self, *args: Any, **settings: Any) -> Any:
         """Register a function as a command."""
@@ -135,42 +135,44 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises: typer.Exit for what is expected; a bug passes through."""
+        """Run the command. Raises: typer.Exit for an expected error; a bug is not caught."""
         try:
             return super().invoke(ctx)
         except WorkerLost as lost:
-            _say("stopped", str(lost), "red")
-            os._exit(2)  # TensorFlow's own end would wait minutes for the lost worker
+            _report_end("stopped", str(lost), "red")
+            os._exit(2)  # TensorFlow would wait minutes for the lost worker before it exits
         except FerError as error:
-            _say("error", str(error), "red")
+            _report_end("error", str(error), "red")
             raise typer.Exit(2) from error
         except OSError as error:
             if error.errno not in NOT_OUR_FAULT:
                 raise
             discard_output()
-            _say("error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red")
+            _report_end(
+                "error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red"
+            )
             raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
-            _say("stopped", str(stop) or "by the user", "yellow")
+            _report_end("stopped", str(stop) or "by the user", "yellow")
             raise typer.Exit(130) from stop
 
 
 def mention(kind: str, path: Path) -> None:
     """One line on standard error about a file, never wrapped."""
-    show(f"{kind}: {path}")
+    notify(f"{kind}: {path}")
 
 
-def show(text: str) -> None:
+def notify(text: str) -> None:
     """Print a message on standard error as it is, without markup and never wrapped."""
     messages.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def _say(kind: str, text: str, colour: str) -> None:
+def _report_end(kind: str, text: str, colour: str) -> None:
     messages.quiet = False
     try:
         messages.print(f"[bold {colour}]{kind}:[/]", end=" ")
-        messages.print(text, soft_wrap=True, highlight=False, markup=False)
-    except OSError:  # nobody can be told; the exit code still says it
+        notify(text)
+    except OSError:  # nobody can read it; the exit code still tells
         discard_output()
 
 
@@ -178,15 +180,15 @@ def open_device(name: str, threads: int | None = None, workers: Workers | None =
     """Choose a device; see `fer_bench.api.devices`."""
     if workers:
         where = workers.addresses[workers.index]
-        show(f"worker {workers.index} of {len(workers)} at {where}: waiting for the others")
+        notify(f"worker {workers.index} of {len(workers)} at {where}: waiting for the others")
     from fer_bench.api import devices
 
-    return devices.open_device(name, threads, workers, message=show)
+    return devices.open_device(name, threads, workers, message=notify)
 
 
 @contextlib.contextmanager
 def open_display() -> Iterator[Any]:
-    """What shows progress on this standard error, closed at the end."""
+    """A display of progress on standard error, closed at the end."""
     from fer_bench.report.terminal import progress
 
     display = progress.open_display(messages)

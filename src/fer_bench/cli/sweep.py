@@ -1,4 +1,4 @@
-"""`fer sweep`: all the runs of a suite, or a search."""
+"""`fer sweep`: all runs of a suite, or a search."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ import typer
 from fer_bench.api.choices import one_of
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import Json, Outputs, Overrides
-from fer_bench.cli.shell import mention
+from fer_bench.cli.shell import mention, notify
 from fer_bench.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def sweep(
         Path, typer.Argument(help="YAML file of the suite; with --search, of an experiment.")
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
     overrides: Overrides = None,
     outputs: Outputs = Path("outputs"),
@@ -34,26 +34,26 @@ def sweep(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Only every N-th run, beginning with the I-th, and what these need; for the "
-            "tasks of a job array.",
+            help="Only every N-th run, starting with the I-th, and the runs these depend on; for "
+            "job arrays.",
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Runs at a time; default one on each device, with --engine ray as many as there "
-            "is room for."
+            help="Number of runs at a time. Default: one per device; with --engine ray, as many as "
+            "there are resources for."
         ),
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Device of a run; several (gpu:0,gpu:1) are taken in turn."),
+        typer.Option(help="Device of a run; several devices (gpu:0,gpu:1) are used in turn."),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Threads of each run on the CPU; default all usable cores, shared by the runs.",
+            help="CPU threads of each run. Default: all usable cores, shared by the runs.",
         ),
     ] = None,
     engine: Annotated[
@@ -63,30 +63,32 @@ def sweep(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="With --engine ray: a running cluster, or auto; default this machine only.",
+            help="With --engine ray: a running cluster, or auto. Default: this machine only.",
         ),
     ] = None,
     cpus_per_run: Annotated[
-        float, typer.Option(min=0, help="With --engine ray: cores set aside for a run.")
+        float, typer.Option(min=0, help="With --engine ray: cores reserved for each run.")
     ] = 1.0,
     gpus_per_run: Annotated[
-        float, typer.Option(min=0, help="With --engine ray: GPUs set aside for a run.")
+        float, typer.Option(min=0, help="With --engine ray: GPUs reserved for each run.")
     ] = 0.0,
     search: Annotated[
         Path | None,
         typer.Option(
             metavar="SPACE",
-            help="Look for the best values of one experiment, as this YAML file says.",
+            help="Search for the best values of one experiment, in the space of this YAML file.",
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="With --search: how many in all, over all starts.")
+        int | None,
+        typer.Option(help="With --search: number of trials, including earlier ones."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and evaluate every run of a suite, go on after failures, and compare them all.
+    """Train and evaluate every run of a suite, then compare them all.
 
-    What is finished is not done again, and what was interrupted goes on where it was.
+    A failed run does not stop the others. Finished runs are not repeated, and
+    interrupted runs are resumed.
     """
     one_of("--engine", engine, ("local", "ray"))
     devices = [name for names in device or ["auto"] for name in names.split(",")]
@@ -111,7 +113,7 @@ def sweep(
         _show_plan(loaded, before, as_json)
         return
     left = [job for job in jobs if before[job.run_id] != "finished"]
-    outcomes = _carry_out(loaded, outputs, left, place) if left else {}
+    outcomes = _execute(loaded, outputs, left, place) if left else {}
     comparison = None if part else _compare(outputs, before, outcomes)
     if as_json:
         _print_json(loaded, before, outcomes, comparison)
@@ -125,7 +127,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how many at a time, as the options say it."""
+    """Where the runs are executed, and how many at a time."""
 
     engine: str
     address: str | None
@@ -135,7 +137,7 @@ class Place:
     share: tuple[float, float]
 
     def check(self) -> None:
-        """Raises: ConfigError for options that do not go together."""
+        """Raises: ConfigError for options that exclude each other."""
         if self.engine == "ray" and len(self.devices) > 1:
             raise ConfigError(
                 f"--device {','.join(self.devices)}: Ray chooses the devices itself.\n"
@@ -145,7 +147,7 @@ class Place:
             raise ConfigError(f"--address {self.address}: has no effect without --engine ray.")
 
     def open(self, outputs: Path, folder: Path) -> Any:
-        """The engine, to be used with `with`. Raises: ConfigError when it cannot be had."""
+        """The engine, a context manager. Raises: ConfigError if it is not available."""
         if self.engine == "local":
             from fer_bench.sweep.local_engine import LocalEngine
 
@@ -173,7 +175,7 @@ def _search(
     shown: tuple[bool, bool],
     part: str | None,
 ) -> None:
-    """Hand over to the search, whose trials run on this machine."""
+    """Run a search, whose trials run on this machine."""
     if place.engine != "local" or part is not None:
         found = "--part" if part is not None else "--engine ray"
         raise ConfigError(f"{found}: has no effect with --search, which trains on this machine.")
@@ -201,10 +203,10 @@ def _fraction(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _carry_out(
+def _execute(
     suite: "Suite", outputs: Path, left: Sequence["Job"], place: Place
 ) -> dict[str, "Outcome"]:
-    """Do what is left. Raises: Interrupted when it was stopped before it was all done."""
+    """Execute the remaining runs. Raises: Interrupted if stopped before all are finished."""
     from fer_bench.device.signals import stop_on_signals
     from fer_bench.report.terminal.sweep import open_sweep_display
     from fer_bench.sweep.progress import Follower
@@ -225,7 +227,7 @@ def _carry_out(
     if stop.is_set() and finished < len(left):
         raise Interrupted(
             f"{len(skipped) + finished} of {len(suite.runs)} runs are finished; the same "
-            "`fer sweep` goes on from here"
+            "`fer sweep` continues from here"
         )
     return outcomes
 
@@ -258,7 +260,7 @@ def _described(suite: "Suite", before: Mapping[str, str]) -> list[dict[str, Any]
 def _compare(
     outputs: Path, before: Mapping[str, str], outcomes: Mapping[str, "Outcome"]
 ) -> "Comparison | None":
-    """The comparison of exactly the runs that are finished; None where there is none."""
+    """The comparison of the finished runs; None if there are none."""
     from fer_bench.comparison.collect import collect
 
     ended = {run_id for run_id, outcome in outcomes.items() if outcome.status == "finished"}
@@ -294,7 +296,7 @@ def _show(comparison: "Comparison") -> None:
 
 
 def _write_page(comparison: "Comparison", path: Path, jobs: Sequence["Job"]) -> None:
-    """Write the page of the comparison, unless it is newer than all that it shows."""
+    """Write the page of the comparison, unless it is newer than everything it shows."""
     shown = [job.run.metrics("test") for job in jobs]
     newest = max(file.stat().st_mtime for file in shown if file.exists())
     if not path.exists() or path.stat().st_mtime < newest:
@@ -305,20 +307,20 @@ def _write_page(comparison: "Comparison", path: Path, jobs: Sequence["Job"]) -> 
 
 
 def _repeat_warnings(outcomes: Mapping[str, "Outcome"]) -> None:
-    """Say once what runs warned of: nobody reads the logs of runs that went well."""
+    """Show every warning once: nobody reads the logs of runs that succeeded."""
     counts = Counter(line for outcome in outcomes.values() for line in outcome.warnings)
     for line, count in counts.items():
         text = f"warning ({count} of {len(outcomes)} runs): {line}"
-        messages.print(text, soft_wrap=True, highlight=False, markup=False)
+        notify(text)
 
 
 def _name_failed(jobs: Sequence["Job"], outcomes: Mapping[str, "Outcome"]) -> None:
-    """Say which runs did not finish and why. Raises: typer.Exit(1) if there are any."""
+    """Show which runs did not finish, and why. Raises: typer.Exit(1) if there are any."""
     failed = [job for job in jobs if outcomes[job.run_id].status != "finished"]
     for job in failed:
         outcome = outcomes[job.run_id]
         text = f"{outcome.status}: {job.run_id}: {outcome.message}\n  log: {job.log}"
-        messages.print(text, soft_wrap=True, highlight=False, markup=False)
+        notify(text)
     if failed:
         messages.print(f"{len(failed)} of {len(jobs)} runs did not finish; the others did")
         raise typer.Exit(1)

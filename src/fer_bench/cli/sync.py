@@ -12,11 +12,11 @@ from fer_bench.runs.directory import RunDirectory
 
 def sync(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(help="The runs; left out: all that are tracked.")
+        list[str] | None, typer.Argument(help="The runs. Default: all that are tracked.")
     ] = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Send to MLflow or TensorBoard what runs with `tracking` could not send before."""
+    """Send to MLflow or TensorBoard what tracked runs could not send before."""
     from fer_bench.runs.tracking.mirror import check_packages, tracked_by
 
     tracked = [(run, name) for run in _chosen(run_ids, outputs) for name in tracked_by(run)]
@@ -25,12 +25,12 @@ def sync(
     if failures:
         from fer_bench.runs.tracking.mirror import TrackingError
 
-        advice = "Nothing is lost: call `fer sync` again when that is mended."
+        advice = "Nothing is lost: run `fer sync` again when this is fixed."
         raise TrackingError("\n".join([*failures, advice]))
 
 
 def _chosen(run_ids: list[str] | None, outputs: Path) -> list[RunDirectory]:
-    """The runs asked for. Raises: RunError where one is missing or has no tracker."""
+    """The chosen runs. Raises: RunError if one is missing or has no tracker."""
     from fer_bench.errors import RunError
     from fer_bench.runs.directory import list_runs
     from fer_bench.runs.names import runs_named
@@ -42,16 +42,16 @@ def _chosen(run_ids: list[str] | None, outputs: Path) -> list[RunDirectory]:
     for run in runs:
         if not tracked_by(run):
             raise RunError(
-                f"{run.run_id}: nothing says where to send it; its experiment had no tracking.\n"
+                f"{run.run_id}: its experiment has no tracking, so there is nowhere to send it.\n"
                 "Train with --set tracking=[mlflow], or --set tracking=[tensorboard]."
             )
     return runs
 
 
 def _send(tracked: list[tuple[RunDirectory, str]]) -> list[str]:
-    """Send each run to its tracker; returns what went wrong.
+    """Send each run to its trackers; returns the errors.
 
-    Where a tracker does not answer at all, it is not asked for the other runs.
+    A tracker that cannot be reached is not tried again for the other runs.
     """
     from fer_bench.runs.tracking.mirror import TrackingError, UnreachableError, open_tracker
 

@@ -1,4 +1,4 @@
-"""`fer validate`, `fer schema`: experiment files, without data."""
+"""`fer validate` and `fer schema`: experiment files, without their data."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def validate(
     overrides: Overrides = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Check experiment files without data, and print the stages they stand for."""
+    """Check experiment files, without their data, and print the training stages."""
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
     from fer_bench.report.terminal.plan import plan_table
@@ -26,7 +26,7 @@ def validate(
 
 
 def schema() -> None:
-    """Print the JSON Schema of an experiment file, for editors."""
+    """Print the JSON Schema of experiment files, for editors and other programs."""
     from fer_bench.config.experiment import json_schema
 
     say(json.dumps(json_schema(), indent=2))
