@@ -1,4 +1,4 @@
-"""Failures a user can mend, told apart from bugs.
+"""Errors that a user can fix, as opposed to bugs.
 
 A `FerError` is shown without a traceback and ends the command with exit code 2. Its message says
 what is wrong, what was found and what to do. Anything else is a bug: traceback, exit code 1.
@@ -6,7 +6,7 @@ what is wrong, what was found and what to do. Anything else is a bug: traceback,
 
 
 class FerError(Exception):
-    """An expected failure; the message is all that the user sees."""
+    """An expected error; the user sees only its message."""
 
 
 class ConfigError(FerError):
@@ -18,7 +18,7 @@ class DataError(FerError):
 
 
 class DeviceError(FerError):
-    """The device asked for cannot be used."""
+    """The chosen device cannot be used."""
 
 
 class RunError(FerError):
@@ -26,12 +26,12 @@ class RunError(FerError):
 
 
 class TrainingError(FerError):
-    """Training cannot go on, for example because the loss is not a number any more."""
+    """Training cannot continue, for example because the loss is no longer a number."""
 
 
 class WorkerLost(TrainingError):  # noqa: N818 - what happened, not what is wrong
-    """Another process of the run is gone, so that this one cannot go on."""
+    """Another process of the run was lost, so this one cannot continue."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The user stopped the command; everything needed to go on has been saved."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user stopped the command; everything needed to resume is saved."""

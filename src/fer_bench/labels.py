@@ -1,4 +1,4 @@
-"""The spellings and codes under which data sets know an expression, and the one name used here."""
+"""Names of expressions: the spellings and codes of datasets, and the one name used here."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -43,8 +43,8 @@ def _coded(names: str, first: int = 0) -> dict[int, str]:
     return {first + code: SPELLINGS[name] for code, name in enumerate(names.split())}
 
 
-# The five orders that releases and public models use. No two agree, and a wrong one makes no
-# error, only a bad score.
+# The five orders that releases and public models use. No two are the same, and a wrong one causes
+# no error, only a bad score.
 CODES: Mapping[str, Mapping[int, str]] = {
     "rafdb": _coded("surprise fear disgust happy sad anger neutral", first=1),
     "affectnet": _coded("neutral happy sad surprise fear disgust anger contempt"),
@@ -63,7 +63,7 @@ def canonical(name: str) -> str | None:
 
 
 def key(text: str) -> str:
-    """What a dataset calls a class, in one spelling: the canonical name, or the text in lower case.
+    """The normalised label of a class: the canonical name, or the text in lower case.
 
     Two texts with the same key are the same label.
     """
@@ -95,10 +95,10 @@ def translation(source: str, target: str) -> dict[int, int | None]:
 def chosen(
     classes: Mapping[str, Collection[str]], present: Collection[str], order: str | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Which of the labels of a dataset make each class of `dataset.classes`.
+    """The labels of a dataset that each class of `dataset.classes` consists of.
 
-    An expression that a dataset does not have may be named beside one that it has, so that one
-    experiment fits several datasets. Any other label must be there.
+    An expression that the dataset does not have is allowed beside one that it has, so that one
+    experiment fits several datasets. Any other label must exist.
 
     Args:
         classes: class → labels in any spelling, or codes in the order `order`.
@@ -106,7 +106,7 @@ def chosen(
         order: the order of codes of this dataset, a key of `CODES`; None where it has no codes.
 
     Raises:
-        DataError: a label is not there, or a class has none that is.
+        DataError: a label does not exist, or none of the labels of a class does.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, sources in classes.items():
@@ -115,17 +115,17 @@ def chosen(
         absent = [source for source, label in labels.items() if label not in present]
         unknown = [source for source in absent if not canonical(source)] if there else absent
         if unknown:
-            hint = did_you_mean(key(unknown[0]), present)
+            hint = did_you_mean(key(unknown[0]), present) or "Name one of these, or remove it."
             raise DataError(
-                f"dataset.classes: {name} takes {unknown[0]!r}, which is no label here; there are "
-                f"{', '.join(present)}.\n{hint or 'Name one of these, or remove it.'}"
+                f"dataset.classes: {name} takes {unknown[0]!r}, which is not a label of this "
+                f"dataset. Its labels are {', '.join(present)}.\n{hint}"
             )
         found[name] = there
     return found
 
 
 def _meant(source: str, present: Collection[str], order: str | None) -> str:
-    """The label that `source` spells; a code of the dataset where no label is called so."""
+    """The label that `source` spells; if there is none of that name, the code of a label."""
     label = key(source)
     if label in present or order is None or order not in CODES:
         return label

@@ -1,9 +1,9 @@
-"""The global settings of Keras and matplotlib, which fer-bench decides for itself.
+"""The global settings of Keras and matplotlib, which fer-bench makes itself.
 
-People have a `~/.keras/keras.json` and notebooks set `MPLBACKEND`; neither may change a result or
-end a command. Importing `fer_bench` comes before everything else on every path (commands, scripts,
-workers, tests), so the settings are made here, around the first import of each package. What
-TensorFlow reads from its environment (threads, devices, XLA, determinism) is the user's.
+Users have a `~/.keras/keras.json`, and notebooks set `MPLBACKEND`; neither may change a result or
+break a command. `fer_bench` is imported before everything else (by commands, scripts, workers and
+tests), so the settings are made here, around the first import of each package. The settings that
+TensorFlow reads from its environment (threads, devices, XLA, determinism) are left to the user.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from typing import Any
 
 from fer_bench.errors import DeviceError
 
-# What Keras has by itself, but for the backend, which other installations may choose.
+# The defaults of Keras, and the TensorFlow backend.
 KERAS: Mapping[str, Any] = {
     "backend": "tensorflow",
     "image_data_format": "channels_last",
@@ -34,14 +34,14 @@ _overridden: list[str] = []
 
 
 def overridden() -> list[str]:
-    """A sentence for every setting of the user that would have changed something; each once."""
-    told = list(_overridden)
+    """A sentence for every setting of the user that was overridden; each is returned once."""
+    sentences = list(_overridden)
     _overridden.clear()
-    return told
+    return sentences
 
 
 class _SettledImport(importlib.abc.MetaPathFinder):
-    """Imports a package among our settings, whoever imports it."""
+    """Imports a package with our settings, whoever imports it."""
 
     def __init__(self, around: Mapping[str, Callable[[], AbstractContextManager[None]]]) -> None:
         self._around = around
@@ -53,7 +53,7 @@ class _SettledImport(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None = None,  # noqa: ARG002 - part of the interface
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """How to import one of the packages; None for every other module."""
+        """The specification of one of the packages; None for every other module."""
         if fullname not in self._around or fullname in self._looking:
             return None
         self._looking.add(fullname)
@@ -78,31 +78,33 @@ def _wrap(loader: Any, around: Callable[[], AbstractContextManager[None]]) -> No
 
 @contextlib.contextmanager
 def _keras() -> Iterator[None]:
-    """Keras without the file and the variables of the user; only its folder of weights stays."""
-    said = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERAS_")}
-    home = said.get("KERAS_HOME") or _default_home()
-    _overridden.extend(_told(said, Path(home).expanduser() / "keras.json"))
-    # Below it is no file to be read and none can be written.
+    """Keras without the user's configuration file and variables, but with their weights folder."""
+    variables = {
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERAS_")
+    }
+    home = variables.get("KERAS_HOME") or _default_home()
+    _overridden.extend(_ignored(variables, Path(home).expanduser() / "keras.json"))
+    # Keras can neither read nor write a file below it.
     os.environ["KERAS_HOME"] = os.devnull
     os.environ["KERAS_BACKEND"] = KERAS["backend"]
     try:
         yield
     finally:
         del os.environ["KERAS_HOME"]
-        if "KERAS_HOME" in said:
-            os.environ["KERAS_HOME"] = said["KERAS_HOME"]
+        if "KERAS_HOME" in variables:
+            os.environ["KERAS_HOME"] = variables["KERAS_HOME"]
     config: Any = importlib.import_module("keras.src.backend.config")
-    config._KERAS_DIR = home  # where `get_file` looks for weights; nothing else tells
+    config._KERAS_DIR = home  # where `get_file` looks for weights; there is no public way to set it
 
 
 def _default_home() -> str:
-    """Where Keras looks without `KERAS_HOME`."""
+    """The folder that Keras uses without `KERAS_HOME`."""
     user = Path("~").expanduser()
     return str((user if os.access(user, os.W_OK) else Path("/tmp")) / ".keras")
 
 
-def _told(variables: Mapping[str, str], file: Path) -> Iterator[str]:
-    """A sentence for each setting that is not ours."""
+def _ignored(variables: Mapping[str, str], file: Path) -> Iterator[str]:
+    """A sentence for each setting that differs from ours."""
     backend = variables.get("KERAS_BACKEND")
     if backend and backend != KERAS["backend"]:
         yield f"KERAS_BACKEND={backend} is not used: fer-bench computes with {KERAS['backend']}"
@@ -122,16 +124,21 @@ def _written(file: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _matplotlib() -> Iterator[None]:
-    """Matplotlib as it is by itself: figures are files, and look alike everywhere."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of the user's folder and file
+    """Matplotlib with its defaults: figures are files, and look the same everywhere."""
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # warnings about the user's folder and file
     yield
-    sys.modules["matplotlib"].rcdefaults()  # a `matplotlibrc` here, which no variable turns off
+    sys.modules[
+        "matplotlib"
+    ].rcdefaults()  # a `matplotlibrc` in this folder, which no variable disables
 
 
 def install() -> None:
-    """Settle what is imported from now on.
+    """Make the settings for everything imported from now on.
 
-    In a notebook matplotlib stays the user's, who draws with it too. A second call changes nothing.
+    In a notebook, matplotlib is left alone, since the user draws with it too. A second call changes
+    nothing.
     """
     if any(isinstance(finder, _SettledImport) for finder in sys.meta_path):
         return
@@ -144,7 +151,7 @@ def install() -> None:
 
 
 def check_keras() -> None:
-    """Make sure that Keras, if it is imported already, is as fer-bench needs it.
+    """Check that Keras, if it is imported already, has the settings that fer-bench needs.
 
     Raises:
         DeviceError: a program imported Keras before fer_bench, with other settings.

@@ -1,4 +1,4 @@
-"""Names as people spell them: capitals, blanks, hyphens and underscores are forgiven."""
+"""Names as users spell them: case, spaces, hyphens and underscores do not matter."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 def known_as(typed: str, known: Iterable[str]) -> str:
     """The one known name that `typed` can only mean, else `typed` itself.
 
-    `ResNet-50` is `resnet50`. A name that is spelled exactly comes before any other.
+    `ResNet-50` is `resnet50`. An exact match takes precedence.
     """
     names = list(dict.fromkeys(known))
     if typed in names:
@@ -24,7 +24,7 @@ def _bare(name: str) -> str:
 def slug(text: str) -> str:
     """A name for a run, made from any text: `My Run (final) ü` gives `my-run-final-u`.
 
-    Where nothing of it can be kept it is `experiment`.
+    If no character can be kept, the name is `experiment`.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_.]+", "-", plain.lower()).strip("-._") or "experiment"

@@ -1,4 +1,4 @@
-"""The section `dataset` of an experiment: which samples, how split and balanced."""
+"""The section `dataset` of an experiment: the samples, and how they are split and balanced."""
 
 import contextlib
 import re
@@ -21,7 +21,7 @@ from fer_bench.registry import DATASETS, did_you_mean
 
 
 def written_path(value: Any) -> Any:
-    """With `~` and variables replaced. Raises: ValueError where a variable is not set."""
+    """The path with `~` and variables expanded. Raises: ValueError if a variable is not set."""
     if not isinstance(value, str | Path):
         return value
     try:
@@ -34,7 +34,7 @@ WrittenPath = Annotated[Path, BeforeValidator(written_path)]
 
 
 def _part_or_name(value: Any) -> Any:
-    """One sentence for what would otherwise be an error per member of the union."""
+    """A single error message, instead of one per member of the union."""
     if value is None or value == "validation":
         return value
     with contextlib.suppress(TypeError, ValueError):
@@ -47,17 +47,17 @@ Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Split(Section):
-    """The parts of a dataset that has no splits of its own. They add up to 1."""
+    """The fractions to divide a dataset without splits into. They add up to 1."""
 
-    train: Part = Field(description="part that is trained on")
-    validation: Part = Field(description="part that chooses the model")
-    test: Part = Field(description="part that is only evaluated on")
+    train: Part = Field(description="fraction to train on")
+    validation: Part = Field(description="fraction that selects the model")
+    test: Part = Field(description="fraction to evaluate on")
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Split":
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the parts must add up to 1, they add up to {total:g}")
+            raise ValueError(f"the fractions must add up to 1, but add up to {total:g}")
         return self
 
 
@@ -67,7 +67,7 @@ SAMPLERS = ("undersample", "oversample")
 
 
 def _one_or_more(value: Any) -> Any:
-    """A list of one name is that name, so that one experiment has one spelling."""
+    """A list of one name becomes that name, so that equal experiments have equal run ids."""
     known = get_args(Balance)
     names = list(value) if isinstance(value, list | tuple) else [value]
     for name in names:
@@ -80,19 +80,19 @@ def _one_or_more(value: Any) -> Any:
     return names[0] if len(names) == 1 else tuple(names)
 
 
-# What a class may be called: it heads a column of every table of predictions.
+# The name of a class is also that of a column in every table of predictions.
 _CLASS_NAME = re.compile(r"\w[\w .+&-]{0,39}")
 
 
 def _choice_of_classes(value: Any) -> Any:
-    """A list of classes is a mapping of each to itself, so that one choice has one spelling."""
+    """A list of classes becomes a mapping, so that equal experiments have equal run ids."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
         value = {name: [name] for name in _texts(value)}
     if not isinstance(value, Mapping):
         raise ValueError(
-            "must be a list of classes, or a mapping of each class to the labels that make it, "
+            "must be a list of classes, or a mapping from each class to its labels, "
             f"got {shortened(value)}"
         )
     names = [labels.canonical(name) or name.strip() for name in _texts(list(value))]
@@ -123,7 +123,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_labels(names: Sequence[str], made: Sequence[Sequence[str]]) -> None:
-    """Every class has a label, and every label one class."""
+    """Check that every class has a label, and that no label belongs to two classes."""
     of: dict[str, str] = {}
     for name, texts in zip(names, made, strict=True):
         if not texts:
@@ -154,24 +154,24 @@ _CLASSES_SCHEMA = {
 
 
 class Dataset(Section):
-    """Which samples, and how they are split and balanced."""
+    """The samples, and how they are split and balanced."""
 
     name: str = Field(description="registered name of the dataset, for example opencv_emotion")
-    root: WrittenPath = Field(description="folder of the dataset as unpacked; default data/<name>")
+    root: WrittenPath = Field(description="folder of the unpacked dataset; default data/<name>")
     images: Literal["aligned", "original"] | None = Field(
-        None, description="rafdb, official release: which images; default aligned"
+        None, description="rafdb, official release: which of its images; default aligned"
     )
     labels: Literal["csv", "folder", "majority", "probability", "multi_target"] | None = Field(
         None,
-        description="affectnet from Kaggle: which of its two labels, csv or folder; default csv. "
-        "fer2013 with fer2013new.csv of FERPlus: majority, probability or multi_target, which is "
-        "what is made of the ten votes; default: the labels of fer2013 itself",
+        description="affectnet from Kaggle: which of its two labels to use, csv or folder; default "
+        "csv. fer2013 with fer2013new.csv of FERPlus: how to combine the ten votes (majority, "
+        "probability or multi_target); default: the labels of fer2013 itself",
     )
     table: Path | None = Field(
         None,
         exclude_if=is_none,
-        description="list: the CSV file, in the root, with path and label of every image; default "
-        "the only one there",
+        description="list: the CSV file in the root with the path and label of every image; "
+        "default: the only one there",
     )
     classes: Annotated[
         dict[str, tuple[str, ...]] | None,
@@ -180,55 +180,57 @@ class Dataset(Section):
     ] = Field(
         None,
         exclude_if=is_none,
-        description="the classes to tell apart; what they do not name is left out. A list, or a "
-        "mapping of each class to the labels that make it, for example {happiness: [happy, 1], "
-        "other: [contempt, disgust]}; default: all classes of the dataset",
+        description="the classes to distinguish; other labels are left out. A list, or "
+        "a mapping from each class to its labels, for example {happiness: [happy, 1], other: "
+        "[contempt, disgust]}; default: all classes of the dataset",
     )
     contempt: Literal["keep", "drop", "disgust"] = Field(
-        "keep", description="whether contempt is a class, is left out, or counts as disgust"
+        "keep", description="keep contempt as a class, drop it, or count it as disgust"
     )
     exclude: WrittenPath | None = Field(
-        None, description="CSV file with a column sample_id: samples to leave out"
+        None, description="CSV file with a column sample_id: the samples to leave out"
     )
     groups: WrittenPath | None = Field(
         None,
-        description="CSV file with columns sample_id and group: samples of one group (a person, "
-        "near duplicates) are never divided between training and validation",
+        description="CSV file with columns sample_id and group: samples of one group (one "
+        "person, near-duplicates) are never split between training and validation",
     )
     split: Split | None = Field(
-        None, description="for a dataset without splits: the parts to divide it into"
+        None, description="for a dataset without splits: the fractions to divide it into"
     )
     validation: Annotated[Part | Literal["validation"] | None, BeforeValidator(_part_or_name)] = (
         Field(
             0.1,
-            description="part of the training split that chooses the model (stratified, seeded), "
-            "or `validation` to use the split of that name which the release itself has; "
-            "null with split, or where selection is test_split",
+            description="fraction of the training split that selects the model (stratified, "
+            "seeded), or `validation` to use the validation split of the release itself; null with "
+            "split, or if selection is test_split",
         )
     )
     split_seed: int = Field(
-        0, ge=0, description="seed of carved splits, of undersampling and of the views of expand"
+        0,
+        ge=0,
+        description="seed of the splits made here, of undersampling and of the views of expand",
     )
     balance: Annotated[Balance | tuple[Balance, ...], BeforeValidator(_one_or_more)] = Field(
         "none",
-        description="what is done about unequal classes, in the training split only: loss weights "
-        "n / (classes * n_class), a fixed subset with equal classes, or an epoch in which every "
-        "class occurs equally often",
+        description="how to handle class imbalance, in the training split only: weight the loss by "
+        "n / (classes * n_class), undersample to a fixed subset with equal classes, or oversample "
+        "so that every class occurs equally often in an epoch",
     )
     per_class: int | None = Field(
         None,
         gt=0,
-        description="undersample: most samples of a class; default as many as the smallest has. "
-        "oversample: samples of a class in an epoch; default as many as the largest has",
+        description="undersample: maximum number of samples per class; default: the size of the "
+        "smallest class. oversample: samples per class and epoch; default: the size of the largest",
     )
     allow_double_balance: bool = Field(
-        False, description="permit a sampler and class_weights together, which correct twice"
+        False, description="allow a sampler together with class_weights, which corrects twice"
     )
     expand: int | None = Field(
         None,
         gt=0,
         description="number of training images after adding fixed views (mirrored, rotated, "
-        "sheared, zoomed) of those there are",
+        "sheared, zoomed) of the original ones",
     )
 
     @model_validator(mode="before")
@@ -248,7 +250,7 @@ class Dataset(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Dataset":
         if self.split is not None and self.validation is not None:
-            raise about_key("dataset.validation", "must be left out beside split")
+            raise about_key("dataset.validation", "must be left out if split is set")
         samplers = [name for name in self.balances if name in SAMPLERS]
         if len(samplers) > 1 or len(set(self.balances)) < len(self.balances):
             raise about_key("dataset.balance", f"cannot be {' and '.join(self.balances)} at once")
@@ -287,19 +289,19 @@ class Dataset(Section):
         if self.classes is not None and self.contempt != "keep":
             raise about_key(
                 "dataset.contempt",
-                "must be left out beside classes, which say themselves what becomes of contempt: "
-                "leave it out there, or write disgust: [disgust, contempt]",
+                "must be left out if classes is set, which defines what happens to contempt: leave "
+                "it out there, or write disgust: [disgust, contempt]",
             )
         return self
 
     @property
     def balances(self) -> tuple[Balance, ...]:
-        """The names in `balance`, one or more."""
+        """The names in `balance`."""
         return self.balance if isinstance(self.balance, tuple) else (self.balance,)
 
     @property
     def label_choice(self) -> dict[str, Any]:
-        """What decides the labels besides the dataset itself, where that is anything."""
+        """The choices that determine the labels, beside the dataset itself."""
         made = {name: list(texts) for name, texts in (self.classes or {}).items()}
         return {"labels": self.labels, "class_labels": made or None}
 

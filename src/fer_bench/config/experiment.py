@@ -1,4 +1,4 @@
-"""The whole experiment: its sections, what must fit together in them, and its run id."""
+"""The whole experiment: its sections, their consistency, and the run id."""
 
 import hashlib
 from typing import Any, Literal
@@ -24,15 +24,15 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
 class Published(Section):
-    """A result that others report for this set-up; shown beside ours, never mixed with it."""
+    """A published result for this experiment; shown beside ours, never mixed with it."""
 
     source: str = Field(description="where it was published")
-    metric: str = Field(description="what was measured, for example val_accuracy")
+    metric: str = Field(description="the metric, for example val_accuracy")
     value: float = Field(description="the published value")
     n: int | None = Field(
-        None, gt=0, exclude_if=is_none, description="number of images it was measured on"
+        None, gt=0, exclude_if=is_none, description="number of images it was computed on"
     )
-    caveat: str | None = Field(None, description="what keeps it from being comparable")
+    caveat: str | None = Field(None, description="why it is not fully comparable")
 
 
 Watcher = Literal["tensorboard", "mlflow"]
@@ -46,39 +46,41 @@ class Experiment(Section):
         description="first part of the run id; default: the name of the file",
     )
     seed: int = Field(
-        42, ge=0, lt=2**31, description="seed of the weights, the order and the augmentation"
+        42, ge=0, lt=2**31, description="seed of the weights, the sample order and the augmentation"
     )
-    dataset: Dataset = Field(description="which samples, and how they are split and balanced")
-    image: Image = Field(description="what an image looks like when it reaches the model")
+    dataset: Dataset = Field(description="the samples, and how they are split and balanced")
+    image: Image = Field(description="the images as the model receives them")
     model: Model = Field(description="the network")
-    training: Training = Field(Training(), description="what holds for every stage")
-    stages: tuple[Stage, ...] = Field(min_length=1, description="stretches of training, in order")
+    training: Training = Field(Training(), description="settings of all stages")
+    stages: tuple[Stage, ...] = Field(
+        min_length=1, description="the parts of the training, in order"
+    )
     selection: Literal["validation", "test_split"] = Field(
         "validation",
-        # The id of a run that says nothing of it stays what it was before the key was there.
+        # The run ids of experiments without this key stay as they were before it existed.
         exclude_if=is_validation,
-        description="the split that chooses the model, stops a stage early and lowers its rate; "
-        "test_split is what many papers do: its scores are too high, and every table says so",
+        description="the split that selects the model, stops a stage early and lowers its learning "
+        "rate. Many papers use test_split: its scores are too high, and every table says so",
     )
     cache: Cache = Field(
         Cache(),
         exclude_if=keeps_by_itself,
-        description="what is computed once and kept on the disk",
+        description="intermediate results that are kept on the disk",
     )
-    published: tuple[Published, ...] = Field((), description="results that others report")
-    # Where a run is watched says nothing about what it is.
+    published: tuple[Published, ...] = Field((), description="published results")
+    # Not part of the identity of a run.
     tracking: tuple[Watcher, ...] = Field(
         (),
         exclude=True,
-        description="where the run is mirrored to while it trains, beside its own folder: "
-        "tensorboard writes event files into it, mlflow sends to the server that the environment "
-        "variable MLFLOW_TRACKING_URI names. Not part of the run id",
+        description="trackers that mirror the run while it trains: tensorboard writes event files "
+        "into the run's folder, mlflow sends to the server in the environment variable "
+        "MLFLOW_TRACKING_URI. Not part of the run id",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _loss_of_the_labels(cls, data: Any) -> Any:
-        """FERPlus defines its multi-target labels together with their loss."""
+        """FERPlus defines its multi-target labels together with a loss."""
         match data:
             case {"dataset": {"labels": "multi_target"}}:
                 training = data.get("training") or {}
@@ -132,40 +134,40 @@ class Experiment(Section):
         if self.training.label_smoothing:
             raise about_key(
                 "training.label_smoothing",
-                "must be 0 with the loss multi_target, which has a smoothing of its own; or set "
+                "must be 0 with the loss multi_target, which has its own smoothing; or set "
                 "training.loss: cross_entropy",
             )
         return self
 
     @model_validator(mode="after")
-    def _keeps_what_is_fixed(self) -> "Experiment":
+    def _caches_only_fixed_images(self) -> "Experiment":
         if self.cache.trunk == "exact" and self.image.augment.changes:
             raise about_key(
                 "cache.trunk",
-                "cannot be exact while image.augment changes images at random: no two epochs show "
-                "the same ones; use auto, keep some fixed views with {views: NUMBER}, or remove "
+                "cannot be exact while image.augment changes images at random, since every epoch "
+                "shows different ones; use auto, cache fixed views with {views: NUMBER}, or remove "
                 "image.augment",
             )
         return self
 
     @model_validator(mode="after")
-    def _something_chooses(self) -> "Experiment":
+    def _has_selection_split(self) -> "Experiment":
         dataset = self.dataset
         if dataset.split is None and dataset.validation is None and self.selection == "validation":
             raise about_key(
                 "dataset.validation",
-                "must be a part or `validation`: null leaves nothing to choose the model on",
+                "must be a fraction or `validation`: null leaves no split to select the model on",
             )
         return self
 
     @property
     def selection_split(self) -> str:
-        """The name of the split that chooses the model."""
+        """The name of the split that selects the model."""
         return "test" if self.selection == "test_split" else "validation"
 
     @property
     def select(self) -> Select:
-        """The validation metric that chooses the model."""
+        """The validation metric that selects the model."""
         if self.training.select:
             return self.training.select
         return "val_macro_f1" if "expression" in self.model.targets else "val_mean_ccc"
@@ -179,8 +181,8 @@ class Experiment(Section):
     def to_yaml(self) -> str:
         """The resolved experiment: every key, in the order of the schema.
 
-        Keys that came later stand only where they say more than their default, so that the run
-        ids of older experiments stay.
+        Newer keys are left out if they have their default, so that the run ids of older
+        experiments stay the same.
         """
         document = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

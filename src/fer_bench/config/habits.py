@@ -1,11 +1,11 @@
-"""What people call the keys of an experiment from habit, and where such a key stands."""
+"""Names that users know from other programs, and the keys of an experiment they stand for."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
-# By what other programs call it, the last part of the key or the whole of it.
+# The name in other programs: the last part of the key, or the whole key.
 _CALLED = {
     **dict.fromkeys(("lr", "rate", "learningrate"), "learning_rate"),
     **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epochs"), "epochs"),
@@ -28,7 +28,7 @@ _CALLED = {
 
 
 def places(name: str, schema: type[BaseModel]) -> list[str]:
-    """The dotted keys that somebody can mean by `name`; a position in a list stands as `0`.
+    """The dotted keys that `name` can mean; a position in a list is written as `0`.
 
     Args:
         name: for example `lr`, `batch-size` or `epochs`.
@@ -40,7 +40,7 @@ def places(name: str, schema: type[BaseModel]) -> list[str]:
 
 
 def _keys(schema: type[BaseModel], before: str = "") -> Iterator[str]:
-    """Every key that holds no other keys."""
+    """Every key without keys below it."""
     for name, field in schema.model_fields.items():
         key = f"{before}{field.alias or name}"
         inner = list(sections_in(field.annotation))

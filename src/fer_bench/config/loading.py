@@ -49,7 +49,7 @@ def name_of(path: Path) -> str:
     if re.fullmatch(NAME, path.stem):
         return path.stem
     name = slug(path.stem)
-    _logger.info("%s: the run is called %s; set `name` to call it otherwise", path.name, name)
+    _logger.info("%s: the run is called %s; set `name` to change that", path.name, name)
     return name
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment, in words: every error at once, each with what to write."""
+"""Error messages about experiments: all errors of a file at once, each with what to write."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from fer_bench.registry import did_you_mean
 
 
 def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:
-    """The message about a file with one or more errors, each told in a line of `lines`."""
+    """The message about a file with one or more errors, one per line of `lines`."""
     count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
     return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines), advice])
 
@@ -42,7 +42,7 @@ def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
             return _explain_unknown_key(item["loc"], location, schema)
         case "missing":
             return f"{location}: missing"
-        case "value_error":  # our own; it says itself what it got
+        case "value_error":  # raised in this package; contains the value found
             return f"{location}: {message}"
         case "names_its_key":
             return message
@@ -53,7 +53,7 @@ def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     return f"{location}: {_PLAIN.get(item['type'], _must_be(message))}, got {shortened(found)}"
 
 
-# What pydantic says in the words of Python.
+# Messages of pydantic that use terms of Python.
 _PLAIN = {
     "model_type": "must be a mapping of keys",
     "tuple_type": "must be a list",

@@ -18,26 +18,32 @@ class Augment(Section):
 
     flip: bool = Field(False, description="mirror left and right with probability 1/2")
     rotation: float = Field(
-        0.0, ge=0, le=0.5, description="largest rotation either way, as a part of a full turn"
+        0.0,
+        ge=0,
+        le=0.5,
+        description="maximum rotation in either direction, as a fraction of a full turn",
     )
-    zoom: float = Field(0.0, ge=0, lt=1, description="largest change of scale either way")
-    shear: float = Field(0.0, ge=0, lt=1, description="largest tangent of the shear angle")
+    zoom: float = Field(0.0, ge=0, lt=1, description="maximum change of scale in either direction")
+    shear: float = Field(0.0, ge=0, lt=1, description="maximum tangent of the shear angle")
     shift: float = Field(
-        0.0, ge=0, lt=1, description="largest shift either way, as a part of the image size"
+        0.0,
+        ge=0,
+        lt=1,
+        description="maximum shift in either direction, as a fraction of the image size",
     )
     brightness: float = Field(
-        0.0, ge=0, le=1, description="largest added intensity, as a part of 255"
+        0.0, ge=0, le=1, description="maximum added intensity, as a fraction of 255"
     )
     contrast: float = Field(
-        0.0, ge=0, lt=1, description="largest change of contrast around the image mean"
+        0.0, ge=0, lt=1, description="maximum change of contrast around the image mean"
     )
     fill: Literal["reflect", "nearest", "constant"] = Field(
-        "reflect", description="what is seen beyond the edge of a warped image; constant is black"
+        "reflect", description="how to fill the area outside a warped image; constant is black"
     )
 
     @property
     def warps(self) -> bool:
-        """Whether pixels move at all."""
+        """Whether any pixel moves."""
         return self.flip or any((self.rotation, self.zoom, self.shear, self.shift))
 
     @property
@@ -47,7 +53,7 @@ class Augment(Section):
 
 
 class Image(Section):
-    """What an image looks like when it reaches the model."""
+    """The images as the model receives them."""
 
     size: int = Field(ge=8, le=1024, description="height and width in pixels")
     augment: Augment = Field(Augment(), description="random changes of training images")
@@ -57,7 +63,8 @@ class Head(Section):
     """From the backbone's features to the logits."""
 
     pooling: Literal["avg", "max", "flatten", "none"] = Field(
-        "avg", description="how a feature map becomes a vector; none for a vector backbone"
+        "avg",
+        description="how to pool a feature map into a vector; none if there is no feature map",
     )
     dense: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (), description="widths of dense layers before the classifier"
@@ -75,8 +82,8 @@ class Neck(Section):
     name: Literal["ippm"] = Field(description="ippm, the inverted pyramid pooling of prior work")
     form: Literal["published", "conv1x1", "pyramid"] = Field(
         "published",
-        description="published: as its code has it; conv1x1: the one convolution that equals it; "
-        "pyramid: truly at several scales",
+        description="published: as in its published code; conv1x1: the single convolution that is "
+        "equivalent to that; pyramid: a true pyramid of several scales",
     )
     factors: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (2, 3, 4, 6), min_length=1, description="scale of each level"
@@ -96,19 +103,19 @@ class Model(Section):
     backbone: str = Field(description="registered name of the backbone, for example cnn_compact")
     weights: str = Field(
         "none",
-        description="where the first weights of the backbone come from: none (random), imagenet, "
+        description="initial weights of the backbone: none (random), imagenet, "
         "a file (.weights.h5, .h5 or .keras), or run:<run_id>",
     )
-    neck: Neck | None = Field(None, description="left out: the backbone's own, usually none")
+    neck: Neck | None = Field(None, description="null: the backbone's own neck, usually none")
     batch_norm_momentum: float | None = Field(
         None,
         ge=0,
         lt=1,
         exclude_if=is_none,
-        description="share of its running statistics that BatchNorm of the backbone keeps in "
-        "each step; null: the network's own",
+        description="momentum of the running statistics of BatchNorm in the backbone; null: the "
+        "network's own",
     )
-    head: Head | None = Field(None, description="left out: the backbone's own default head")
+    head: Head | None = Field(None, description="null: the default head of the backbone")
     targets: tuple[Target, ...] = Field(
         ("expression",), min_length=1, max_length=2, description="what the model predicts"
     )

@@ -1,4 +1,4 @@
-"""Paths as people write them: `~` and `$VARIABLE` mean what they mean in a shell."""
+"""`~` and `$VARIABLE` in paths, as in a shell."""
 
 import os
 import re
@@ -8,10 +8,10 @@ _VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` and every variable replaced; a path that exists as written stays.
+    """The path with `~` and all variables expanded; a path that exists as written is kept.
 
     Raises:
-        ValueError: a variable is not set, or nobody has that home; in words to follow the path.
+        ValueError: a variable is not set, or there is no such home. The message follows the path.
     """
     text = str(path)
     if (not text.startswith("~") and "$" not in text) or Path(text).exists():

@@ -1,4 +1,4 @@
-"""What all sections of an experiment share: frozen, strict about keys and kinds of values."""
+"""The base class of all sections of an experiment: frozen, and strict about keys and values."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from fer_bench.spelling import known_as
 
-# All but tab and newline. They would reach the terminal, and YAML does not keep every one.
+# All but tab and newline. They would be printed to terminals, and YAML does not preserve them all.
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
 
 
@@ -32,7 +32,7 @@ class Section(BaseModel):
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError(
                 f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off "
-                "as booleans; a text may stand in quotes)"
+                "as booleans; put a text in quotes)"
             )
         return value
 
@@ -51,7 +51,7 @@ class Section(BaseModel):
 
 
 def _literals(annotation: Any) -> Iterator[str]:
-    """Every text that an annotation allows by name."""
+    """Every text that an annotation allows as a literal."""
     if get_origin(annotation) is Literal:
         yield from get_args(annotation)
     elif not isinstance(annotation, type):
@@ -60,7 +60,7 @@ def _literals(annotation: Any) -> Iterator[str]:
 
 
 def _spelled(value: Any, names: Sequence[str]) -> Any:
-    """A name, or a list of names, as it stands in the schema: `Adam` is `adam`."""
+    """A name, or a list of names, as spelled in the schema: `Adam` becomes `adam`."""
     if isinstance(value, str):
         return known_as(value, names) if names else value
     if isinstance(value, list):
@@ -69,7 +69,7 @@ def _spelled(value: Any, names: Sequence[str]) -> Any:
 
 
 def is_none(value: Any) -> bool:
-    """Whether nothing is set, so that the key is left out."""
+    """Whether no value is set, so that the key is left out."""
     return value is None
 
 
@@ -80,12 +80,12 @@ def shortened(value: Any) -> str:
 
 
 def about_key(key: str, message: str) -> PydanticCustomError:
-    """An error about `key`, raised where other keys are known that it does not fit."""
+    """An error about `key`, raised by a check of several keys."""
     return PydanticCustomError("names_its_key", "{message}", {"message": f"{key}: {message}"})
 
 
 def registered_name(registry: Any, name: str) -> str:
-    """A name that `registry` knows. Raises: ValueError naming those that are known."""
+    """`name`, if it is registered. Raises: ValueError that lists the registered names."""
     if name not in registry.names():
         raise ValueError(registry.explain_unknown(name))
     return name

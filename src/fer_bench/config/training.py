@@ -21,7 +21,7 @@ Select = Literal[
     "val_mean_ccc",
 ]
 
-# Of these, what shall be small; any other shall be large.
+# Metrics to minimise; all others are maximised.
 LESS_IS_BETTER: frozenset[Select] = frozenset({"val_loss"})
 
 
@@ -37,10 +37,12 @@ def _is_auto(value: Any) -> bool:
 
 
 class Training(Section):
-    """What holds for every stage."""
+    """Settings of all stages."""
 
-    batch_size: int = Field(32, gt=0, description="images per step, over all devices together")
-    optimizer: Optimizer = Field("adam", description="optimizer of every stage that names none")
+    batch_size: int = Field(32, gt=0, description="images per step, on all devices together")
+    optimizer: Optimizer = Field(
+        "adam", description="optimizer of every stage that does not set one"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd (Nesterov)")
     weight_decay: float = Field(
         0.0,
@@ -48,16 +50,15 @@ class Training(Section):
         description="decoupled weight decay per step, times the learning rate; kernels only",
     )
     gradient_clip: float | None = Field(
-        None, gt=0, description="largest global norm of the gradient; null: no clipping"
+        None, gt=0, description="maximum global norm of the gradient; null: no clipping"
     )
     loss: Literal["cross_entropy", "multi_target"] = Field(
         "cross_entropy",
-        description="loss of the expression; multi_target, which is the default with "
-        "dataset.labels: multi_target: of the classes that are right for an image only the most "
-        "probable one counts",
+        description="loss of the expression. multi_target (the default with dataset.labels: "
+        "multi_target): of the correct classes of an image, only the most probable one counts",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="probability taken from the true class and spread over all"
+        0.0, ge=0, lt=1, description="probability moved from the true class to all classes evenly"
     )
     valence_arousal_loss: Literal["mse", "ccc"] = Field(
         "ccc",
@@ -65,10 +66,12 @@ class Training(Section):
         "correlation over the batch",
     )
     valence_arousal_weight: float = Field(
-        1.0, gt=0, description="factor on the loss of valence and arousal beside that of expression"
+        1.0,
+        gt=0,
+        description="weight of the loss of valence and arousal relative to that of expression",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic inside the network; auto takes what the device is best at"
+        "auto", description="arithmetic inside the network; auto: the fastest that suits the device"
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -77,19 +80,19 @@ class Training(Section):
     )
     select: Select | None = Field(
         None,
-        description="validation metric that chooses the model over all stages; null: val_macro_f1, "
-        "or val_mean_ccc (of valence and arousal) where no expression is predicted",
+        description="validation metric that selects the model over all stages; null: val_macro_f1, "
+        "or val_mean_ccc (of valence and arousal) if no expression is predicted",
     )
     save_every: int = Field(
-        500, ge=0, description="steps between save points inside an epoch; 0: only at its end"
+        500, ge=0, description="steps between checkpoints inside an epoch; 0: only at its end"
     )
-    # What is kept of a run says nothing about what it is.
+    # Not part of the identity of a run.
     keep_state_mb: float = Field(
         64.0,
         ge=0,
         exclude=True,
-        description="largest last save point, in MB (10^6 bytes), that a finished run keeps, so "
-        "that `fer train --more-epochs` goes on from it exactly. Not part of the run id",
+        description="maximum size in MB (10^6 bytes) of the last checkpoint for a finished run to "
+        "keep it, so that `fer train --more-epochs` resumes exactly. Not part of the run id",
     )
 
     _switch = field_validator("xla", mode="before")(_switch_as_text)
@@ -99,13 +102,13 @@ MOST_VIEWS = 1000
 
 
 class TrunkViews(Section):
-    """A frozen trunk sees each image in a few fixed augmented views, not in a new one each time."""
+    """The frozen layers see a few fixed augmented views of each image, not new ones each epoch."""
 
-    views: int = Field(gt=1, le=MOST_VIEWS, description="how many views of each image are kept")
+    views: int = Field(gt=1, le=MOST_VIEWS, description="number of cached views per image")
 
 
 def _shape_of_trunk(value: Any) -> Any:
-    """One sentence for what would otherwise be an error per member of the union."""
+    """A single error message, instead of one per member of the union."""
     if isinstance(value, TrunkViews) or value in ("auto", "off", "exact"):
         return value
     match value:
@@ -118,31 +121,30 @@ def _shape_of_trunk(value: Any) -> Any:
 
 
 class Cache(Section):
-    """What is computed once and kept on the disk."""
+    """Intermediate results that are kept on the disk."""
 
     trunk: Annotated[
         Literal["auto", "off", "exact"] | TrunkViews, BeforeValidator(_shape_of_trunk)
     ] = Field(
         "auto",
-        description="what the layers below the first that trains make of each image: auto keeps "
-        "it where that changes nothing, which is where images are not augmented at random; exact "
-        "insists on it; {views: NUMBER} keeps so many augmented views of each image; off keeps "
-        "nothing",
+        description="output of the frozen layers for each image: auto caches it if that changes no "
+        "result, that is, if images are not augmented at random; exact requires it; {views: "
+        "NUMBER} caches that many augmented views of each image; off caches nothing",
     )
-    # How much room there is says nothing about the experiment.
+    # Not part of the identity of a run.
     max_gb: float = Field(
         20.0,
         ge=0,
         exclude=True,
-        description="most that all decoded images and activations in the cache may take, in GB "
-        "(10^9 bytes); those used longest ago go first. Not part of the run id",
+        description="maximum size of all decoded images and activations in the cache, in GB "
+        "(10^9 bytes); the least recently used are removed first. Not part of the run id",
     )
 
     _switch = field_validator("trunk", mode="before")(_switch_as_text)
 
     @property
     def views(self) -> int:
-        """How many views of each image are kept."""
+        """Number of cached views per image."""
         return self.trunk.views if isinstance(self.trunk, TrunkViews) else 1
 
     @property
@@ -152,26 +154,26 @@ class Cache(Section):
 
 
 def keeps_by_itself(value: Any) -> bool:
-    """Whether the section says nothing but the default."""
+    """Whether the section is the default one."""
     return bool(value.trunk == "auto")
 
 
 class LastLayers(Section):
-    """The last layers of the backbone, and the head."""
+    """Train the last layers of the backbone, and the head."""
 
-    last: int = Field(gt=0, description="how many backbone layers train, counted from the end")
+    last: int = Field(gt=0, description="number of backbone layers to train, counted from the end")
 
 
 class FromLayer(Section):
-    """Every backbone layer from the named one on, and the head."""
+    """Train every backbone layer from the named one on, and the head."""
 
     layer: str = Field(
-        alias="from", description="name of the first backbone layer, or block, that trains"
+        alias="from", description="name of the first backbone layer, or block, to train"
     )
 
 
 def _shape_of_train(value: Any) -> Any:
-    """One sentence for what would otherwise be an error per member of the union."""
+    """A single error message, instead of one per member of the union."""
     if isinstance(value, LastLayers | FromLayer) or value in ("head", "all"):
         return value
     match value:
@@ -185,19 +187,19 @@ def _shape_of_train(value: Any) -> Any:
 
 
 class Stage(Section):
-    """One stretch of training with a fixed set of trainable layers and its own optimizer."""
+    """A part of the training, with a fixed set of trainable layers and its own optimizer."""
 
     name: str = Field(description="name of the stage, shown in the history")
     train: Annotated[
         Literal["head", "all"] | LastLayers | FromLayer, BeforeValidator(_shape_of_train)
-    ] = Field("all", description="what trains: head, all, {last: NUMBER} or {from: LAYER}")
+    ] = Field("all", description="the layers to train: head, all, {last: NUMBER} or {from: LAYER}")
     epochs: int = Field(gt=0, description="passes over the training split")
-    learning_rate: float = Field(gt=0, le=10, description="learning rate; the peak with cosine")
+    learning_rate: float = Field(gt=0, le=10, description="learning rate; with cosine, its peak")
     schedule: Literal["constant", "cosine", "plateau"] = Field(
-        "constant", description="course of the learning rate over the stage"
+        "constant", description="schedule of the learning rate over the stage"
     )
     warmup: float = Field(
-        0.0, ge=0, description="epochs of linear rise from 0 to the learning rate"
+        0.0, ge=0, description="epochs of linear warm-up from 0 to the learning rate"
     )
     plateau_factor: float = Field(
         0.1, gt=0, lt=1, description="plateau: factor on the learning rate when val_loss stalls"
@@ -205,10 +207,10 @@ class Stage(Section):
     plateau_patience: int = Field(
         2, gt=0, description="plateau: epochs without a lower val_loss before it is reduced"
     )
-    optimizer: Optimizer | None = Field(None, description="null: that of training")
-    momentum: float | None = Field(None, ge=0, lt=1, description="null: that of training")
-    weight_decay: float | None = Field(None, ge=0, description="null: that of training")
-    gradient_clip: float | None = Field(None, gt=0, description="null: that of training")
+    optimizer: Optimizer | None = Field(None, description="null: as in training")
+    momentum: float | None = Field(None, ge=0, lt=1, description="null: as in training")
+    weight_decay: float | None = Field(None, ge=0, description="null: as in training")
+    gradient_clip: float | None = Field(None, gt=0, description="null: as in training")
     layer_decay: float | None = Field(
         None,
         gt=0,
@@ -219,10 +221,10 @@ class Stage(Section):
     patience: int | None = Field(
         None,
         gt=0,
-        description="epochs without a better val_loss before the stage ends; null: never",
+        description="early stopping: epochs without a better val_loss; null: no early stopping",
     )
     freeze_batch_norm: bool | None = Field(
         None,
-        description="keep the statistics and weights of BatchNorm layers as they are; null: true "
-        "unless the backbone starts from random weights",
+        description="freeze the statistics and weights of BatchNorm layers; null: true unless the "
+        "backbone starts from random weights",
     )

@@ -1,8 +1,8 @@
-"""The one reader of the YAML that people write: experiments, suites, spaces, values of `--set`.
+"""Reads the YAML that users write: experiments, suites, search spaces, values of `--set`.
 
-PyYAML reads YAML 1.1, in which `016` is 14, `1:30` is 90 and `1_6` is 16. A number that would
-become another one is refused here, with what to write instead, and so are characters that look
-like a blank, a quote or a dash and are none.
+PyYAML reads YAML 1.1, in which `016` is 14, `1:30` is 90 and `1_6` is 16. A number that would be
+read as another one is refused here, with what to write instead. So are characters that only look
+like a space, a quote or a dash.
 """
 
 import codecs
@@ -19,23 +19,23 @@ from fer_bench.registry import did_you_mean
 
 MOST_BYTES = 2**20
 DEEPEST = 40
-# With everything that is repeated by anchors and `<<` counted each time.
+# Values that are repeated by anchors and `<<` count each time.
 MOST_VALUES = 100_000
 
 _INT, _FLOAT, _TEXT, _TIME = (
     f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "timestamp")
 )
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-# Numbers of YAML 1.2 and other languages, which YAML 1.1 takes for text.
+# Numbers in YAML 1.2 and other languages that YAML 1.1 reads as text.
 _TEXT_LIKE_A_NUMBER = re.compile(r"[-+]?(0[0-9_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[bB][01_]+)")
 _UNDERSCORED = re.compile(r"(?=.*_)[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9_]+)?")
-# What word processors make of quotes, and of the dash of a list or of a number.
+# Characters that word processors put in place of quotes, list dashes and minus signs.
 _QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u00b4"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2022"
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """Valid YAML that does not mean what it seems to say; the problem is a whole sentence."""
+    """Valid YAML that does not mean what it seems to; `problem` is a whole sentence."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
@@ -43,18 +43,18 @@ class _Refused(yaml.MarkedYAMLError):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader without surprises: what reads differently from what it says is an error."""
+    """The safe loader, in which values that would be misread are errors."""
 
     depth = 0
 
     def scan_plain(self) -> Any:
-        """An unquoted text. Raises: _Refused where it holds what looks like a blank or a quote."""
+        """An unquoted text. Raises: _Refused if a character only looks like a space or a quote."""
         token = super().scan_plain()
         _check_plain(token.value, token.start_mark)
         return token
 
     def fetch_more_tokens(self) -> Any:
-        """The next tokens. Raises: _Refused for a tab where YAML wants spaces."""
+        """The next tokens. Raises: _Refused for a tab where YAML needs spaces."""
         try:
             return super().fetch_more_tokens()
         except yaml.scanner.ScannerError as error:
@@ -63,31 +63,31 @@ class _StrictLoader(yaml.SafeLoader):
             raise
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """A value with all that is in it. Raises: _Refused where that is too deep."""
+        """A value with everything below it. Raises: _Refused if it is nested too deeply."""
         self.depth += 1
         if self.depth > DEEPEST:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise _Refused(f"more than {DEEPEST} levels inside each other", mark)
+            raise _Refused(f"more than {DEEPEST} nested levels", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
     def get_single_node(self) -> Any:
-        """The document. Raises: _Refused where its anchors multiply it or hold themselves."""
+        """The document. Raises: _Refused if anchors make it too large, or contain themselves."""
         node = super().get_single_node()
         if node is not None and _count(node, {}) > MOST_VALUES:
             raise _Refused(
-                f"more than {MOST_VALUES:,} values, with those repeated by anchors",
+                f"more than {MOST_VALUES:,} values, counting those repeated by anchors",
                 node.start_mark,
             )
         return node
 
 
 def _count(node: yaml.Node, counted: dict[int, int]) -> int:
-    """How many values a node stands for, each as often as an alias repeats it."""
+    """The number of values in a node, each counted as often as an alias repeats it."""
     if id(node) in counted:
         if not counted[id(node)]:  # it is being counted
-            raise _Refused("an anchor that holds itself", node.start_mark)
+            raise _Refused("an anchor that contains itself", node.start_mark)
         return counted[id(node)]
     counted[id(node)] = 0
     counted[id(node)] = 1 + sum(_count(inner, counted) for inner in _inside(node))
@@ -107,19 +107,19 @@ def _inside(node: yaml.Node) -> Iterator[yaml.Node]:
 
 def _check_plain(text: str, mark: Any) -> None:
     if text[0] in _QUOTES:
-        raise _Refused(f"{_named(text[0])} is no quote of YAML. Write \" or '", mark)
+        raise _Refused(f"{_named(text[0])} is not a YAML quote. Write \" or '", mark)
     if text[0] in _DASHES and (len(text) == 1 or not text[1].isalpha()):
-        raise _Refused(f"{_named(text[0])} is no dash of YAML. Write -", mark)
+        raise _Refused(f"{_named(text[0])} is not a YAML dash. Write -", mark)
     for character in filter(_looks_empty, text):
         raise _Refused(
-            f"{_named(character)} is no blank of YAML. Write an ordinary space, or put the text "
-            "in quotes if it is meant",
+            f"{_named(character)} is not a YAML space. Write an ordinary space, or put the text "
+            "in quotes to keep it",
             _mark_at(mark.buffer, mark.buffer.index(character, mark.pointer)),
         )
 
 
 def _looks_empty(character: str) -> bool:
-    """Whether it is seen as a blank or not at all, and is neither space nor line break."""
+    """Whether it looks like a space or like nothing, and is neither space nor line break."""
     if character in " \n":
         return False
     return unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cf")
@@ -162,7 +162,7 @@ def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
 
 
 def _misread(written: str, value: float) -> str:
-    """What YAML makes of a number as it is written, and what to write."""
+    """How YAML reads a number, and what to write instead."""
     reading, meant = _reading(written.lstrip("+-").lower(), value)
     return f"{written}: YAML reads {reading}. Write {meant}, or '{written}' in quotes for a text"
 
@@ -180,7 +180,7 @@ def _reading(digits: str, value: float) -> tuple[str, str]:
 
 
 def _leading_zero(digits: str, value: float) -> tuple[str, str]:
-    """Here people mean the decimal number: `016` is sixteen."""
+    """Users mean the decimal number: `016` is sixteen."""
     sign = "-" if value < 0 else ""
     meant = f"{sign}{int(digits)}"
     if set(digits) & set("89"):
@@ -223,8 +223,8 @@ def _parse(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        _Refused: it is YAML, and means something else than it seems to.
-        ValueError: it is no YAML.
+        _Refused: it is YAML, but means something other than it seems to.
+        ValueError: it is not YAML.
     """
     try:
         return yaml.load(text, _StrictLoader)
@@ -233,12 +233,12 @@ def _parse(text: str) -> Any:
     except yaml.reader.ReaderError as error:
         mark = _mark_at(text, error.position)
         raise _Refused(f"the control character U+{error.character:04X}", mark) from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError is one of a tag such as !!int
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError comes from a tag such as !!int
         raise ValueError(f"not valid YAML.\n{error}") from error
 
 
 def parse_value(text: str) -> Any:
-    """The value of `--set KEY=text`. Raises: ValueError, in words to follow what was typed."""
+    """The value of `--set KEY=text`. Raises: ValueError; the message follows what was typed."""
     try:
         return _parse(text)
     except _Refused as error:
@@ -250,13 +250,13 @@ def parse_value(text: str) -> Any:
 # Files -----------------------------------------------------------------------------------------
 
 Kind = Literal["an experiment", "a suite", "a search space"]
-# The key that only such a file has, and what it is good for.
+# The key that only files of this kind have, and what to do with such a file.
 _KINDS: dict[Kind, tuple[str, str]] = {
     "an experiment": ("stages", "`fer train {}` trains it."),
     "a suite": ("runs", "`fer sweep {}` trains its runs; with --dry-run it checks them."),
-    "a search space": ("space", "`fer sweep EXPERIMENT --search {}` looks through it."),
+    "a search space": ("space", "`fer sweep EXPERIMENT --search {}` searches it."),
 }
-# The longest first: a mark of UTF-32 begins like one of UTF-16.
+# The longest first: the byte order mark of UTF-32 begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -267,11 +267,11 @@ _MARKS = (
 
 
 def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
-    """The mapping in a YAML file: UTF-8, or UTF-16 and UTF-32 with the mark that says so.
+    """The mapping in a YAML file: UTF-8, or UTF-16 and UTF-32 with a byte order mark.
 
     Raises:
-        ConfigError: it cannot be read, a key stands twice, a number or character in it does not
-            mean what it seems to, or it is a file of another kind.
+        ConfigError: it cannot be read, has a duplicate key, has a number or character that does
+            not mean what it seems to, or is a file of another kind.
     """
     text = _decode(path, _read_bytes(path))
     try:
@@ -308,14 +308,14 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read ({error}).") from error
     if len(content) > MOST_BYTES:
         raise ConfigError(
-            f"{path}: is larger than {MOST_BYTES // 2**20} MiB, which no file of this kind is.\n"
-            "Is it data? Give the YAML file of an experiment."
+            f"{path}: is larger than {MOST_BYTES // 2**20} MiB, too large for such a file.\n"
+            "Give the YAML file of an experiment."
         )
     return content
 
 
 def what_folder_holds(folder: Path) -> str:
-    """The sentence about a folder that was given for a file: its YAML files, runs, or all else."""
+    """A sentence about a folder given instead of a file: its YAML files, its runs, or the rest."""
     files = sorted(path.name for path in folder.glob("*.y*ml"))
     runs = sorted(path.parent.name for path in folder.glob("*/run.json"))
     shown = [*files, *runs] or sorted(path.name for path in folder.iterdir())
@@ -325,7 +325,7 @@ def what_folder_holds(folder: Path) -> str:
 
 
 def _decode(path: Path, content: bytes) -> str:
-    """The text of a file. Raises: ConfigError naming the encoding and the place that is wrong."""
+    """The text of a file. Raises: ConfigError with the encoding and the position of the error."""
     mark, encoding = next(
         ((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8")
     )
@@ -340,7 +340,8 @@ def _decode(path: Path, content: bytes) -> str:
 
 def _not_decoded(content: bytes, error: UnicodeDecodeError) -> str:
     if error.encoding != "utf-8":
-        return f"begins as {error.encoding.upper()} and is not; save it as UTF-8."
+        name = error.encoding.upper()
+        return f"has the byte order mark of {name} but is not {name}; save it as UTF-8."
     before = content[: error.start]
     line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
     byte = content[error.start]
@@ -353,7 +354,7 @@ def _not_decoded(content: bytes, error: UnicodeDecodeError) -> str:
 
 def _holds_nul(text: str) -> str:
     if text.count("\0") >= len(text) // 3:
-        return "is saved as UTF-16 without the mark that says so; save it as UTF-8."
+        return "is UTF-16 without a byte order mark; save it as UTF-8."
     before = text[: text.index("\0")]
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return f"line {line}, column {column}: a NUL byte; is it a text file? Save it as UTF-8."
