@@ -26,7 +26,14 @@ from fer_bench.metrics.document import compute
 from fer_bench.registry import did_you_mean
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import TOLERANCE, predictions_frame, read_predictions
-from fer_bench.runs.record import DatasetRecord, ModelRecord, ProtocolRecord, Record, now, versions
+from fer_bench.runs.record import (
+    DatasetRecord,
+    ModelRecord,
+    ProtocolRecord,
+    RunRecord,
+    now,
+    versions,
+)
 from fer_bench.storage.delimited import TableFormatError, numbers, read_delimited
 from fer_bench.storage.files import write_atomically, write_json
 from fer_bench.storage.staging import abandoned, working_folder
@@ -444,10 +451,10 @@ def _config(adoption: Adoption) -> dict[str, Any]:
     return document
 
 
-def _record(adoption: Adoption, dataset: DatasetRecord) -> Record:
+def _record(adoption: Adoption, dataset: DatasetRecord) -> RunRecord:
     """What `run.json` says of a model that is only known by its answers."""
     time = now()
-    return Record(
+    return RunRecord(
         run_id=adoption.run_id,
         name=adoption.name,
         seed=adoption.seed,
@@ -456,7 +463,7 @@ def _record(adoption: Adoption, dataset: DatasetRecord) -> Record:
         ended=time,
         versions=versions("fer-bench", "numpy"),
         dataset=dataset,
-        # The weights say that there is no model, see `RunDirectory.is_adopted`.
+        # The weights say that there is no model, see `RunRecord.is_adopted`.
         model=ModelRecord(backbone=adoption.name, weights="adopted"),
         selection="unknown",
     )

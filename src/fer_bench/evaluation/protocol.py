@@ -134,14 +134,13 @@ def _check_places(overrides: Sequence[str]) -> None:
 
 
 def _classes(run: RunDirectory) -> tuple[str, ...]:
-    dataset = run.read_json(run.run_json).get("dataset")
-    classes = dataset.get("classes") if isinstance(dataset, dict) else None
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    classes = tuple(run.read_record().dataset.classes)
+    if not classes:
         raise RunError(
-            f"{run.run_json}: does not say which classes the run was trained on.\n"
-            "Train the run again with --fresh."
+            f"{run.run_json}: dataset.classes is missing: what does this model distinguish?\n"
+            f"Train the run again: fer train {run.config} --fresh"
         )
-    return tuple(classes)
+    return classes
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,19 @@ def synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file that has at most `most` bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger.
+    """
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"it has {size:,} bytes, at most {most:,} are read")
+    return path.read_bytes()
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that `path` holds either its old or its new content, never a part."""
     data = content.encode() if isinstance(content, str) else content

@@ -3,7 +3,7 @@
 import contextlib
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +74,21 @@ def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
 
 def _kept_model(run: RunDirectory) -> Progress:
     """Where a run stood with the model that it kept."""
+    record = run.read_record()
+    best = record.best
     try:
-        record = run.read_json(run.run_json)
-        epoch = int(record["best"]["epoch"])
-        stage_epochs = [int(stage["epochs"]) for stage in record["stages"]]
-        history = _read_history(run)[:epoch]
-        if len(history) < epoch:
-            raise ValueError(f"{run.history.name} has {len(history)} epochs of {epoch}")
+        if best is None or best.epoch is None or not record.stages:
+            raise ValueError(f"{run.run_json.name} has no best.epoch or no stages")
+        history = _read_history(run)[: best.epoch]
+        if len(history) < best.epoch:
+            raise ValueError(f"{run.history.name} has {len(history)} epochs of {best.epoch}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{run.path}: does not say how it was trained ({error}), so that nothing can go on "
             "from it.\nTrain it again with --fresh."
         ) from error
-    return Progress(stage_epochs, epoch=epoch, history=history, best=record["best"], stage=-1)
+    stage_epochs = [stage.epochs for stage in record.stages]
+    return Progress(stage_epochs, epoch=best.epoch, history=history, best=asdict(best), stage=-1)
 
 
 def _read_history(run: RunDirectory) -> list[dict[str, Any]]:

@@ -51,8 +51,7 @@ def open_tracker(name: str, run: RunDirectory) -> Tracker:
 
 def tracked_by(run: RunDirectory) -> list[str]:
     """The trackers that `run.json` names."""
-    names = run.read_json(run.run_json).get("tracking")
-    return [name for name in names if name in TRACKERS] if isinstance(names, list) else []
+    return [name for name in run.read_record().tracking if name in TRACKERS]
 
 
 def check_packages(names: Sequence[str]) -> None:

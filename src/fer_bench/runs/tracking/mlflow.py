@@ -18,7 +18,7 @@ from fer_bench.runs.tracking.outbox import (
     best_epoch,
     facts,
     measured,
-    moment,
+    milliseconds,
     parameters,
     sending,
     unsent,
@@ -111,7 +111,7 @@ class MLflow:
         client, tags = self._client, facts(self._run) | {KEY_TAG: key}
         experiment = self._experiment(f"fer-bench/{tags.get('dataset', 'unknown')}")
         found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-        started = moment(self._run, "started")
+        started = milliseconds(self._run.read_record().started)
         run = found[0] if found else client.create_run(experiment, started, tags, tags["run_id"])
         settings = [
             self._entity("Param", _name(key), value[:LONGEST_PARAMETER])
@@ -188,7 +188,9 @@ class MLflow:
         if status == "running":
             client.update_run(run, STATUSES[status])
         else:
-            client.set_terminated(run, STATUSES[status], moment(self._run, "ended"))
+            client.set_terminated(
+                run, STATUSES[status], milliseconds(self._run.read_record().ended)
+            )
         sent.status = status
         sent.save()
 

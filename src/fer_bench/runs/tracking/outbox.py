@@ -217,13 +217,13 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def facts(run: RunDirectory) -> dict[str, str]:
     """What a run is found by: run_id, name, seed, backbone and dataset."""
-    record = run.read_json(run.run_json)
+    record = run.read_record()
     found = {
         "run_id": run.run_id,
-        "name": record.get("name"),
-        "seed": record.get("seed"),
-        "backbone": _within(record, "model", "backbone"),
-        "dataset": _within(record, "dataset", "name"),
+        "name": record.name,
+        "seed": record.seed,
+        "backbone": record.model.backbone,
+        "dataset": record.dataset.name,
     }
     return {key: str(value) for key, value in found.items() if value is not None}
 
@@ -255,18 +255,10 @@ def _values(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, float
 
 def best_epoch(run: RunDirectory) -> int:
     """The 1-based epoch whose model is kept, which is what metrics are about; 0 if unknown."""
-    epoch = _within(run.read_json(run.run_json), "best", "epoch")
-    return epoch if isinstance(epoch, int) else 0
+    best = run.read_record().best
+    return (best and best.epoch) or 0
 
 
-def moment(run: RunDirectory, which: str) -> int | None:
-    """When training `started` or `ended`, in ms since 1970; None where `run.json` does not say."""
-    said = run.read_json(run.run_json).get(which)
-    if not isinstance(said, str):
-        return None
-    return int(datetime.datetime.fromisoformat(said).timestamp() * 1000)
-
-
-def _within(document: Mapping[str, Any], section: str, key: str) -> Any | None:
-    inner = document.get(section)
-    return inner.get(key) if isinstance(inner, dict) else None
+def milliseconds(time: str | None) -> int | None:
+    """A time of `run.json` (ISO 8601) in milliseconds since 1970; None stays None."""
+    return int(datetime.datetime.fromisoformat(time).timestamp() * 1000) if time else None
