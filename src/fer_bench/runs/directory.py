@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
+from fer_bench.runs.history import Epoch, read_history
 from fer_bench.storage.files import read_bounded, write_beside
 from fer_bench.storage.locks import LOCK, is_alive, is_locked, remove_unlocked
 
@@ -100,6 +101,10 @@ class RunDirectory:
         from fer_bench.runs.record import read_record
 
         return read_record(self.run_json)
+
+    def read_history(self) -> list[Epoch]:
+        """The epochs in `history.csv`; none where it is missing. Raises: RunError."""
+        return read_history(self.history)
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """One JSON object of an evaluation. Raises: RunError naming the file and the trouble."""

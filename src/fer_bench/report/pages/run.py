@@ -293,14 +293,10 @@ def _counts(record: RunRecord) -> dict[str, Any] | None:
 
 def _curves(run: RunDirectory, record: RunRecord) -> list[Markup]:
     """The learning curves; none for a run without a finished epoch."""
-    if not run.history.exists():
+    epochs = run.read_history()
+    if not epochs:
         return []
-    try:
-        history = pd.read_csv(run.history)
-    except ValueError as error:  # pandas' own reading errors are ValueErrors
-        raise RunError(f"{run.history}: cannot be read as a table ({error}).") from error
-    if history.empty:
-        return []
+    history = pd.DataFrame([epoch.to_row() for epoch in epochs])
     best = record.best.epoch if record.best else None
     path = run.figures / "learning_curves.png"
     if not _is_current(path, run.history):

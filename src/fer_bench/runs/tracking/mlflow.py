@@ -10,9 +10,9 @@ from typing import Any
 
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.tracking.outbox import (
-    Epoch,
     Parcel,
     Sent,
+    TimedEpoch,
     TrackingError,
     UnreachableError,
     best_epoch,
@@ -161,7 +161,7 @@ class MLflow:
         sent.files[name] = parcel.files[name]
         sent.save()
 
-    def _send_epochs(self, epochs: list[Epoch], sent: Sent) -> None:
+    def _send_epochs(self, epochs: list[TimedEpoch], sent: Sent) -> None:
         sent.server["epochs_begun"] = epochs[-1].number
         sent.save()
         points = [

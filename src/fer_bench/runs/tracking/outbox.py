@@ -1,7 +1,6 @@
 """What of a run a tracker does not have yet, and the file that says what it has."""
 
 import contextlib
-import csv
 import datetime
 import fcntl
 import hashlib
@@ -59,13 +58,13 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A line of `history.csv`.
+class TimedEpoch:
+    """A row of `history.csv`.
 
     Attributes:
         number: 1-based.
         time: when it ended, in seconds since 1970.
-        values: its numbers by their column; those that are missing or not finite are left out.
+        values: its numbers per column, without those that are missing or not finite.
     """
 
     number: int
@@ -83,7 +82,7 @@ class Parcel:
         status: `running`, `finished`, `failed` or `killed` where it changed, else None.
     """
 
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[TimedEpoch] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     status: str | None = None
 
@@ -133,7 +132,7 @@ def unsent(run: RunDirectory, sent: Sent) -> Parcel:
     status = status_of(run)
     digests = {name: _digest(run.path / name) for name in _files(run, status)}
     return Parcel(
-        [epoch for epoch in history(run) if epoch.number > sent.epochs],
+        [epoch for epoch in timed_epochs(run) if epoch.number > sent.epochs],
         {name: digest for name, digest in digests.items() if sent.files.get(name) != digest},
         status if status != sent.status else None,
     )
@@ -153,30 +152,20 @@ def status_of(run: RunDirectory) -> str | None:
         return "running"
 
 
-def history(run: RunDirectory) -> list[Epoch]:
-    """The epochs of `run`.
+def timed_epochs(run: RunDirectory) -> list[TimedEpoch]:
+    """The epochs of `run`, each with the time at which it ended.
 
     The last one ended when `history.csv` was written, the others as many seconds earlier as those
     after them took. That is exact while a run trains without a break.
     """
-    if not run.history.exists():
+    epochs = run.read_history()
+    if not epochs:
         return []
-    with run.history.open(encoding="utf-8", newline="") as file:
-        rows = [_numbers(row) for row in csv.DictReader(file)]
-    epochs, ended = [], run.history.stat().st_mtime
-    for row in reversed(rows):
-        number = int(row.pop("epoch"))
-        epochs.append(Epoch(number, ended, row))
-        ended -= row.get("seconds", 0.0)
-    return epochs[::-1]
-
-
-def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    found = {}
-    for key, text in row.items():
-        with contextlib.suppress(ValueError):  # the name of the stage, or nothing
-            found[key] = float(text)
-    return {key: value for key, value in found.items() if math.isfinite(value)}
+    timed, ended = [], run.history.stat().st_mtime
+    for epoch in reversed(epochs):
+        timed.append(TimedEpoch(epoch.number, ended, epoch.numbers))
+        ended -= epoch.numbers.get("seconds", 0.0)
+    return timed[::-1]
 
 
 def _files(run: RunDirectory, status: str | None) -> list[str]:

@@ -17,7 +17,14 @@ from PIL import Image
 
 from fer_bench.device.quiet import native_messages_hidden
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.tracking.outbox import Parcel, best_epoch, history, measured, sending, unsent
+from fer_bench.runs.tracking.outbox import (
+    Parcel,
+    best_epoch,
+    measured,
+    sending,
+    timed_epochs,
+    unsent,
+)
 
 FOLDER = "tensorboard"
 # TensorBoard shows a text with this tag under the heading before the slash.
@@ -80,7 +87,7 @@ def _events(run: RunDirectory, parcel: Parcel) -> Iterator[Any]:
     """The events, as protocol buffers, of what is in `parcel`."""
     for epoch in parcel.epochs:
         yield _event(epoch.number, epoch.time, [_scalar(*item) for item in epoch.values.items()])
-    epochs = history(run)
+    epochs = timed_epochs(run)
     for name in parcel.files:
         path = run.path / name
         written = path.stat().st_mtime
