@@ -25,11 +25,11 @@ def report(
 ) -> None:
     """Write runs' self-contained pages from what they have saved. Prints the pages' paths."""
     from fer_bench.report.pages import write_run_report
-    from fer_bench.storage.staging import finish_replacing
+    from fer_bench.storage.replacement import settle_files
 
     def report_one(typed: str) -> None:
         run = named_run(outputs, typed)
-        finish_replacing(run.path)
+        settle_files(run.path)
         say(str(write_run_report(run, with_images=with_images)))
 
     raise_all(try_each(run_ids, report_one)[1])

@@ -36,7 +36,7 @@ from fer_bench.runs.record import (
 )
 from fer_bench.storage.delimited import TableFormatError, numbers, read_delimited
 from fer_bench.storage.files import write_atomically, write_json
-from fer_bench.storage.staging import abandoned, working_folder
+from fer_bench.storage.replacement import abandoned, working_folder
 
 # As in an experiment: the name is the first part of a folder's.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -27,7 +27,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import predictions_frame, read_predictions
 from fer_bench.storage.array_cache import Store
 from fer_bench.storage.files import write_atomically, write_json
-from fer_bench.storage.staging import replaced_together
+from fer_bench.storage.replacement import replaced_files
 
 # Above this many images, copies are looked for only by `fer data audit`.
 IMAGES_LOOKED_AT = 100_000
@@ -66,7 +66,7 @@ def evaluate(
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
     run, name = measurement.trained.run, measurement.protocol.name
-    with replaced_together(run.path) as folder:
+    with replaced_files(run.path) as folder:
         results = RunDirectory(folder)
         _save_predictions(subject, measurement, results)
         predictions = read_predictions(results.predictions(name))

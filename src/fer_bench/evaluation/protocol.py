@@ -22,7 +22,7 @@ from fer_bench.evaluation.cross_dataset import ClassRule
 from fer_bench.evaluation.test_time_views import Views
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import ProtocolRecord
-from fer_bench.storage.staging import finish_replacing
+from fer_bench.storage.replacement import settle_files
 
 # What says where a dataset lies, and nothing of what it is.
 PLACES = tuple(
@@ -98,7 +98,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         RunError: it is not finished, was trained elsewhere, or does not say what its classes are.
         ConfigError: an override would make it another experiment.
     """
-    finish_replacing(run.path)
+    settle_files(run.path)
     if run.status() != "finished":
         raise RunError(
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"

@@ -1,12 +1,9 @@
 """Every file name in a run directory, and the only ways to write one."""
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,15 @@ from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
 from fer_bench.storage.files import read_bounded, write_beside
-from fer_bench.storage.locks import LOCK, is_alive, is_locked, remove_unlocked
+from fer_bench.storage.locks import (
+    LOCK,
+    BusyError,
+    held,
+    is_alive,
+    is_locked,
+    read_holder,
+    remove_unlocked,
+)
 
 if TYPE_CHECKING:
     from fer_bench.runs.record import RunRecord, Status
@@ -170,26 +175,21 @@ class RunDirectory:
         """
         successor.settle(self.path)
         if successor.is_replaced(self.path):
-            raise self._held(successor.beside(self.path) / LOCK)
+            raise self._busy(read_holder(successor.beside(self.path) / LOCK))
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a+") as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise self._held(self.path / LOCK) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+                stack.enter_context(held(self.path / LOCK))
+            except BusyError as error:
+                raise self._busy(error.holder) from error
             self._clear_left_behind()
             try:
                 yield
             finally:
-                file.truncate(0)
                 if self.path.is_dir() and not self.is_begun():
                     shutil.rmtree(self.path)
 
-    def _held(self, lock: Path) -> RunError:
-        holder = lock.read_text(encoding="utf-8").strip() or "another process"
+    def _busy(self, holder: str) -> RunError:
         return RunError(
             f"{self.path}: this run is being trained by {holder}.\n"
             "Wait for it to end, stop it, or train under another --outputs."

@@ -20,7 +20,7 @@ from typing import Any
 
 from fer_bench.errors import DataError
 from fer_bench.storage.files import synchronise, write_out
-from fer_bench.storage.locks import Lock, asked_lock, say_nothing
+from fer_bench.storage.locks import Lock, say_nothing, temporary_lock
 
 VARIABLE = "FER_BENCH_CACHE"
 
@@ -122,7 +122,7 @@ def filling(
     """
     path = cache_root() / kind / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not _found(path):
-        with _explained(), asked_lock(path, on_wait or say_nothing) as lock:
+        with _explained(), temporary_lock(_lock_of(path), on_wait or say_nothing) as lock:
             if not _found(path):  # not merely made by another process meanwhile
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _clear_leftovers(path.parent, held=path.name if lock is Lock.OURS else "")
@@ -217,6 +217,11 @@ def make_room(needed: int, limit: int, keep: Collection[Path] = ()) -> list[Entr
             removed.append(entry)
         total -= entry.bytes  # also when another process removed it
     return removed
+
+
+def _lock_of(entry: Path) -> Path:
+    """The file whose lock a process holds while it makes an entry."""
+    return entry.parent.parent / ".locks" / f"{entry.parent.name}-{entry.name}.lock"
 
 
 def _folders(kinds: Collection[str] | None) -> list[Path]:
@@ -322,8 +327,8 @@ def _clear_if_left(making: Path, held: str) -> None:
         shutil.rmtree(making, ignore_errors=True)
         return
     # Older versions did not name the entry, and held no lock. Nothing took them a day to make.
-    context = asked_lock(making.with_name(named[1])) if named else contextlib.nullcontext(Lock.NONE)
-    with context as lock:
+    entry = making.with_name(named[1]) if named else None
+    with temporary_lock(_lock_of(entry)) if entry else contextlib.nullcontext(Lock.NONE) as lock:
         is_old = time.time() - making.stat().st_mtime > _DAY
         if lock is Lock.OURS or (lock is Lock.NONE and is_old):
             shutil.rmtree(making, ignore_errors=True)

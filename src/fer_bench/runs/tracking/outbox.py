@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import json
 import math
@@ -16,6 +15,7 @@ import yaml
 from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_json
+from fer_bench.storage.locks import held
 
 FOLDER = "tracking"
 # Charts. The sheets of `fer explain` show faces, which many licences keep where they are.
@@ -111,8 +111,7 @@ def sending(run: RunDirectory, tracker: str) -> Iterator[Sent]:
     """
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
-    with (folder / f".{tracker}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held(folder / f".{tracker}.lock", wait=True):
         yield _read_sent(folder / f"{tracker}.json")
 
 
