@@ -25,7 +25,12 @@ from fer_bench.labels import EXPRESSIONS, SPELLINGS, SPLITS, canonical, ordered
 from fer_bench.metrics.document import compute
 from fer_bench.registry import did_you_mean
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.predictions import TOLERANCE, predictions_frame, read_predictions
+from fer_bench.runs.predictions import (
+    TOLERANCE,
+    predictions_frame,
+    read_predictions,
+    write_predictions,
+)
 from fer_bench.runs.record import (
     DatasetRecord,
     ModelRecord,
@@ -408,7 +413,7 @@ def _write(
     warnings: list[str],
 ) -> None:
     path = run.predictions(adoption.split)
-    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+    write_predictions(path, frame)
     dataset = _dataset(adoption, frame, manifest)
     protocol = ProtocolRecord(
         dataset=dataset.name,

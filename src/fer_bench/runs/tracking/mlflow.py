@@ -25,8 +25,8 @@ from fer_bench.runs.tracking.outbox import (
 )
 
 ADDRESS = "MLFLOW_TRACKING_URI"
-# Unless the user says otherwise: a server that does not answer is given up soon, since it is asked
-# again later; nothing is printed among the results; nobody else is told.
+# Unless the user sets them: the client gives up soon, since the next send tries again; it prints
+# nothing between the results, and sends no telemetry.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -37,7 +37,7 @@ SETTINGS = {
 }
 KEY_TAG = "fer_bench.key"
 STATUSES = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
-# What a server takes at once, of parameters and (with a score of values each) of epochs.
+# What a server accepts in one request: parameters, and epochs with some 20 values each.
 PARAMETERS_AT_ONCE = 100
 EPOCHS_AT_ONCE = 40
 LONGEST_PARAMETER = 500
@@ -46,7 +46,7 @@ COUNTED = "seconds"
 
 
 class MLflow:
-    """Sends what is new of a run to the same run on the server, whichever process it is."""
+    """Sends what is new of a run to its run on the server, which all processes share."""
 
     name = "mlflow"
 
@@ -55,7 +55,7 @@ class MLflow:
         self._client: Any = None
 
     def send(self) -> Parcel:
-        """Send what the server does not have yet; returns what that was.
+        """Send what the server does not have yet, and return it.
 
         Raises:
             UnreachableError: nobody answers.
