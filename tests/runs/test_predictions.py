@@ -169,10 +169,10 @@ def test_a_true_value_may_be_unknown_and_rounding_is_cut_off(tmp_path: Path) -> 
         ("sample_id,label\nx,a\n", ["predicted", "sample_id, label"]),
         (
             "sample_id,label,valence,predicted\nx,a,0,a\n",
-            ["arousal, valence_predicted, arousal_predicted"],
+            ["valence_predicted, arousal_"],
         ),
         (f"{VALENCE_AROUSAL}x,a,0,0,0,0\n".replace("label", "name"), ["label"]),
-        (VALENCE_AROUSAL.replace(",arousal_predicted", "") + "x,a,0,0,0\n", ["arousal_predicted"]),
+        (VALENCE_AROUSAL.replace(",arousal_predicted", "") + "x,a,0,0,0\n", ["arousal_pre"]),
         (
             VALENCE_AROUSAL.replace("valence,arousal,", "p_a,p_b,") + "x,a,1,0,0,0\n",
             ["predicted"],
