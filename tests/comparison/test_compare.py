@@ -574,6 +574,8 @@ DAMAGES = {
     "no metrics for the split 'test'": lambda run: (run / "metrics/test.json").unlink(),
     "run.json: cannot be read as JSON": _write("run.json", "{"),
     "run.json: expected a JSON object": _write("run.json", "[]"),
+    "run.json: model: must be an object": _write("run.json", '{"model": "?"}'),
+    "run.json: seconds: must be a finite number": _write("run.json", '{"seconds": NaN}'),
     "test.json: cannot be read as JSON": _write("metrics/test.json", '{"n": 3'),
     "lacks macro_f1": _no_macro_f1,
     "config.yaml: cannot be read as YAML": _write("config.yaml", "a: [1"),
@@ -612,7 +614,7 @@ def test_a_run_that_is_being_trained_is_no_run_that_was_left_behind(
 
 def test_a_run_record_may_lack_what_is_only_shown(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run("cnn")
-    (run / "run.json").write_text('{"status": "finished", "model": "?", "seconds": NaN}')
+    (run / "run.json").write_text('{"status": "finished"}')
     row = collect(tmp_path).groups[0].runs[0]
     assert (row.name, row.seed, row.backbone, row.seconds) == (run.name, None, None, None)
 

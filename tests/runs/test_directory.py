@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from messages import says
 
 from fer_bench.errors import RunError
+from fer_bench.runs import directory
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
 from fer_bench.storage.files import write_atomically, write_json
 from fer_bench.storage.locks import created_locked
@@ -57,8 +59,8 @@ def test_a_failed_write_keeps_the_old_content(
 
 
 def test_json_round_trip(run: RunDirectory) -> None:
-    write_json(run.run_json, {"status": "finished", "value": 0.1})
-    assert run.read_json(run.run_json) == {"status": "finished", "value": 0.1}
+    write_json(run.metrics("test"), {"n": 1, "value": 0.1})
+    assert run.read_json(run.metrics("test")) == {"n": 1, "value": 0.1}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -74,14 +76,26 @@ def test_json_without_nan(run: RunDirectory, value: float) -> None:
         (None, "cannot be read as JSON"),
         (b'{"a": ', "cannot be read as JSON"),
         (b"\xff\xfe", "cannot be read as JSON"),
-        (b"[1]", "expected a JSON object, found list"),
+        (b"[1]", "list"),
+        (b'{"a":' + b"[" * 100_000, "cannot be read as JSON"),
     ],
 )
 def test_unreadable_json(run: RunDirectory, content: bytes | None, message: str) -> None:
     if content is not None:
-        write_atomically(run.run_json, content)
-    with pytest.raises(RunError, match=message):
-        run.read_json(run.run_json)
+        write_atomically(run.metrics("test"), content)
+    with pytest.raises(RunError) as raised:
+        run.read_json(run.metrics("test"))
+    says(raised.value, run.metrics("test"), message, f"fer evaluate {run.run_id}")
+
+
+def test_json_that_is_too_large_is_not_read(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "LARGEST_JSON", 10)
+    write_json(run.metrics("test"), {"n": "0123456789"})
+    with pytest.raises(RunError) as raised:
+        run.read_json(run.metrics("test"))
+    says(raised.value, run.metrics("test"), "24 bytes", 10)
 
 
 def make_run(outputs: Path, run_id: str) -> None:
@@ -122,10 +136,9 @@ def test_a_lock_is_held_by_one(run: RunDirectory) -> None:
 
 def test_what_a_run_says_of_itself(run: RunDirectory) -> None:
     assert run.status() is None
-    assert run.started() is None
     write_json(run.run_json, {"status": "running", "started": "2026-01-02T03:04:05"})
     assert run.status() == "running"
-    assert run.started() == "2026-01-02T03:04:05"
+    assert run.read_record().started == "2026-01-02T03:04:05"
 
 
 def test_a_run_that_was_not_begun_leaves_no_folder(run: RunDirectory) -> None:

@@ -29,7 +29,14 @@ from fer_bench.config.loading import load_experiment
 from fer_bench.errors import ConfigError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.tracking.mirror import TRACKERS, Mirror, Parcel, TrackingError, open_tracker
-from fer_bench.runs.tracking.outbox import history, measured, parameters, sending, status_of, unsent
+from fer_bench.runs.tracking.outbox import (
+    measured,
+    parameters,
+    sending,
+    status_of,
+    timed_epochs,
+    unsent,
+)
 from fer_bench.training import session
 from fer_bench.training import steps as steps_module
 
@@ -245,7 +252,7 @@ def test_a_run_that_nobody_trains_any_more_was_killed(run: RunDirectory) -> None
 
 def test_epochs_end_when_the_history_was_written_less_what_came_after(run: RunDirectory) -> None:
     os.utime(run.history, (1000.0, 1000.0))
-    first, second, third = history(run)
+    first, second, third = timed_epochs(run)
     assert [epoch.time for epoch in (first, second, third)] == [950.0, 970.0, 1000.0]
     assert second.values == {"loss": 0.5, "seconds": 20.0}  # no stage, and no accuracy without one
 

@@ -141,7 +141,7 @@ def test_no_more_than_a_block_is_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        (np.zeros((3, 2), np.uint8), "the blocks have 3 rows only"),
+        (np.zeros((3, 2), np.uint8), "only 3 rows"),
         (np.zeros((5, 2), np.uint8), "the blocks have 5 rows or more"),
         (np.zeros((4, 3), np.uint8), r"block 0 has shape \(4, 3\).*expected \(rows, 2\)"),
         (np.zeros((4, 2, 1), np.uint8), r"shape \(4, 2, 1\)"),
@@ -266,12 +266,12 @@ def test_a_missing_folder_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no JSON"),
-        (b'{"shape": [4,', "is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
-        (b"[]", "is no JSON object"),
+        (b"", "JSON"),
+        (b'{"shape": [4,', "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[]", "JSON object"),
         (b"{}", "its checksum differs"),
-        (b'{"header_checksum": 2745614147}', "says nothing of shape, dtype, bytes"),
+        (b'{"header_checksum": 2745614147}', "shape, dtype, bytes"),
     ],
 )
 def test_a_header_that_is_none(stored: Path, content: bytes, message: str) -> None:

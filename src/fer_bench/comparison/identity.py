@@ -37,11 +37,11 @@ def experiment(member: Member) -> str:
 def _dataset(member: Member) -> Any:
     """The dataset by what it holds, as far as that is recorded, not by where it lies."""
     dataset = member.config.get("dataset")
-    fingerprint = look_up(member.record, "dataset", "fingerprint")
+    fingerprint = member.record.dataset.fingerprint
     if not isinstance(dataset, dict) or not fingerprint:
         return dataset
     rest = {key: value for key, value in dataset.items() if key != "root"}
-    splits = look_up(member.record, "dataset", "split_digest")
+    splits = member.record.dataset.split_digest
     if splits and (dataset.get("exclude") or dataset.get("groups")):
         rest |= {"exclude": None, "groups": None, "split_digest": splits}
     return rest | {"fingerprint": fingerprint}
@@ -50,7 +50,7 @@ def _dataset(member: Member) -> Any:
 def _model(member: Member) -> Any:
     """The model, with a file of weights by its content."""
     model = member.config.get("model")
-    digest = look_up(member.record, "model", "weights_digest")
+    digest = member.record.model.weights_digest
     if isinstance(model, dict) and digest and str(model.get("weights")).endswith((".h5", ".keras")):
         return model | {"weights": digest}
     return model

@@ -19,6 +19,7 @@ from fer_bench.metrics.valence_arousal import AXIS_METRICS
 from fer_bench.runs.answers import read_answers
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
+from fer_bench.runs.record import RunRecord
 
 # The C implementation reads a configuration ten times as fast, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -37,13 +38,13 @@ class Member:
     config: Mapping[str, Any]
     predictions: Predictions
     fingerprint: str
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: RunRecord = field(default_factory=RunRecord)
     path: Path = Path()
 
     @property
     def recorded_id(self) -> str:
         """The id with which the run was made, whatever its folder is called now."""
-        return text(self.record.get("run_id")) or self.row.run_id
+        return self.record.run_id or self.row.run_id
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -58,8 +59,8 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
     Raises:
         RunError: this run cannot be compared, and why.
     """
-    record = directory.read_json(directory.run_json)
-    status = record.get("status")
+    record = directory.read_record()
+    status = record.status
     if status != "finished":
         if directory.is_locked():
             raise RunError("it is being trained; it is shown once it is evaluated")
@@ -157,29 +158,29 @@ def _rounded(numbers: Iterable[float | None]) -> list[float | None]:
 
 
 def _row(
-    run_id: str, record: Mapping[str, Any], config: Mapping[str, Any], document: Mapping[str, Any]
+    run_id: str, record: RunRecord, config: Mapping[str, Any], document: Mapping[str, Any]
 ) -> Row:
     protocol = document.get("protocol")
     return Row(
         run_id=run_id,
-        name=text(record.get("name")) or run_id,
-        seed=whole(record.get("seed")),
+        name=record.name or run_id,
+        seed=record.seed,
         status="finished",
-        dataset=text(look_up(record, "dataset", "name")),
-        backbone=text(look_up(record, "model", "backbone")),
-        weights=text(look_up(record, "model", "weights")),
-        parameters=whole(look_up(record, "model", "parameters")),
+        dataset=record.dataset.name,
+        backbone=record.model.backbone,
+        weights=record.model.weights,
+        parameters=record.model.parameters,
         image_size=whole(look_up(config, "image", "size")),
-        selection_metric=text(look_up(record, "best", "metric")),
+        selection_metric=record.best.metric if record.best else None,
         n=whole(document.get("n")) or 0,
         metrics=_cells(document),
-        images_per_second=number(record.get("images_per_second")),
-        seconds=number(record.get("seconds")),
+        images_per_second=record.images_per_second,
+        seconds=record.seconds,
         # A file from before there was a protocol: one view, own dataset, chosen on validation.
         views=text(look_up(protocol, "views")) or "none",
         class_rule=text(look_up(protocol, "class_rule")),
         selection=text(look_up(protocol, "selection")) or "validation",
-        parent=text(look_up(record, "parent", "run_id")),
+        parent=record.parent.run_id if record.parent else None,
         resamples=whole(look_up(document, "interval", "resamples")),
         per_class={
             str(entry["name"]): {part: number(entry.get(part)) for part in ("recall", "f1")}

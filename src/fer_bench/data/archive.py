@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fer_bench.data.archive_formats import LARGEST_NUMBER, Member, largest_total, open_archive
 from fer_bench.data.file_names import is_image
 from fer_bench.errors import DataError
-from fer_bench.storage.folder_swap import check_place, check_vacant, replacing
+from fer_bench.storage.replacement import check_place, check_vacant, replaced_folder
 
 
 class Unpacked(NamedTuple):
@@ -44,7 +44,7 @@ def unpack(
     """
     check_place(root, archive)
     try:
-        with replacing(root) as fresh:
+        with replaced_folder(root) as fresh:
             check_vacant(root, force)
             unpacked = _extract(archive, fresh, pick)
             check(fresh)

@@ -25,11 +25,23 @@ from fer_bench.labels import EXPRESSIONS, SPELLINGS, SPLITS, canonical, ordered
 from fer_bench.metrics.document import compute
 from fer_bench.registry import did_you_mean
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.predictions import TOLERANCE, predictions_frame, read_predictions
-from fer_bench.runs.record import DatasetRecord, ModelRecord, ProtocolRecord, Record, now, versions
+from fer_bench.runs.predictions import (
+    TOLERANCE,
+    predictions_frame,
+    read_predictions,
+    write_predictions,
+)
+from fer_bench.runs.record import (
+    DatasetRecord,
+    ModelRecord,
+    ProtocolRecord,
+    RunRecord,
+    now,
+    versions,
+)
 from fer_bench.storage.delimited import TableFormatError, numbers, read_delimited
 from fer_bench.storage.files import write_atomically, write_json
-from fer_bench.storage.staging import abandoned, working_folder
+from fer_bench.storage.replacement import abandoned, working_folder
 
 # As in an experiment: the name is the first part of a folder's.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -401,7 +413,7 @@ def _write(
     warnings: list[str],
 ) -> None:
     path = run.predictions(adoption.split)
-    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+    write_predictions(path, frame)
     dataset = _dataset(adoption, frame, manifest)
     protocol = ProtocolRecord(
         dataset=dataset.name,
@@ -444,10 +456,10 @@ def _config(adoption: Adoption) -> dict[str, Any]:
     return document
 
 
-def _record(adoption: Adoption, dataset: DatasetRecord) -> Record:
+def _record(adoption: Adoption, dataset: DatasetRecord) -> RunRecord:
     """What `run.json` says of a model that is only known by its answers."""
     time = now()
-    return Record(
+    return RunRecord(
         run_id=adoption.run_id,
         name=adoption.name,
         seed=adoption.seed,
@@ -456,7 +468,7 @@ def _record(adoption: Adoption, dataset: DatasetRecord) -> Record:
         ended=time,
         versions=versions("fer-bench", "numpy"),
         dataset=dataset,
-        # The weights say that there is no model, see `RunDirectory.is_adopted`.
+        # The weights say that there is no model, see `RunRecord.is_adopted`.
         model=ModelRecord(backbone=adoption.name, weights="adopted"),
         selection="unknown",
     )

@@ -24,10 +24,10 @@ from fer_bench.metrics.subgroups import by_attribute
 from fer_bench.models.build import OTHER_MODEL
 from fer_bench.registry import DATASETS
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.predictions import predictions_frame, read_predictions
+from fer_bench.runs.predictions import predictions_frame, read_predictions, write_predictions
 from fer_bench.storage.array_cache import Store
 from fer_bench.storage.files import write_atomically, write_json
-from fer_bench.storage.staging import replaced_together
+from fer_bench.storage.replacement import replaced_files
 
 # Above this many images, copies are looked for only by `fer data audit`.
 IMAGES_LOOKED_AT = 100_000
@@ -66,7 +66,7 @@ def evaluate(
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
     run, name = measurement.trained.run, measurement.protocol.name
-    with replaced_together(run.path) as folder:
+    with replaced_files(run.path) as folder:
         results = RunDirectory(folder)
         _save_predictions(subject, measurement, results)
         predictions = read_predictions(results.predictions(name))
@@ -97,7 +97,7 @@ def _save_predictions(subject: Subject, measurement: Measurement, results: RunDi
         classes, probabilities = measurement.answers(probabilities)
     frame = predictions_frame(rows, classes, probabilities, outputs.get("valence_arousal"))
     path = results.predictions(protocol.name)
-    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+    write_predictions(path, frame)
 
 
 def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:

@@ -22,7 +22,7 @@ from fer_bench.evaluation.cross_dataset import ClassRule
 from fer_bench.evaluation.test_time_views import Views
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import ProtocolRecord
-from fer_bench.storage.staging import finish_replacing
+from fer_bench.storage.replacement import settle_files
 
 # What says where a dataset lies, and nothing of what it is.
 PLACES = tuple(
@@ -98,7 +98,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         RunError: it is not finished, was trained elsewhere, or does not say what its classes are.
         ConfigError: an override would make it another experiment.
     """
-    finish_replacing(run.path)
+    settle_files(run.path)
     if run.status() != "finished":
         raise RunError(
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
@@ -134,14 +134,13 @@ def _check_places(overrides: Sequence[str]) -> None:
 
 
 def _classes(run: RunDirectory) -> tuple[str, ...]:
-    dataset = run.read_json(run.run_json).get("dataset")
-    classes = dataset.get("classes") if isinstance(dataset, dict) else None
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    classes = tuple(run.read_record().dataset.classes)
+    if not classes:
         raise RunError(
-            f"{run.run_json}: does not say which classes the run was trained on.\n"
-            "Train the run again with --fresh."
+            f"{run.run_json}: dataset.classes is missing: what does this model distinguish?\n"
+            f"Train the run again: fer train {run.config} --fresh"
         )
-    return tuple(classes)
+    return classes
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,33 @@
 """Every file name in a run directory, and the only ways to write one."""
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
-from fer_bench.storage.files import write_beside
-from fer_bench.storage.locks import LOCK, is_alive, is_locked, remove_unlocked
+from fer_bench.runs.history import Epoch, read_history
+from fer_bench.storage.files import read_bounded, write_beside
+from fer_bench.storage.locks import (
+    LOCK,
+    BusyError,
+    held,
+    is_alive,
+    is_locked,
+    read_holder,
+    remove_unlocked,
+)
+
+if TYPE_CHECKING:
+    from fer_bench.runs.record import RunRecord, Status
+
+# Metrics of a split with subgroups take kilobytes.
+LARGEST_JSON = 50 * 2**20
 
 # A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
 # the one that holds the run.
@@ -89,39 +101,36 @@ class RunDirectory:
         """The folder of what shows where the network looks."""
         return self.path / "explanations" / split
 
+    def read_record(self) -> "RunRecord":
+        """`run.json`. Raises: RunError naming the file, the key and what is wrong there."""
+        from fer_bench.runs.record import read_record
+
+        return read_record(self.run_json)
+
+    def read_history(self) -> list[Epoch]:
+        """The epochs in `history.csv`; none where it is missing. Raises: RunError."""
+        return read_history(self.history)
+
     def read_json(self, path: Path) -> dict[str, Any]:
-        """One JSON object of this run. Raises: RunError naming the file and the trouble."""
+        """One JSON object of an evaluation. Raises: RunError naming the file and the trouble."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            document = json.loads(read_bounded(path, LARGEST_JSON))
+            if not isinstance(document, dict):
+                raise ValueError(f"expected an object, found {type(document).__name__}")
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path}: cannot be read as JSON ({error}).\n"
-                "Train the run again with --fresh, or remove its folder."
+                f"Evaluate the run again: fer evaluate {self.run_id}"
             ) from error
-        if not isinstance(document, dict):
-            raise RunError(f"{path}: expected a JSON object, found {type(document).__name__}.")
         return document
 
-    def status(self) -> str | None:
-        """`running`, `finished`, `failed`, `interrupted`, or None where nothing was begun."""
-        return self._said("status")
+    def status(self) -> "Status | None":
+        """The status in `run.json`, or None where nothing was begun."""
+        return self.read_record().status if self.run_json.exists() else None
 
     def is_adopted(self) -> bool:
         """Whether its predictions come from elsewhere, so that it has no model."""
-        model = self._said("model")
-        return isinstance(model, dict) and model.get("weights") == "adopted"
-
-    def started(self) -> str | None:
-        """When training began (ISO 8601), or None where nothing was begun."""
-        return self._said("started")
-
-    def weights_digest(self) -> str | None:
-        """The digest of the weights that the backbone started from; None where they were random."""
-        model = self._said("model")
-        return model.get("weights_digest") if isinstance(model, dict) else None
-
-    def _said(self, key: str) -> Any | None:
-        return self.read_json(self.run_json).get(key) if self.run_json.exists() else None
+        return self.read_record().is_adopted
 
     def check_dataset(self, root: Path, fingerprint: str) -> None:
         """Make sure that the dataset at `root` is the one this run was trained on.
@@ -130,12 +139,11 @@ class RunDirectory:
             DataError: it is another one, or the files have changed.
             RunError: the run does not say which one it was.
         """
-        dataset = self.read_json(self.run_json).get("dataset")
-        trained_on = dataset.get("fingerprint") if isinstance(dataset, dict) else None
-        if not isinstance(trained_on, str):
+        trained_on = self.read_record().dataset.fingerprint
+        if trained_on is None:
             raise RunError(
-                f"{self.run_json}: does not say which dataset the run was trained on.\n"
-                "Train the run again with --fresh."
+                f"{self.run_json}: dataset.fingerprint is missing: which dataset was this run "
+                f"trained on?\nTrain the run again: fer train {self.config} --fresh"
             )
         if fingerprint != trained_on:
             raise DataError(
@@ -167,26 +175,21 @@ class RunDirectory:
         """
         successor.settle(self.path)
         if successor.is_replaced(self.path):
-            raise self._held(successor.beside(self.path) / LOCK)
+            raise self._busy(read_holder(successor.beside(self.path) / LOCK))
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a+") as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise self._held(self.path / LOCK) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+                stack.enter_context(held(self.path / LOCK))
+            except BusyError as error:
+                raise self._busy(error.holder) from error
             self._clear_left_behind()
             try:
                 yield
             finally:
-                file.truncate(0)
                 if self.path.is_dir() and not self.is_begun():
                     shutil.rmtree(self.path)
 
-    def _held(self, lock: Path) -> RunError:
-        holder = lock.read_text(encoding="utf-8").strip() or "another process"
+    def _busy(self, holder: str) -> RunError:
         return RunError(
             f"{self.path}: this run is being trained by {holder}.\n"
             "Wait for it to end, stop it, or train under another --outputs."
@@ -209,11 +212,10 @@ class RunDirectory:
     def _has_ended_without_state(self) -> bool:
         """Whether it was killed after its end, when only the state was still to be removed."""
         try:
-            record = self.read_json(self.run_json)
+            record = self.read_record()
         except RunError:
             return False
-        has_ended = record.get("status") == "finished" and record.get("ended")
-        return bool(has_ended) and not record.get("state_kept")
+        return record.status == "finished" and bool(record.ended) and not record.state_kept
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:

@@ -23,7 +23,7 @@ def named_run(outputs: Path, typed: str) -> RunDirectory:
         return run
     present = list_runs(outputs)
     if typed == LATEST and present:
-        return max(present, key=lambda run: (run.started() or "", run.run_id))
+        return max(present, key=lambda run: (run.read_record().started or "", run.run_id))
     fitting = [run for run in present if typed and run.run_id.startswith(typed)]
     if len(fitting) == 1:
         return fitting[0]

@@ -1,5 +1,9 @@
-"""What a model says about every sample of a split, and how it is read back from its file."""
+"""`predictions/<evaluation>.csv`: the prediction of a model for every sample of a split.
 
+The one writer and the one reader of these files. `answers` reads the usual ones faster.
+"""
+
+import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +21,16 @@ from fer_bench.metrics.predictions import (
     Predictions,
     ValenceArousal,
 )
+from fer_bench.storage.files import write_atomically
 
 # How far written probabilities, valence and arousal may be off by rounding.
 TOLERANCE = 1e-3
-# What stands for a true valence or arousal that nobody knows.
+# Far above the largest dataset, with all its classes.
+LARGEST_BYTES = 5 * 2**30
+# The cells of a true valence or arousal that is not known.
 UNKNOWN = ["", "nan", "NaN"]
 
-# The columns of what is predicted, beside those of what is true.
+# The columns of the predicted values; those of the true ones are `AXES`.
 PREDICTED_AXES = tuple(f"{axis}_predicted" for axis in AXES)
 
 
@@ -37,9 +44,9 @@ def predictions_frame(
 
     Args:
         rows: the n samples of a split, as `Manifest.split` gives them.
-        classes: the C answers.
-        probabilities: of each answer, shape (n, C); None where expression is no target.
-        valence_arousal: predicted, shape (n, 2); None where they are no target.
+        classes: the C classes.
+        probabilities: of each class, shape (n, C); None where expression is not a target.
+        valence_arousal: predicted, shape (n, 2); None where they are not a target.
     """
     frame = rows[["sample_id", "label"]].copy()
     if probabilities is not None:
@@ -54,28 +61,36 @@ def predictions_frame(
     return frame
 
 
+def write_predictions(path: Path, frame: pd.DataFrame) -> None:
+    """Write the table of `predictions_frame`, atomically, with nine digits of each number."""
+    write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read and check `predictions/<split>.csv`.
 
-    Rows come back sorted by sample id, so that nothing computed from them depends on the order in
-    which they were written and two runs on the same split align. The rounding of the text is
-    taken out: probabilities are divided by their row sum, valence and arousal cut to [-1, 1].
+    Rows are sorted by sample id, so that no result depends on the order of the file, and two runs
+    on the same split align. The rounding of the text is removed: probabilities are divided by their
+    row sum, valence and arousal are clipped to [-1, 1].
 
     Raises:
-        RunError: the file is missing or has no rows, columns are missing, an id occurs twice, a
-            class is unknown, probabilities are no numbers in [0, 1] or don't sum to 1, `predicted`
-            is not the most probable class, or valence or arousal is no number in [-1, 1] (a true
-            one may be empty); all of them within `TOLERANCE`.
+        RunError: the file is missing, too large or has no rows, columns are missing, an id occurs
+            twice, a class is unknown, probabilities are not numbers in [0, 1] or don't sum to 1,
+            `predicted` is not the most probable class, or valence or arousal is not a number in
+            [-1, 1] (a true one may be empty); numbers are compared within `TOLERANCE`.
     """
+    with contextlib.suppress(OSError):  # explained below
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise _wrong(path, f"has {size:,} bytes, at most {LARGEST_BYTES:,} are read.")
     try:
         return _check(path, _read_numbers(path))
     except (RunError, ValueError):
-        # Once more as text, so that the message shows what is written there.
+        # Read again as text, so that the message shows what is in the file.
         return _check(path, _read_table(path))
 
 
 def _check(path: Path, table: pd.DataFrame) -> Predictions:
-    """What a table says, its numbers being floats or text."""
+    """The predictions in a table, whose numbers are floats or text."""
     classes = tuple(name.removeprefix("p_") for name in map(str, table) if name.startswith("p_"))
     has_axes = any(name in table for name in (*AXES, *PREDICTED_AXES))
     has_expression = bool(classes) or "predicted" in table or not has_axes
@@ -96,14 +111,15 @@ def _check(path: Path, table: pd.DataFrame) -> Predictions:
 
 
 def _wrong(path: Path, found: str) -> RunError:
-    return RunError(f"{path}: {found}\nWrite the file again with `fer evaluate`.")
+    run_id = path.absolute().parent.parent.name
+    return RunError(f"{path}: {found}\nEvaluate the run again: fer evaluate {run_id}")
 
 
 def _read_numbers(path: Path) -> pd.DataFrame:
     """The table with its numbers as floats, several times faster than as text.
 
     Raises:
-        ValueError: some of them are no numbers, or there is no such table.
+        ValueError: some of them are not numbers, or there is no such table.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -123,7 +139,7 @@ def _read_numbers(path: Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        # As text: an id such as 007 or NA must stay what it is.
+        # As text: ids such as 007 and NA are kept as they are.
         return pd.read_csv(path, dtype=object, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         raise _wrong(path, f"cannot be read as a table ({error}).") from error
@@ -145,9 +161,9 @@ def _check_columns(path: Path, table: pd.DataFrame, has_expression: bool, has_ax
 def _check_rows(path: Path, table: pd.DataFrame) -> None:
     if table.empty:
         raise _wrong(path, "has no rows.")
-    twice = table.loc[table["sample_id"].duplicated(), "sample_id"]
-    if len(twice):
-        raise _wrong(path, f"{len(twice)} sample ids occur twice, first {twice.iloc[0]!r}.")
+    repeated = table.loc[table["sample_id"].duplicated(), "sample_id"]
+    if len(repeated):
+        raise _wrong(path, f"{len(repeated)} sample ids occur twice, first {repeated.iloc[0]!r}.")
 
 
 # Expression ------------------------------------------------------------------------------------
@@ -229,7 +245,7 @@ def _read_axes(
 
 
 def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> FloatArray:
-    """Some columns as numbers, shape (n, columns); NaN for text that is none."""
+    """Some columns as numbers, shape (n, columns); NaN for text that is not a number."""
     numbers = [
         table[name] if table[name].dtype == np.float64 else pd.to_numeric(table[name], "coerce")
         for name in columns
@@ -242,9 +258,9 @@ def _check_inside(
     table: pd.DataFrame,
     columns: Sequence[str],
     inside: NDArray[np.bool_],
-    otherwise: str,
+    problem: str,
 ) -> None:
     if not inside.all():
         row, column = np.argwhere(~inside)[0]
         sample, text = table["sample_id"].iloc[row], table[columns[column]].iloc[row]
-        raise _wrong(path, f"sample {sample!r}: {columns[column]} is {text!r}, {otherwise}.")
+        raise _wrong(path, f"sample {sample!r}: {columns[column]} is {text!r}, {problem}.")

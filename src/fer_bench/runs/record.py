@@ -1,7 +1,7 @@
-"""What `run.json` says of a run, and each evaluation of its protocol, wherever it was trained.
+"""`run.json`: what a run is, how far it is and what it ran on, whether trained here or adopted.
 
-One form for runs that were trained here and for those that were adopted: what nobody knows of a run
-is None in it, never a key that is missing.
+`RunRecord` is what is written and what is read. What is not known of a run is None. Older versions
+wrote fewer keys, and no `schema`: those have their defaults.
 """
 
 import datetime
@@ -9,11 +9,42 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from fer_bench.config.dataset import Dataset
-from fer_bench.data.manifest import Manifest
-from fer_bench.data.splits import split_digest
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from fer_bench.errors import RunError
+from fer_bench.storage.files import read_bounded
+
+if TYPE_CHECKING:
+    from fer_bench.config.dataset import Dataset
+    from fer_bench.data.manifest import Manifest
+
+# The version of the format. It changes when a key gets another meaning, not when one is added.
+SCHEMA = 1
+# A record of a run with thousands of classes is far smaller: more than this is not a record.
+LARGEST_BYTES = 50 * 2**20
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _checked_time(text: str) -> str:
+    datetime.datetime.fromisoformat(text)
+    return text
+
+
+def _known_schema(schema: int) -> int:
+    if schema != SCHEMA:
+        raise ValueError(f"is {schema}, this version of fer-bench reads {SCHEMA}; update it")
+    return schema
+
+
+Time = Annotated[str, AfterValidator(_checked_time)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,27 +55,29 @@ class DatasetRecord:
         name: the registered name.
         release: which release was recognised.
         fingerprint: of the samples, see `Manifest.fingerprint`.
-        split_digest: of the splits that they are in.
+        split_digest: of the splits of the samples.
         classes: in the order of the model's logits.
-        counts: samples by split and class.
-        dropped: rows that were left out, by reason.
+        counts: samples per split and class.
+        dropped: rows that were left out, per reason.
         labels: which of several labels the release has; None where it has one.
-        class_labels: by class, the labels of the release that it takes; None where all are kept.
+        class_labels: per class, the labels of the release that it takes; None where all are kept.
     """
 
     name: str | None = None
     release: str | None = None
     fingerprint: str | None = None
     split_digest: str | None = None
-    classes: Sequence[str]
-    counts: Mapping[str, Mapping[str, int]]
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    counts: Mapping[str, Mapping[str, Count]] = field(default_factory=dict)
+    dropped: Mapping[str, Count] = field(default_factory=dict)
     labels: str | None = None
     class_labels: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, config: Dataset) -> "DatasetRecord":
-        """That of a dataset which was read as `config` says."""
+    def of(cls, manifest: "Manifest", config: "Dataset") -> "DatasetRecord":
+        """The section for a dataset that was read as `config` says."""
+        from fer_bench.data.splits import split_digest
+
         return cls(
             name=manifest.name,
             release=manifest.release,
@@ -62,53 +95,148 @@ class ModelRecord:
     """Section `model` of `run.json`.
 
     Attributes:
-        backbone: its registered name; of an adopted run, what the model is called.
-        weights: where they came from at first; `adopted` where there is no model.
+        backbone: its registered name; of an adopted run, the name of the model.
+        weights: the source of the first weights; `adopted` where there is no model.
         weights_digest: of the weights that the backbone started from; None where random.
-        parameters: how many the model has.
-        trainable_parameters: how many of them train, by stage.
-        first_trainable_layer: its name, by stage.
+        parameters: the number of parameters of the model.
+        trainable_parameters: how many of them train, per stage.
+        first_trainable_layer: its name, per stage.
     """
 
-    backbone: str
-    weights: str
+    backbone: str | None = None
+    weights: str | None = None
     weights_digest: str | None = None
-    parameters: int | None = None
-    trainable_parameters: Sequence[int] = ()
-    first_trainable_layer: Sequence[str | None] = ()
+    parameters: Count | None = None
+    trainable_parameters: Sequence[Count] | None = ()
+    first_trainable_layer: Sequence[str | None] | None = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """`run.json`. The public contract names its keys; they stand in this order."""
+class StageRecord:
+    """An entry of `stages` in `run.json`.
+
+    Attributes:
+        name: of the stage.
+        epochs: that it has, after early stopping.
+        frozen_up_to: the last layer of the frozen trunk; None where nothing is frozen.
+    """
+
+    name: str | None = None
+    epochs: Count
+    frozen_up_to: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestRecord:
+    """Section `best` of `run.json`: the 1-based epoch whose model was kept, and its metric."""
+
+    epoch: Positive | None = None
+    metric: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentRecord:
+    """Section `parent` of `run.json`: the finished run that this one continues, if it does.
+
+    Attributes:
+        run_id: of the parent.
+        epoch: its last epoch, 1-based.
+        optimizer: `kept`, or `new` where the parent's state was not kept.
+    """
 
     run_id: str
-    name: str
-    seed: int
-    status: str
-    started: str
-    ended: str | None
+    epoch: Count
+    optimizer: Literal["kept", "new"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The content of `run.json`, in this order. Its keys are a public contract.
+
+    Attributes:
+        schema: the version of the format.
+        started: ISO 8601, as `ended`.
+        xla: whether XLA compiled the training step.
+        trunk_views: how many views of each image the frozen layers saw.
+        selection: the split that chose the model.
+        tracking: the trackers that the run is mirrored to.
+        state_kept: whether a finished run can be trained longer with its own optimizer.
+        images_per_second: mean over the epochs.
+        seconds: all epochs together.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"allow_inf_nan": False}
+
+    schema: Annotated[int, AfterValidator(_known_schema)] = SCHEMA
+    run_id: str | None = None
+    name: str | None = None
+    seed: int | None = None
+    status: Status | None = None
+    started: Time | None = None
+    ended: Time | None = None
     device: str | None = None
     precision: str | None = None
     xla: bool | None = None
-    threads: int | None = None
-    workers: int | None = None
-    versions: Mapping[str, str]
-    dataset: DatasetRecord
-    model: ModelRecord
-    stages: Sequence[Mapping[str, Any]] = ()
-    trunk_views: int | None = None
-    selection: str
+    threads: Positive | None = None
+    workers: Positive | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    dataset: DatasetRecord = field(default_factory=DatasetRecord)
+    model: ModelRecord = field(default_factory=ModelRecord)
+    stages: Sequence[StageRecord] = ()
+    trunk_views: Count | None = None
+    selection: Literal["validation", "test_split", "unknown"] | None = None
     tracking: Sequence[str] = ()
-    best: Mapping[str, Any] | None = None
-    parent: Mapping[str, Any] | None = None
+    best: BestRecord | None = None
+    parent: ParentRecord | None = None
     state_kept: bool = False
-    images_per_second: float | None = None
-    seconds: float | None = None
+    images_per_second: NotNegative | None = None
+    seconds: NotNegative | None = None
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the predictions come from elsewhere, so that there is no model."""
+        return self.model.weights == "adopted"
 
     def to_json(self) -> dict[str, Any]:
         """The document of `run.json`."""
         return asdict(self)
+
+
+@cache  # building it takes milliseconds, and few commands need it
+def _reader() -> TypeAdapter[RunRecord]:
+    return TypeAdapter(RunRecord)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read and check a `run.json`.
+
+    Raises:
+        RunError: the file is missing, too large, not JSON, written by a newer version, or a value
+            is not what its key allows. The message names the file and the key.
+    """
+    try:
+        # Strict: "3" is not a number, and 3 is not a name.
+        return _reader().validate_json(read_bounded(path, LARGEST_BYTES), strict=True)
+    except ValidationError as error:
+        found = _explained(error)
+    except (OSError, ValueError) as error:
+        found = f"cannot be read ({error})"
+    config = path.with_name("config.yaml")
+    raise RunError(f"{path}: {found}.\nTrain the run again: fer train {config} --fresh")
+
+
+def _explained(error: ValidationError) -> str:
+    """The first error with its key, and how many more there are."""
+    from fer_bench.config.messages import explain
+
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return f"cannot be read as JSON ({first['ctx']['error']})"
+    if not first["loc"]:
+        return f"expected a JSON object, found {type(first['input']).__name__}"
+    line, *more = explain(error)
+    return f"{line} (and {len(more)} more)" if more else line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +244,17 @@ class ProtocolRecord:
     """Section `protocol` of `metrics/<evaluation>.json`: what numbers must share to be compared.
 
     Attributes:
-        dataset: the registered name of what was measured on.
+        dataset: the registered name of the measured dataset.
         release: which release was recognised.
         dataset_fingerprint: of its samples.
         split: the name of the split.
-        classes: those of its images.
-        views: how often each image was shown.
-        class_rule: how classes were treated that one side lacks; None on the run's own dataset.
+        classes: of its images.
+        views: how each image was shown.
+        class_rule: how classes that one side lacks were treated; None on the run's own dataset.
         selection: the split that chose the model, or `unknown`.
-        trunk_views: how many views of each image the frozen layers saw while training.
+        trunk_views: how many views of each image the frozen layers saw in training.
         labels: which of several labels the release has; None where it has one.
-        class_labels: by class, the labels of the release that it takes; None where all are kept.
+        class_labels: per class, the labels of the release that it takes; None where all are kept.
     """
 
     dataset: str | None
@@ -147,7 +275,7 @@ class ProtocolRecord:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of Python and of installed packages."""
+    """The versions of Python and of installed packages."""
     found = {package: importlib.metadata.version(package) for package in packages}
     return {"python": platform.python_version()} | found
 

@@ -13,6 +13,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from fer_bench.storage import replacement
 from fer_bench.storage.locks import LOCK, is_locked
 
 _PREFIX = ".replacing-"
@@ -39,14 +40,7 @@ def take_place(run: Path) -> None:
     Raises:
         OSError: it cannot be moved; `run` is as before.
     """
-    before = _before(run)
-    run.rename(before)
-    try:
-        beside(run).rename(run)
-    except BaseException:
-        if not run.exists():
-            before.rename(run)
-        raise
+    replacement.take_place(beside(run), run, _before(run))
     with contextlib.suppress(OSError):  # the next command tries again
         _remove_predecessor(run)
 
@@ -67,8 +61,8 @@ def settle(run: Path) -> None:
     fresh, before = beside(run), _before(run)
     if not fresh.parent.exists() or is_replaced(run):
         return
-    if before.exists() and not run.exists():
-        (fresh if fresh.exists() else before).rename(run)
+    if before.exists():
+        replacement.put_back(run, fresh, before)
     discard(run)
     if before.exists():
         _remove_predecessor(run)

@@ -1,4 +1,4 @@
-"""Arrays that are computed once and kept: decoded images, and what a frozen trunk makes of them."""
+"""Arrays that are computed once and kept: decoded images, and their frozen features."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fer_bench.storage import array_file, cache
 from fer_bench.storage.array_file import DamagedArray, StoredArray
 
-# Left free on the disk for whatever else happens there.
+# Bytes of the disk that are left free for other uses.
 RESERVE = 10**9
 Blocks = Callable[[], Iterable[NDArray[Any]]]
 
@@ -23,10 +23,10 @@ class Wanted:
 
     Attributes:
         kind: `images` or `trunk`.
-        key: everything that its values depend on.
+        key: everything that the values depend on.
         shape: rows first.
         dtype: the name of its type, for example `uint8` or `bfloat16`.
-        note: what a user is told about it.
+        note: a description for the user.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Wanted:
 
     @property
     def bytes(self) -> int:
-        """What its values take."""
+        """The size of the values."""
         item = 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
         return int(np.prod(self.shape, dtype=np.int64)) * item
 
@@ -48,22 +48,22 @@ class Store:
 
     Attributes:
         limit: bytes that all arrays of the cache may take.
-        say: tells the user one thing.
+        say: shows a message to the user.
     """
 
     limit: int
     say: Callable[[str], None]
 
     def keep(self, wanted: Wanted, blocks: Blocks, beside: Sequence[StoredArray] = ()) -> Any:
-        """The `StoredArray` that is wanted: found, or else made. None where there is no room.
+        """The `StoredArray` that is wanted, found or made; None if there is no room for it.
 
-        What is damaged is made again, with a warning. Two processes that want the same array make
-        it once. When there is not room enough, those arrays go whose last use is longest ago.
+        A damaged array is made again, with a warning. Two processes that want the same array make
+        it once. If there is not enough room, the least recently used arrays are removed.
 
         Args:
-            wanted: what it is.
-            blocks: makes its rows, block by block, in their order; what it raises passes through.
-            beside: arrays that must not go for it.
+            wanted: the array.
+            blocks: computes its rows, block by block, in order; its exceptions pass through.
+            beside: arrays that must not be removed for it.
 
         Raises:
             DataError: the cache cannot be written.
@@ -95,7 +95,7 @@ class Store:
 
 
 class _NoRoomError(Exception):
-    """An array is not made, because it would not fit."""
+    """There is no room for an array."""
 
 
-_WAITING = "waiting for another process, which is just making what is needed here too"
+_WAITING = "waiting for another process that is computing the same array"

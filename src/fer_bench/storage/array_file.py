@@ -1,4 +1,4 @@
-"""One array on disk: written once, block by block, and mapped into memory when it is read."""
+"""One array on disk: written once, block by block, and memory-mapped when it is read."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 VALUES, HEADER = "values.bin", "array.json"
 KEYS = ("shape", "dtype", "bytes", "digest", "block_bytes", "checksums")
 # Of what the standard library offers, zlib.crc32 was the fastest: 2.1 GiB/s on one core of a Xeon;
-# adler32 1.9, SHA-1 1.1, SHA-256 1.0, BLAKE2b 0.5, MD5 0.4. It finds any one changed byte, and of
-# other accidents all but one in four thousand million.
+# adler32 1.9, SHA-1 1.1, SHA-256 1.0, BLAKE2b 0.5, MD5 0.4. It detects every single changed byte,
+# and all but one in 2^32 of other changes.
 BLOCK_BYTES = 2**20
 VERIFIED_WHOLE = 512 * 2**20
 SPOT_CHECKS = 64
 _BFLOAT16 = "bfloat16"
 
 
-class DamagedArray(Exception):  # noqa: N818 - says what is the matter, like a FerError
-    """A stored array is not what was written. The message says how; the remedy is to remake it."""
+class DamagedArray(Exception):  # noqa: N818 - named like a FerError
+    """A stored array is not as it was written; the message says where. Make it again."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class StoredArray:
     digest: str
 
     def memmap(self) -> NDArray[Any]:
-        """The values, read only, paged in from the disk as they are used.
+        """The values, read-only, paged in from the disk as they are used.
 
-        NumPy knows no bfloat16: such values come as uint16 with the same bits.
+        NumPy has no bfloat16: such values are returned as uint16 with the same bits.
         """
         dtype = _numpy_dtype(self.dtype)
         if math.prod(self.shape) == 0:  # an empty file cannot be mapped
@@ -58,7 +58,7 @@ class StoredArray:
 
 
 class _Checksums:
-    """The CRC-32 of every block of `BLOCK_BYTES`, of bytes that come in pieces of any size."""
+    """The CRC-32 of every block of `BLOCK_BYTES`, from pieces of any size."""
 
     def __init__(self) -> None:
         self._complete: list[int] = []
@@ -82,16 +82,16 @@ class _Checksums:
 def write(
     folder: Path, shape: Sequence[int], dtype: str, blocks: Iterable[NDArray[Any]]
 ) -> StoredArray:
-    """Write an array into a folder, of which no more than one block is in memory at a time.
+    """Write an array into a folder, with at most one block in memory at a time.
 
     Until the last file is written, `read` finds no array there.
 
     Args:
-        folder: is made if it is not there.
+        folder: is made if it does not exist.
         shape: of the whole array, rows first; at least one axis.
         dtype: a name such as `uint8`, `float32` or `bfloat16`.
-        blocks: consecutive rows, each of shape (rows, *shape[1:]) and of that dtype; bfloat16 may
-            come as any type of two bytes, whose bits are kept.
+        blocks: consecutive rows, each of shape (rows, *shape[1:]) and of that dtype; for bfloat16
+            any type of two bytes, whose bits are kept.
 
     Raises:
         ValueError: the shape or dtype is impossible, or the blocks do not add up to them.
@@ -104,7 +104,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / VALUES
     digest, checksums, rows = hashlib.sha256(_identity(shape, dtype)), _Checksums(), 0
-    with path.open("wb", buffering=0) as file:  # a buffer would meet a full disk at its closing
+    with path.open("wb", buffering=0) as file:  # buffered, a full disk is met at closing
         for number, block in enumerate(blocks):
             _check_block(block, number, shape, dtype)
             rows += len(block)
@@ -115,7 +115,7 @@ def write(
             checksums.add(values)
             _write_named(file, values, path)
     if rows != shape[0]:
-        raise ValueError(f"shape {shape}: the blocks have {rows} rows only")
+        raise ValueError(f"shape {shape}: the blocks have only {rows} rows")
     header = {
         "shape": shape,
         "dtype": dtype,
@@ -132,11 +132,11 @@ def write(
 def read(folder: Path) -> StoredArray:
     """The array that `write` left in a folder, verified.
 
-    Up to 512 MiB everything is verified, so that any changed byte is found. Of more, size and
-    header are, and 64 blocks of 1 MiB: the first, the last, and others evenly between. This finds
-    a file cut short or emptied, and damage to long stretches; not a few changed bytes elsewhere.
+    Up to 512 MiB every byte is verified. For larger arrays the size, the header and 64 evenly
+    spaced blocks of 1 MiB are, including the first and the last. This detects a truncated or
+    emptied file and damage to long ranges, but not a few changed bytes elsewhere.
 
-    Raises: DamagedArray when it is missing, or not what was written.
+    Raises: DamagedArray when it is missing, or not as it was written.
     """
     header = _read_header(folder / HEADER)
     path = folder / VALUES
@@ -152,20 +152,20 @@ def read(folder: Path) -> StoredArray:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    """The header, which is as it was written. Raises: DamagedArray."""
+    """The verified header. Raises: DamagedArray."""
     try:
         header = json.loads(path.read_bytes())
     except OSError as error:
         raise DamagedArray(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise DamagedArray(f"{path}: is no JSON ({error})") from error
+        raise DamagedArray(f"{path}: is not JSON ({error})") from error
     if not isinstance(header, dict):
-        raise DamagedArray(f"{path}: is no JSON object")
+        raise DamagedArray(f"{path}: is not a JSON object")
     expected = header.pop("header_checksum", None)
     if expected != _header_checksum(header):
         raise DamagedArray(f"{path}: its checksum differs")
     if missing := [key for key in KEYS if key not in header]:
-        raise DamagedArray(f"{path}: says nothing of {', '.join(missing)}")
+        raise DamagedArray(f"{path}: lacks {', '.join(missing)}")
     return header
 
 
@@ -195,16 +195,16 @@ def _check_block(block: NDArray[Any], number: int, shape: Sequence[int], dtype: 
 
 
 def _write_named(file: FileIO, values: memoryview, path: Path) -> None:
-    """Write; a full disk is told with the file's name, which Python leaves out."""
+    """Write all values; errors such as a full disk name the file, which Python leaves out."""
     try:
-        while len(values):  # one call may write a part only
+        while len(values):  # one call may write only a part
             values = values[file.write(values) :]
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _numpy_dtype(name: str) -> np.dtype[Any]:
-    """What NumPy holds the values as. Raises: ValueError for what is no plain number."""
+    """The NumPy type of the values. Raises: ValueError for types other than plain numbers."""
     if name == _BFLOAT16:
         return np.dtype(np.uint16)
     try:

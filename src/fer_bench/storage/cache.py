@@ -1,7 +1,7 @@
-"""Where what can be computed again is kept, each entry complete or not there at all.
+"""The cache of everything that can be computed again; an entry is complete or does not exist.
 
-`<root>/<kind>/<name>/` is an entry: what its maker left, and `entry.json`. The last change of that
-folder is its last use. Names that begin with a dot are work in progress, or what is left of it.
+`<root>/<kind>/<name>/` is an entry: the files of its maker, and `entry.json`. The modification time
+of that folder is its last use. Names with a leading dot are work in progress, or leftovers of it.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from typing import Any
 
 from fer_bench.errors import DataError
 from fer_bench.storage.files import synchronise, write_out
-from fer_bench.storage.locks import Lock, asked_lock, say_nothing
+from fer_bench.storage.locks import Lock, say_nothing, temporary_lock
 
 VARIABLE = "FER_BENCH_CACHE"
 
-# The kinds that `make_room` bounds. Of the others a run may be reading the files, one by one.
+# The kinds that `make_room` removes. The files of other kinds may be read one by one during a run.
 ARRAYS = ("images", "trunk")
 
 _ENTRY_JSON = "entry.json"
@@ -40,11 +40,11 @@ _DAY = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class Filling:
-    """An entry that is there, or that is being made.
+    """An entry that exists, or that is being made.
 
     Attributes:
-        path: the folder of the entry; while `fresh` is a folder, it is not there yet.
-        fresh: an empty folder to fill; None when the entry is there already.
+        path: the folder of the entry; while `fresh` is a folder, it does not exist yet.
+        fresh: an empty folder to fill; None when the entry exists.
     """
 
     path: Path
@@ -53,14 +53,14 @@ class Filling:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache holds under one key.
+    """One entry of the cache.
 
     Attributes:
-        kind: what sort of entry.
+        kind: the sort of entry.
         path: its folder.
-        bytes: the sizes of its files together.
+        bytes: the total size of its files.
         used: when it was made or last found, in seconds since 1970.
-        note: what its maker said about it; empty for what older versions made.
+        note: what its maker noted; empty for entries of older versions.
     """
 
     kind: str
@@ -78,15 +78,15 @@ def cache_root() -> Path:
 
 
 def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of one entry, filled by `make` when it is not there yet.
+    """The folder of one entry, filled by `make` if it does not exist yet.
 
-    `make` gets an empty folder; what it leaves becomes the entry in one step, so that a killed
-    process leaves no part of one. Of two processes that want the same entry, one makes it.
+    `make` fills an empty folder, which becomes the entry in one step, so that a killed process
+    leaves no partial entry. If two processes want the same entry, one of them makes it.
 
     Args:
-        kind: what sort of entry, a folder of the cache.
+        kind: the sort of entry, a folder of the cache.
         key: everything that the content depends on.
-        make: fills the folder; what it raises passes through, and no entry is made.
+        make: fills the folder; its exceptions pass through, and no entry is made.
 
     Raises: DataError when the cache cannot be written.
     """
@@ -103,27 +103,27 @@ def filling(
     note: Mapping[str, Any] | None = None,
     on_wait: Callable[[], object] | None = None,
 ) -> Iterator[Filling]:
-    """One entry: found, or else to be filled within the `with`, and put in place at its end.
+    """One entry: found, or to be filled inside the `with` block and put in place at its end.
 
-    An exception within it leaves no entry. While one process fills an entry, others that want it
-    wait, and then find it; where the file system has no locks, all fill it and the first one to
-    end wins. Whoever fills several entries at once takes them in sorted order of (kind, key), lest
-    two processes wait for each other.
+    An exception in the block leaves no entry. While one process fills an entry, others that want it
+    wait, and then find it; where the file system has no locks, all fill it and the first to finish
+    wins. To fill several entries at once, take them in sorted order of (kind, key): otherwise two
+    processes could wait for each other.
 
-    A found entry may be removed at any time: what fails to open is to be made again.
+    A found entry may be removed at any time: make it again if its files cannot be opened.
 
     Args:
-        kind: what sort of entry, a folder of the cache.
+        kind: the sort of entry, a folder of the cache.
         key: everything that the content depends on.
-        note: JSON that tells a user what the entry is.
+        note: JSON that describes the entry to a user.
         on_wait: called once before waiting for another process.
 
     Raises: DataError when the cache cannot be written.
     """
     path = cache_root() / kind / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not _found(path):
-        with _explained(), asked_lock(path, on_wait or say_nothing) as lock:
-            if not _found(path):  # not merely made by another process meanwhile
+        with _explained(), temporary_lock(_lock_of(path), on_wait or say_nothing) as lock:
+            if not _found(path):  # another process may have made it meanwhile
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _clear_leftovers(path.parent, held=path.name if lock is Lock.OURS else "")
                 with _fresh(path, {"key": key, "note": dict(note or {})}) as fresh:
@@ -133,7 +133,7 @@ def filling(
 
 
 def entries(kinds: Collection[str] | None = None) -> list[Entry]:
-    """The complete entries, all or of some kinds, those whose last use is longest ago first."""
+    """The complete entries, all or of some kinds, least recently used first."""
     found = []
     for folder in _folders(kinds):
         for path in folder.iterdir():
@@ -143,17 +143,17 @@ def entries(kinds: Collection[str] | None = None) -> list[Entry]:
 
 
 def known_kinds() -> list[str]:
-    """The kinds that this cache holds or has held, and those of `ARRAYS`, by name."""
+    """The kinds that this cache has or has had, and those of `ARRAYS`, sorted."""
     return sorted({*ARRAYS, *(folder.name for folder in _folders(None))})
 
 
 def unfinished(kinds: Collection[str] | None = None) -> list[Path]:
-    """The folders that are being filled, or were until their process was killed."""
+    """The folders that are being filled, or that a killed process was filling."""
     return sorted(path for folder in _folders(kinds) for path in folder.glob(f"{_MAKING}*"))
 
 
 def remove(path: Path) -> bool:
-    """Remove an entry, of which no other process sees a part; False when it was gone already.
+    """Remove an entry in one step; False if it no longer exists.
 
     A process that has mapped one of its files keeps that file's pages.
 
@@ -173,11 +173,11 @@ def remove(path: Path) -> bool:
 
 
 def clear(kinds: Collection[str] | None = None) -> list[Entry]:
-    """Remove all entries, or those of some kinds, and what killed processes left of others.
+    """Remove all entries, or those of some kinds, and the leftovers of killed processes.
 
-    What a process is making right now is left alone; see `unfinished`.
+    Entries that a process is making right now stay; see `unfinished`.
 
-    Returns: what was removed.
+    Returns: the removed entries.
 
     Raises: OSError when a folder cannot be moved.
     """
@@ -188,17 +188,16 @@ def clear(kinds: Collection[str] | None = None) -> list[Entry]:
 
 
 def make_room(needed: int, limit: int, keep: Collection[Path] = ()) -> list[Entry]:
-    """Remove entries of `ARRAYS`, last used longest ago, until the others leave enough room.
+    """Remove the least recently used entries of `ARRAYS` until there is enough room.
 
-    Nothing is removed when that would be in vain: when what is needed and what is kept are
-    together more than the limit.
+    Nothing is removed if that cannot succeed: if the needed and the kept bytes exceed the limit.
 
     Args:
         needed: bytes about to be added.
-        limit: bytes that all entries of `ARRAYS` may have together, the new ones included.
-        keep: folders of entries to leave alone.
+        limit: bytes that all entries of `ARRAYS` may have in total, including the new ones.
+        keep: folders of entries that stay.
 
-    Returns: what was removed.
+    Returns: the removed entries.
 
     Raises: OSError when a folder cannot be moved.
     """
@@ -212,15 +211,20 @@ def make_room(needed: int, limit: int, keep: Collection[Path] = ()) -> list[Entr
         if total <= limit:
             break
         if entry.path in keep or (_last_use(entry.path) or 0) > entry.used:
-            continue  # wanted here, or by another process since the entries were listed
+            continue  # needed here, or used by another process since the entries were listed
         if remove(entry.path):
             removed.append(entry)
-        total -= entry.bytes  # also when another process removed it
+        total -= entry.bytes  # also if another process has removed it
     return removed
 
 
+def _lock_of(entry: Path) -> Path:
+    """The file whose lock a process holds while it makes an entry."""
+    return entry.parent.parent / ".locks" / f"{entry.parent.name}-{entry.name}.lock"
+
+
 def _folders(kinds: Collection[str] | None) -> list[Path]:
-    """The folders of some kinds, or of all, as far as they are there."""
+    """The existing folders of some kinds, or of all."""
     root = cache_root()
     if not root.is_dir():
         return []
@@ -232,10 +236,10 @@ def _folders(kinds: Collection[str] | None) -> list[Path]:
 
 
 def _found(path: Path) -> bool:
-    """Whether the entry is there; if so, this is its last use."""
+    """Whether the entry exists; if so, this counts as a use."""
     if not path.is_dir():
         return False
-    with contextlib.suppress(OSError):  # a cache may be read only
+    with contextlib.suppress(OSError):  # the cache may be read-only
         os.utime(path)
     return True
 
@@ -260,13 +264,13 @@ def _note(path: Path) -> dict[str, Any]:
     try:
         note = json.loads((path / _ENTRY_JSON).read_text(encoding="utf-8"))["note"]
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # an entry is what its maker left, whatever this file says
+        return {}  # only a description: the entry is usable without it
     return note if isinstance(note, dict) else {}
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Make a DataError of what the file system says about the cache."""
+    """Turn errors of the file system about the cache into a DataError."""
     try:
         yield
     except OSError as error:
@@ -283,18 +287,18 @@ def _explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _fresh(entry: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """An empty folder that becomes the entry at the end, unless there is an exception."""
+    """An empty folder that becomes the entry at the end, unless an exception is raised."""
     fresh = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{entry.name}-", dir=entry.parent))
     try:
         yield fresh
         about = {**about, "made": datetime.now(UTC).isoformat(timespec="seconds")}
         (fresh / _ENTRY_JSON).write_text(json.dumps(about, indent=2), encoding="utf-8")
-        fresh.chmod(0o755)  # mkdtemp's is for its owner only; a cache may be shared
-        write_out(fresh)  # before it has the name of an entry, lest a power cut leave half of one
+        fresh.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
+        write_out(fresh)  # before the renaming, so that a power cut leaves no half of an entry
         try:
             fresh.rename(entry)
         except OSError:
-            if not entry.is_dir():  # not merely made by another process, where locks do not work
+            if not entry.is_dir():  # where locks do not work, another process may have made it
                 raise
         synchronise(entry.parent)
     finally:
@@ -302,7 +306,7 @@ def _fresh(entry: Path, about: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _clear_leftovers(folder: Path, held: str = "") -> None:
-    """Remove what killed processes left behind in the folder of a kind.
+    """Remove the leftovers of killed processes in the folder of a kind.
 
     Args:
         folder: the folder of the kind.
@@ -316,14 +320,14 @@ def _clear_leftovers(folder: Path, held: str = "") -> None:
 
 
 def _clear_if_left(making: Path, held: str) -> None:
-    """Remove a folder that no process is filling any more."""
+    """Remove a folder that no process is filling any longer."""
     named = _MADE_BY.fullmatch(making.name)
     if named and named[1] == held:
         shutil.rmtree(making, ignore_errors=True)
         return
-    # Older versions did not name the entry, and held no lock. Nothing took them a day to make.
-    context = asked_lock(making.with_name(named[1])) if named else contextlib.nullcontext(Lock.NONE)
-    with context as lock:
+    # Older versions did not name the entry, and held no lock. No entry takes a day to make.
+    entry = making.with_name(named[1]) if named else None
+    with temporary_lock(_lock_of(entry)) if entry else contextlib.nullcontext(Lock.NONE) as lock:
         is_old = time.time() - making.stat().st_mtime > _DAY
         if lock is Lock.OURS or (lock is Lock.NONE and is_old):
             shutil.rmtree(making, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Tables that other programs wrote: whatever divides their columns, text stays the text it was."""
+"""Tables of other programs: any common separator, and all cells as text, unchanged."""
 
 import codecs
 import csv
@@ -8,26 +8,26 @@ import re
 import pandas as pd
 
 SEPARATORS = ",;\t|"
-# What spreadsheets write above the heading, to tell each other.
-_SAID = re.compile(r"\s*\"?sep=(.)\"?\s*\n", re.IGNORECASE)
+# The line with which spreadsheets announce the separator, above the heading.
+_SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?\s*\n", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
 class TableFormatError(ValueError):
-    """A text is no table; the message says where and why."""
+    """A text is not a table; the message says where and why."""
 
 
 def read_delimited(content: bytes, key: str) -> pd.DataFrame:
-    """The cells of a table as text, blanks around them removed.
+    """The cells of a table as text, without blanks around them.
 
     Args:
         content: of the file: UTF-8, or UTF-16 with a byte order mark.
-        key: the column that it must have, by which the separator is recognised: `,`, `;`, a tab or
+        key: a column that the table must have; the separator is recognised by it: `,`, `;`, tab or
             `|`.
 
     Raises:
-        TableFormatError: it is no such text, a row has more or fewer cells than the heading, or
-            two columns have one name.
+        TableFormatError: the text has another encoding, a row has more or fewer cells than the
+            heading, or two columns have the same name.
     """
     text, separator = _without_separator_line(_decoded(content))
     heading = text.lstrip("\n").partition("\n")[0]
@@ -51,20 +51,20 @@ def read_delimited(content: bytes, key: str) -> pd.DataFrame:
 
 
 def numbers(column: "pd.Series[str]") -> "pd.Series[float]":
-    """A column as numbers, NaN where a cell is none; a decimal comma counts as a point."""
+    """A column as numbers, NaN for cells that are not; a decimal comma counts as a point."""
     has_comma = column.str.fullmatch(_DECIMAL_COMMA)
     texts = column.where(~has_comma, column.str.replace(",", ".", regex=False))
     return pd.to_numeric(texts, errors="coerce").astype("float64")
 
 
 def _decoded(content: bytes) -> str:
-    """The text, with line feeds at the ends of lines."""
+    """The text, with line feeds as line ends."""
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableFormatError(
-            f"is no text in UTF-8 (byte {error.start:,} is {content[error.start]:#04x}).\n"
+            f"is not text in UTF-8 (byte {error.start:,} is {content[error.start]:#04x}).\n"
             "Save it as CSV in UTF-8."
         ) from error
     if "\0" in text:
@@ -73,12 +73,12 @@ def _decoded(content: bytes) -> str:
 
 
 def _without_separator_line(text: str) -> tuple[str, str | None]:
-    said = _SAID.match(text)
-    return (f"\n{text[said.end() :]}", said[1]) if said else (text, None)
+    found = _SEPARATOR_LINE.match(text)
+    return (f"\n{text[found.end() :]}", found[1]) if found else (text, None)
 
 
 def _separator(heading: str, key: str) -> str:
-    """What divides a heading into the most columns, with the key among them where that can be."""
+    """The separator that gives the most columns, and the key among them if possible."""
 
     def fits(mark: str) -> tuple[bool, int]:
         cells = [cell.strip().strip('"') for cell in heading.split(mark)]
@@ -88,14 +88,14 @@ def _separator(heading: str, key: str) -> str:
 
 
 def _as_wide(row: list[str], heading: list[str], line: int, separator: str) -> list[str]:
-    """A row with as many cells as the heading; empty ones at its end do not count."""
+    """A row with as many cells as the heading; empty cells at its end do not count."""
     width = len(heading)
     if any(row[width:]) or len(row) < width:
         advice = ""
         if separator == "," and len(row) > width:
-            advice = "\nWrite numbers with a decimal point, or divide the columns by ';'."
+            advice = "\nWrite numbers with a decimal point, or separate the columns by ';'."
         raise TableFormatError(
-            f"line {line} has {len(row)} cells, the heading has {width} (divided by "
+            f"line {line} has {len(row)} cells, the heading has {width} (separated by "
             f"{separator!r}).{advice}"
         )
     return row[:width]

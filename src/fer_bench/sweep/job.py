@@ -1,6 +1,5 @@
 """One run in processes of its own: trained, evaluated, or stopped with its state saved."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from fer_bench.config.section import Section
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_atomically
-from fer_bench.storage.locks import is_locked
+from fer_bench.storage.locks import Lock, ask, is_locked
 from fer_bench.sweep.parent import PARENT
 
 # How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.
@@ -261,11 +260,7 @@ def _take(claim: int, run: RunDirectory) -> bool:
     The processes of a job inherit its claim: where only they are left, because the job was killed,
     the next one waits until they have saved what they did.
     """
-    try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return not run.is_locked()
+    return ask(claim) is Lock.OURS and not run.is_locked()
 
 
 def is_claimed(run: RunDirectory) -> bool:

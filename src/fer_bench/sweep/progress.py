@@ -1,6 +1,5 @@
 """How far the runs of a sweep are, read from their folders alone."""
 
-import csv
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +77,7 @@ class Follower:
         else:
             elapsed = outcome.seconds if outcome else None
         found = replace(
-            read_history(run, planned),
+            read_progress(run, planned),
             state=state,
             elapsed=elapsed,
             message=outcome.message if outcome else "",
@@ -100,8 +99,8 @@ class Follower:
         return "training" if status == "running" else "starting"
 
 
-def read_history(run: RunDirectory, planned: Planned) -> Progress:
-    """What `history.csv` says of a run, as one that waits."""
+def read_progress(run: RunDirectory, planned: Planned) -> Progress:
+    """What `history.csv` says of a run, as of one that waits."""
     experiment = planned.experiment
     waiting = Progress(
         name=f"{experiment.name}-s{experiment.seed}",
@@ -109,20 +108,22 @@ def read_history(run: RunDirectory, planned: Planned) -> Progress:
         epochs=sum(stage.epochs for stage in experiment.stages),
     )
     try:
-        with run.history.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        values = [float(row[experiment.select]) for row in rows if row[experiment.select]]
-        choose = min if experiment.select in LESS_IS_BETTER else max
-        return replace(
-            waiting,
-            stage=rows[-1]["stage"],
-            epoch=len(rows),
-            best=choose(values) if values else None,
-            images_per_second=float(rows[-1]["images_per_second"]),
-            trained=sum(float(row["seconds"]) for row in rows),
-        )
-    except (OSError, ValueError, LookupError, TypeError):
-        return waiting  # nothing is trained, or somebody removed it
+        epochs = run.read_history()
+    except RunError:
+        epochs = []
+    if not epochs:
+        return waiting
+    numbers = [epoch.numbers for epoch in epochs]
+    values = [one[experiment.select] for one in numbers if experiment.select in one]
+    choose = min if experiment.select in LESS_IS_BETTER else max
+    return replace(
+        waiting,
+        stage=epochs[-1].stage or "",
+        epoch=len(epochs),
+        best=choose(values, default=None),
+        images_per_second=numbers[-1].get("images_per_second"),
+        trained=sum(one.get("seconds", 0.0) for one in numbers),
+    )
 
 
 def time_left(runs: Sequence[Progress]) -> float | None:

@@ -1,11 +1,8 @@
 """A finished run that is trained longer: a new run, which goes on from it and names it."""
 
-import contextlib
-import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.loading import load_experiment
@@ -74,32 +71,21 @@ def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
 
 def _kept_model(run: RunDirectory) -> Progress:
     """Where a run stood with the model that it kept."""
+    record = run.read_record()
+    best = record.best
     try:
-        record = run.read_json(run.run_json)
-        epoch = int(record["best"]["epoch"])
-        stage_epochs = [int(stage["epochs"]) for stage in record["stages"]]
-        history = _read_history(run)[:epoch]
-        if len(history) < epoch:
-            raise ValueError(f"{run.history.name} has {len(history)} epochs of {epoch}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if best is None or best.epoch is None or not record.stages:
+            raise ValueError(f"{run.run_json.name} has no best.epoch or no stages")
+        history = [epoch.to_row() for epoch in run.read_history()[: best.epoch]]
+        if len(history) < best.epoch:
+            raise ValueError(f"{run.history.name} has {len(history)} epochs of {best.epoch}")
+    except ValueError as error:
         raise RunError(
             f"{run.path}: does not say how it was trained ({error}), so that nothing can go on "
             "from it.\nTrain it again with --fresh."
         ) from error
-    return Progress(stage_epochs, epoch=epoch, history=history, best=record["best"], stage=-1)
-
-
-def _read_history(run: RunDirectory) -> list[dict[str, Any]]:
-    with run.history.open(newline="", encoding="utf-8") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(text: str) -> int | float | str | None:
-    """What was written: a number as it was, to the last bit; None for an empty cell."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text or None
+    stage_epochs = [stage.epochs for stage in record.stages]
+    return Progress(stage_epochs, epoch=best.epoch, history=history, best=asdict(best), stage=-1)
 
 
 def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Progress) -> None:

@@ -2,19 +2,29 @@
 
 import numpy as np
 
-from fer_bench.runs.record import DatasetRecord, ModelRecord, Record, now, versions
+from fer_bench.runs.record import (
+    BestRecord,
+    DatasetRecord,
+    ModelRecord,
+    ParentRecord,
+    RunRecord,
+    StageRecord,
+    Status,
+    now,
+    versions,
+)
 from fer_bench.storage.files import write_json
 from fer_bench.training.session import Session
 
 
-def write_record(session: Session, status: str) -> None:
+def write_record(session: Session, status: Status) -> None:
     """Write `run.json`: what the run is, how far it is, and what it ran on. One worker does."""
     if not session.device.writes:
         return
     config, device, progress = session.config, session.device, session.progress
     seconds = sum(row["seconds"] for row in progress.history)
     speeds = [row["images_per_second"] for row in progress.history]
-    record = Record(
+    record = RunRecord(
         run_id=session.run.run_id,
         name=config.name,
         seed=config.seed,
@@ -37,7 +47,7 @@ def write_record(session: Session, status: str) -> None:
             first_trainable_layer=[stage.first_trainable_layer for stage in session.stages],
         ),
         stages=[
-            {"name": stage.name, "epochs": epochs, "frozen_up_to": resolved.trunk}
+            StageRecord(name=stage.name, epochs=epochs, frozen_up_to=resolved.trunk)
             for stage, epochs, resolved in zip(
                 config.stages, progress.stage_epochs, session.stages, strict=True
             )
@@ -45,8 +55,8 @@ def write_record(session: Session, status: str) -> None:
         trunk_views=config.cache.views,
         selection=config.selection,
         tracking=list(config.tracking),
-        best=progress.best,
-        parent=progress.parent,
+        best=BestRecord(**progress.best) if progress.best else None,
+        parent=ParentRecord(**progress.parent) if progress.parent else None,
         state_kept=status == "finished" and session.keeps_state,
         images_per_second=round(float(np.mean(speeds)), 1) if speeds else None,
         seconds=round(seconds, 1),

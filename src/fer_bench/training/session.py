@@ -153,7 +153,9 @@ def open_session(
         origin.check_dataset(manifest.root, manifest.fingerprint)
     backbone = _build_backbone(config, device)
     weights_digest = (
-        origin.weights_digest() if origin else _load_weights(backbone, config, run, device, display)
+        origin.read_record().model.weights_digest
+        if origin
+        else _load_weights(backbone, config, run, device, display)
     )
     model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
@@ -176,7 +178,7 @@ def open_session(
         # add up would then meet in another order in each, and both would wait for ever.
         Pace(SECONDS_PER_CALL, most=MOST_STEPS if device.workers == 1 else 1),
         stop,
-        run.started() or now(),
+        (run.run_json.exists() and run.read_record().started) or now(),
         weights_digest,
     )
     _restore(session)

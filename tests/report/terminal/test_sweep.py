@@ -20,7 +20,7 @@ from fer_bench.report.terminal.sweep import (
 )
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.sweep.job import Outcome
-from fer_bench.sweep.progress import Follower, Progress, State, read_history, time_left
+from fer_bench.sweep.progress import Follower, Progress, State, read_progress, time_left
 from fer_bench.sweep.suite import Planned, load_suite
 
 HEADER = "epoch,stage,learning_rate,loss,val_loss,val_macro_f1,images_per_second,seconds\n"
@@ -95,9 +95,9 @@ def test_a_run_goes_through_its_states(plan: Any, tmp_path: Path) -> None:
 def test_the_history_says_how_far_a_run_is(plan: Any, tmp_path: Path) -> None:
     (planned,) = plan(1)
     run = RunDirectory(tmp_path / planned.run_id)
-    assert read_history(run, planned) == Progress("x-s1", "waiting", epochs=5)
+    assert read_progress(run, planned) == Progress("x-s1", "waiting", epochs=5)
     write_run(run, "running", [("head", 0.3, 10), ("all", 0.5, 30), ("all", 0.4, 32)])
-    assert read_history(run, planned) == Progress(
+    assert read_progress(run, planned) == Progress(
         "x-s1", "waiting", "all", 3, 5, 0.5, 120.5, trained=72.0
     )
 
@@ -106,7 +106,7 @@ def test_the_best_loss_is_the_lowest(plan: Any, tmp_path: Path) -> None:
     (planned,) = plan(1, training={"select": "val_loss"})
     run = RunDirectory(tmp_path / planned.run_id)
     write_run(run, "running", [("head", 0.3, 10), ("all", 0.2, 30), ("all", 0.4, 32)])
-    assert read_history(run, planned).best == 0.2
+    assert read_progress(run, planned).best == 0.2
 
 
 # How long it takes -----------------------------------------------------------------------------

@@ -47,7 +47,7 @@ from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, canonical, decode
 from fer_bench.registry import DATASETS
 from fer_bench.storage.cache import cache_root, cached
-from fer_bench.storage.folder_swap import check_place, check_vacant, replacing
+from fer_bench.storage.replacement import check_place, check_vacant, replaced_folder
 
 NAME = "fer2013"
 CLASSES = EXPRESSIONS[:7]
@@ -412,7 +412,7 @@ def prepare(root: Path, archive: Path | None, force: bool) -> None:
     with reading(archive.parent):
         next(_cells(archive), None)  # its columns are there, before anything is copied
     try:
-        with replacing(root) as fresh:
+        with replaced_folder(root) as fresh:
             check_vacant(root, force)
             shutil.copyfile(archive, fresh / TABLES[0])
             check_release(NAME, fresh, archive)

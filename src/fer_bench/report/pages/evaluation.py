@@ -21,6 +21,7 @@ from fer_bench.report.pages import charts
 from fer_bench.report.pages.charts import DASHES, Dots, Interval, Key, Scale, Series
 from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, class_colours
 from fer_bench.report.wording import MISSING
+from fer_bench.runs.record import RunRecord
 
 # Shown large; of these, what an evaluation has.
 TILES = ("accuracy", "macro_f1", "balanced_accuracy")
@@ -116,17 +117,17 @@ def headline(metrics: Document) -> list[dict[str, str]]:
 # Protocol --------------------------------------------------------------------------------------
 
 
-def protocol(name: str, metrics: Document, record: Document, config: Document) -> dict[str, str]:
+def protocol(name: str, metrics: Document, record: RunRecord, config: Document) -> dict[str, str]:
     """How the numbers came about, as label and text."""
     said = metrics.get("protocol") or {}
-    own = record.get("dataset") or {}
-    dataset = said.get("dataset") or own.get("name")
-    fingerprint = said.get("dataset_fingerprint") or own.get("fingerprint")
+    own = record.dataset
+    dataset = said.get("dataset") or own.name
+    fingerprint = said.get("dataset_fingerprint") or own.fingerprint
     classes = said.get("classes") or [entry["name"] for entry in metrics.get("per_class") or ()]
     views, rule = said.get("views", "none"), said.get("class_rule")
     facts = {
         "dataset": dataset,
-        "release": said.get("release") or own.get("release"),
+        "release": said.get("release") or own.release,
         "dataset fingerprint": fingerprint and str(fingerprint)[:16],
         "split": said.get("split") or name,
         "images": f"{metrics['n']:,}" if "n" in metrics else None,
@@ -137,7 +138,7 @@ def protocol(name: str, metrics: Document, record: Document, config: Document) -
         "views of an image": _VIEWS.get(views, views),
         "rule for classes": rule and _RULES.get(rule, rule),
         "model chosen on": _chosen_on(selection(metrics, config), record),
-        "seed": record.get("seed"),
+        "seed": record.seed,
         "intervals": _intervals(metrics.get("interval")),
     }
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
@@ -156,9 +157,8 @@ def selection(metrics: Document, config: Document) -> str:
     return str(said) if said else "validation"
 
 
-def _chosen_on(chosen: str, record: Document) -> str:
-    metric = look_up(record, "best", "metric")
-    by = f", by {metric}" if metric else ""
+def _chosen_on(chosen: str, record: RunRecord) -> str:
+    by = f", by {record.best.metric}" if record.best and record.best.metric else ""
     return f"{_SELECTIONS.get(chosen, chosen)}{by}"
 
 

@@ -24,6 +24,7 @@ from fer_bench.report.pages.document import embed, render
 from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
+from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
 from fer_bench.storage.files import write_atomically
 
 # Sheets of `fer explain`, in the order in which they are shown.
@@ -69,7 +70,7 @@ def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
 
 def run_page(run: RunDirectory, with_images: bool = False) -> str:
     """The HTML of a run; its PNG figures are written on the way. As `write_run_report`."""
-    record = run.read_json(run.run_json)
+    record, damages = _record(run)
     config, text = _config(run)
     found = {path.stem: run.read_json(path) for path in run.path.glob("metrics/*.json")}
     ordered = sorted(found.items(), key=lambda item: (item[0] != "test", len(item[0]), item[0]))
@@ -82,7 +83,8 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         run_id=run.run_id,
         record=record,
         facts=_facts(record),
-        adopted=look_up(record, "model", "weights") == "adopted",
+        damages=damages,
+        adopted=record.is_adopted,
         chosen_on_test=evaluation.CHOSEN_ON_TEST
         if config.get("selection") == "test_split" and not sections
         else None,
@@ -91,6 +93,16 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         curves=_curves(run, record),
         config=text,
     )
+
+
+def _record(run: RunDirectory) -> tuple[RunRecord, list[str]]:
+    """What `run.json` says; where it is damaged, nothing, and what is wrong."""
+    try:
+        return run.read_record(), []
+    except RunError as error:
+        if not run.run_json.exists():
+            raise
+        return RunRecord(), [str(error)]
 
 
 def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
@@ -112,7 +124,7 @@ def _section(
     run: RunDirectory,
     name: str,
     metrics: dict[str, Any],
-    record: Mapping[str, Any],
+    record: RunRecord,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the template shows of one evaluation, and its PNG figures as files."""
@@ -255,10 +267,10 @@ def _explained(folder: Path) -> str:
 # Data and training -----------------------------------------------------------------------------
 
 
-def _counts(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _counts(record: RunRecord) -> dict[str, Any] | None:
     """How many images of each class each split has: a chart and a table; None where unknown."""
-    counts = look_up(record, "dataset", "counts")
-    if not isinstance(counts, dict) or not any(counts.values()):
+    counts = record.dataset.counts
+    if not any(counts.values()):
         return None
     splits = {split: of for split, of in counts.items() if of}
     names = list(dict.fromkeys(name for of in splits.values() for name in of))
@@ -279,17 +291,13 @@ def _counts(record: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"chart": chart, "names": names, "splits": splits, "totals": totals}
 
 
-def _curves(run: RunDirectory, record: Mapping[str, Any]) -> list[Markup]:
+def _curves(run: RunDirectory, record: RunRecord) -> list[Markup]:
     """The learning curves; none for a run without a finished epoch."""
-    if not run.history.exists():
+    epochs = run.read_history()
+    if not epochs:
         return []
-    try:
-        history = pd.read_csv(run.history)
-    except ValueError as error:  # pandas' own reading errors are ValueErrors
-        raise RunError(f"{run.history}: cannot be read as a table ({error}).") from error
-    if history.empty:
-        return []
-    best = look_up(record, "best", "epoch")
+    history = pd.DataFrame([epoch.to_row() for epoch in epochs])
+    best = record.best.epoch if record.best else None
     path = run.figures / "learning_curves.png"
     if not _is_current(path, run.history):
         learning_curves(history, path, best)
@@ -368,49 +376,49 @@ def _told(title: str, lines: Sequence[Series], marks: Sequence[Mark]) -> str:
 # Text ------------------------------------------------------------------------------------------
 
 
-def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+def _facts(record: RunRecord) -> dict[str, str]:
     """What happened in a run, as label and text; what it doesn't say is left out."""
-    dataset, model, best, parent = (
-        record.get(part) or {} for part in ("dataset", "model", "best", "parent")
-    )
-    speed = record.get("images_per_second")
+    model, best, speed = record.model, record.best, record.images_per_second
     facts = {
-        "status": record.get("status"),
-        "seed": record.get("seed"),
-        "dataset": dataset.get("name"),
-        "release": dataset.get("release"),
-        "backbone": model.get("backbone"),
-        "weights": model.get("weights"),
-        "parameters": model.get("parameters") and f"{model['parameters']:,}",
-        "trained, by stage": _listed(model.get("trainable_parameters")),
-        "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
-        "views of an image that frozen layers see": _several(record.get("trunk_views")),
-        "goes on from": _origin(parent),
-        "epoch kept": best.get("epoch"),
-        "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', math.nan):.4f}",
-        "device": record.get("device"),
-        "precision": record.get("precision"),
+        "status": record.status,
+        "seed": record.seed,
+        "dataset": record.dataset.name,
+        "release": record.dataset.release,
+        "backbone": model.backbone,
+        "weights": model.weights,
+        "parameters": model.parameters and f"{model.parameters:,}",
+        "trained, by stage": _listed(model.trainable_parameters),
+        "first trained layer, by stage": _listed(model.first_trainable_layer),
+        "views of an image that frozen layers see": _several(record.trunk_views),
+        "goes on from": record.parent and _origin(record.parent),
+        "epoch kept": best and best.epoch,
+        "chosen by": best and _chosen_by(best),
+        "device": record.device,
+        "precision": record.precision,
         "speed": speed and f"{speed:.0f} images per second",
-        "duration": record.get("seconds") and wording.write_duration(record["seconds"]),
-        "started": record.get("started"),
-        "ended": record.get("ended"),
+        "duration": record.seconds and wording.write_duration(record.seconds),
+        "started": record.started,
+        "ended": record.ended,
     }
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
 
 
-def _origin(parent: Mapping[str, Any]) -> str | None:
-    """The run that this one goes on from, where it does."""
-    if not parent:
-        return None
-    optimizer = "its optimizer" if parent["optimizer"] == "kept" else "a new optimizer"
-    return f"{parent['run_id']} after epoch {parent['epoch']}, with {optimizer}"
+def _origin(parent: ParentRecord) -> str:
+    """The run that this one goes on from."""
+    optimizer = "its optimizer" if parent.optimizer == "kept" else "a new optimizer"
+    return f"{parent.run_id} after epoch {parent.epoch}, with {optimizer}"
+
+
+def _chosen_by(best: BestRecord) -> str | None:
+    value = math.nan if best.value is None else best.value
+    return f"{best.metric} = {value:.4f}" if best.metric else None
 
 
 def _several(views: int | None) -> int | None:
     return views if views and views > 1 else None
 
 
-def _listed(entries: list[Any] | None) -> str | None:
+def _listed(entries: Sequence[Any] | None) -> str | None:
     """Entries of a list, in order; numbers with thousands separated."""
     if not entries:
         return None

@@ -1,7 +1,7 @@
-"""Where a run is watched: TensorBoard and MLflow, mirrors of the run directory.
+"""TensorBoard and MLflow: mirrors of the run directory.
 
-The run directory is the truth. A tracker sends of it what it has not sent yet, whenever it is
-asked to and by whichever process, and writes down in `<run>/tracking/` what that was.
+The run directory is the source of truth. Any process may ask a tracker to send what it has not
+sent yet; `<run>/tracking/` records what was sent.
 """
 
 import importlib.util
@@ -27,13 +27,13 @@ __all__ = [
     "tracked_by",
 ]
 
-# How long the end of a command waits for what is still under way.
+# How long the end of a command waits for unfinished sends.
 SECONDS_AT_THE_END = 10.0
 TRACKERS: dict[str, Callable[[RunDirectory], "Tracker"]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
 }
-# What must be installed to send; TensorFlow writes the files of TensorBoard.
+# The package that a tracker needs; TensorBoard needs none, TensorFlow writes its files.
 PACKAGES = {"mlflow": "mlflow"}
 
 
@@ -41,7 +41,7 @@ class Tracker(Protocol):
     """One place that one run is mirrored to."""
 
     def send(self) -> Parcel:
-        """Send what is not there yet; returns what that was. Raises: TrackingError."""
+        """Send what is missing and return it. Raises: TrackingError."""
 
 
 def open_tracker(name: str, run: RunDirectory) -> Tracker:
@@ -51,12 +51,11 @@ def open_tracker(name: str, run: RunDirectory) -> Tracker:
 
 def tracked_by(run: RunDirectory) -> list[str]:
     """The trackers that `run.json` names."""
-    names = run.read_json(run.run_json).get("tracking")
-    return [name for name in names if name in TRACKERS] if isinstance(names, list) else []
+    return [name for name in run.read_record().tracking if name in TRACKERS]
 
 
 def check_packages(names: Sequence[str]) -> None:
-    """Make sure that what the trackers need is installed. Raises: ConfigError saying how."""
+    """Check that the packages of the trackers are installed. Raises: ConfigError saying how."""
     for name in names:
         package = PACKAGES.get(name)
         if package and importlib.util.find_spec(package) is None:
@@ -67,10 +66,10 @@ def check_packages(names: Sequence[str]) -> None:
 
 
 class Mirror:
-    """Sends a run to its trackers in the background, as often as it is asked to.
+    """Sends a run to its trackers in the background.
 
-    Nothing here waits but `close`, and that for a bounded time; no failure of a tracker is an error
-    of the run. Each tracker has at most one send under way. At the end of a `with` it is closed.
+    Only `close` waits, for a bounded time. A failure of a tracker is not an error of the run. Each
+    tracker has at most one send in progress. Leaving a `with` block closes the mirror.
     """
 
     def __init__(self, run: RunDirectory, names: Sequence[str], say: Callable[[str], None]) -> None:
@@ -78,13 +77,13 @@ class Mirror:
         self._couriers = [_Courier(name, run) for name in names]
 
     def send(self) -> None:
-        """Begin to send what is new; where a send is under way, the next one takes it along."""
+        """Start to send what is new; while a send is in progress, that is left to the next one."""
         for courier in self._couriers:
             courier.start()
             self._warn_once(courier)
 
     def close(self, seconds: float = SECONDS_AT_THE_END) -> None:
-        """Send what is left, waiting at most `seconds` for all that is under way."""
+        """Send what is left; wait at most `seconds` for all sends in progress."""
         deadline = time.monotonic() + seconds
         for courier in self._couriers:
             courier.wait(deadline)
@@ -125,14 +124,14 @@ class _Courier:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Send in the background, unless that is under way."""
+        """Send in the background, unless a send is in progress."""
         if self._thread is None or not self._thread.is_alive():
-            # A daemon: a server that hangs must not keep the process from ending.
+            # A daemon thread: a server that hangs must not keep the process alive.
             self._thread = threading.Thread(target=self._send, name=self.name, daemon=True)
             self._thread.start()
 
     def wait(self, deadline: float) -> bool:
-        """Wait until nothing is under way, or the clock shows `deadline`; whether nothing is."""
+        """Wait for the send in progress until `deadline`; returns whether none is left."""
         if self._thread is None:
             return True
         self._thread.join(max(0.0, deadline - time.monotonic()))

@@ -10,23 +10,23 @@ from typing import Any
 
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.tracking.outbox import (
-    Epoch,
     Parcel,
     Sent,
+    TimedEpoch,
     TrackingError,
     UnreachableError,
     best_epoch,
     facts,
     measured,
-    moment,
+    milliseconds,
     parameters,
     sending,
     unsent,
 )
 
 ADDRESS = "MLFLOW_TRACKING_URI"
-# Unless the user says otherwise: a server that does not answer is given up soon, since it is asked
-# again later; nothing is printed among the results; nobody else is told.
+# Unless the user sets them: the client gives up soon, since the next send tries again; it prints
+# nothing between the results, and sends no telemetry.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -37,7 +37,7 @@ SETTINGS = {
 }
 KEY_TAG = "fer_bench.key"
 STATUSES = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
-# What a server takes at once, of parameters and (with a score of values each) of epochs.
+# What a server accepts in one request: parameters, and epochs with some 20 values each.
 PARAMETERS_AT_ONCE = 100
 EPOCHS_AT_ONCE = 40
 LONGEST_PARAMETER = 500
@@ -46,7 +46,7 @@ COUNTED = "seconds"
 
 
 class MLflow:
-    """Sends what is new of a run to the same run on the server, whichever process it is."""
+    """Sends what is new of a run to its run on the server, which all processes share."""
 
     name = "mlflow"
 
@@ -55,7 +55,7 @@ class MLflow:
         self._client: Any = None
 
     def send(self) -> Parcel:
-        """Send what the server does not have yet; returns what that was.
+        """Send what the server does not have yet, and return it.
 
         Raises:
             UnreachableError: nobody answers.
@@ -111,7 +111,7 @@ class MLflow:
         client, tags = self._client, facts(self._run) | {KEY_TAG: key}
         experiment = self._experiment(f"fer-bench/{tags.get('dataset', 'unknown')}")
         found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-        started = moment(self._run, "started")
+        started = milliseconds(self._run.read_record().started)
         run = found[0] if found else client.create_run(experiment, started, tags, tags["run_id"])
         settings = [
             self._entity("Param", _name(key), value[:LONGEST_PARAMETER])
@@ -161,7 +161,7 @@ class MLflow:
         sent.files[name] = parcel.files[name]
         sent.save()
 
-    def _send_epochs(self, epochs: list[Epoch], sent: Sent) -> None:
+    def _send_epochs(self, epochs: list[TimedEpoch], sent: Sent) -> None:
         sent.server["epochs_begun"] = epochs[-1].number
         sent.save()
         points = [
@@ -188,7 +188,9 @@ class MLflow:
         if status == "running":
             client.update_run(run, STATUSES[status])
         else:
-            client.set_terminated(run, STATUSES[status], moment(self._run, "ended"))
+            client.set_terminated(
+                run, STATUSES[status], milliseconds(self._run.read_record().ended)
+            )
         sent.status = status
         sent.save()
 

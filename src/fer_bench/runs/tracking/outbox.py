@@ -1,9 +1,7 @@
-"""What of a run a tracker does not have yet, and the file that says what it has."""
+"""What a tracker does not have of a run yet, and the file that records what it has."""
 
 import contextlib
-import csv
 import datetime
-import fcntl
 import hashlib
 import json
 import math
@@ -17,6 +15,7 @@ import yaml
 from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_json
+from fer_bench.storage.locks import held
 
 FOLDER = "tracking"
 # Charts. The sheets of `fer explain` show faces, which many licences keep where they are.
@@ -24,11 +23,11 @@ PICTURES = ("figures/**/*.png",)
 
 
 class TrackingError(FerError):
-    """A tracker does not take what is sent; all of it stays in the run directory."""
+    """A tracker refuses what is sent; nothing is lost, the run directory has all of it."""
 
 
 class UnreachableError(TrackingError):
-    """Nobody answers, so that no other run can be sent either."""
+    """The tracker does not answer, so that no other run can be sent either."""
 
 
 @dataclass
@@ -36,11 +35,11 @@ class Sent:
     """What a tracker has of one run.
 
     Attributes:
-        path: the file that says so.
-        epochs: how many lines of `history.csv`.
-        files: the digest of each file as it was sent, by its path in the run directory.
+        path: the file that records it.
+        epochs: how many rows of `history.csv`.
+        files: the digest of each file when it was sent, per path in the run directory.
         status: the last status sent; None for none.
-        server: what the tracker itself has to remember.
+        server: what the tracker itself has to store.
     """
 
     path: Path
@@ -50,22 +49,22 @@ class Sent:
     server: dict[str, Any] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Write it down."""
+        """Write the file."""
         write_json(self.path, {key: value for key, value in asdict(self).items() if key != "path"})
 
     def forget(self) -> None:
-        """Begin as if nothing had been sent."""
+        """Start again as if nothing had been sent."""
         self.epochs, self.files, self.status, self.server = 0, {}, None, {}
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A line of `history.csv`.
+class TimedEpoch:
+    """A row of `history.csv`.
 
     Attributes:
         number: 1-based.
-        time: when it ended, in seconds since 1970.
-        values: its numbers by their column; those that are missing or not finite are left out.
+        time: when the epoch ended, in seconds since 1970.
+        values: its numbers per column, without those that are missing or not finite.
     """
 
     number: int
@@ -75,15 +74,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is to be sent; false if there is nothing.
+    """What is to be sent; false if that is nothing.
 
     Attributes:
-        epochs: the lines of `history.csv` that are new.
-        files: digests of files that are new or changed, by their path in the run directory.
-        status: `running`, `finished`, `failed` or `killed` where it changed, else None.
+        epochs: the new rows of `history.csv`.
+        files: digests of new or changed files, per path in the run directory.
+        status: `running`, `finished`, `failed` or `killed` if it has changed, else None.
     """
 
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[TimedEpoch] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     status: str | None = None
 
@@ -105,15 +104,14 @@ def _count(number: int, what: str) -> str:
 
 @contextlib.contextmanager
 def sending(run: RunDirectory, tracker: str) -> Iterator[Sent]:
-    """What `tracker` has of `run`, to be changed and saved by one process and thread at a time.
+    """What `tracker` has of `run`; one process and thread at a time may change and save it.
 
     Raises:
-        TrackingError: the file that says what was sent cannot be read.
+        TrackingError: the file that records what was sent cannot be read.
     """
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
-    with (folder / f".{tracker}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held(folder / f".{tracker}.lock", wait=True):
         yield _read_sent(folder / f"{tracker}.json")
 
 
@@ -129,58 +127,48 @@ def _read_sent(path: Path) -> Sent:
 
 
 def unsent(run: RunDirectory, sent: Sent) -> Parcel:
-    """What of `run`, as it is now, is not among what was `sent`."""
+    """What `run` has now that was not `sent`."""
     status = status_of(run)
     digests = {name: _digest(run.path / name) for name in _files(run, status)}
     return Parcel(
-        [epoch for epoch in history(run) if epoch.number > sent.epochs],
+        [epoch for epoch in timed_epochs(run) if epoch.number > sent.epochs],
         {name: digest for name, digest in digests.items() if sent.files.get(name) != digest},
         status if status != sent.status else None,
     )
 
 
 def status_of(run: RunDirectory) -> str | None:
-    """`running`, `finished`, `failed` or `killed`; None where nothing was begun."""
-    said = run.status()
-    if said == "interrupted":
+    """`running`, `finished`, `failed` or `killed`; None if the run has not started."""
+    recorded = run.status()
+    if recorded == "interrupted":
         return "killed"
-    if said != "running":
-        return said
+    if recorded != "running":
+        return recorded
     try:
-        with run.lock():  # it says `running`, but no process holds it
+        with run.lock():  # recorded as running, but no process holds it
             return "killed"
     except RunError:
         return "running"
 
 
-def history(run: RunDirectory) -> list[Epoch]:
-    """The epochs of `run`.
+def timed_epochs(run: RunDirectory) -> list[TimedEpoch]:
+    """The epochs of `run`, each with the time at which it ended.
 
-    The last one ended when `history.csv` was written, the others as many seconds earlier as those
-    after them took. That is exact while a run trains without a break.
+    The last epoch ended when `history.csv` was written, and each epoch before it as many seconds
+    earlier as the later ones took. That is exact while a run trains without a break.
     """
-    if not run.history.exists():
+    epochs = run.read_history()
+    if not epochs:
         return []
-    with run.history.open(encoding="utf-8", newline="") as file:
-        rows = [_numbers(row) for row in csv.DictReader(file)]
-    epochs, ended = [], run.history.stat().st_mtime
-    for row in reversed(rows):
-        number = int(row.pop("epoch"))
-        epochs.append(Epoch(number, ended, row))
-        ended -= row.get("seconds", 0.0)
-    return epochs[::-1]
-
-
-def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    found = {}
-    for key, text in row.items():
-        with contextlib.suppress(ValueError):  # the name of the stage, or nothing
-            found[key] = float(text)
-    return {key: value for key, value in found.items() if math.isfinite(value)}
+    timed, ended = [], run.history.stat().st_mtime
+    for epoch in reversed(epochs):
+        timed.append(TimedEpoch(epoch.number, ended, epoch.numbers))
+        ended -= epoch.numbers.get("seconds", 0.0)
+    return timed[::-1]
 
 
 def _files(run: RunDirectory, status: str | None) -> list[str]:
-    """The files that trackers get; the history only when it grows no more."""
+    """The files that trackers get; the history only once it is complete."""
     whole = (run.config, run.history) if status != "running" else (run.config,)
     found = [path for path in whole if path.exists()]
     for pattern in ("metrics/*.json", *PICTURES):
@@ -193,7 +181,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-# What is in the files ---------------------------------------------------------------------------
+# The content of the files -----------------------------------------------------------------------
 
 
 def parameters(run: RunDirectory) -> dict[str, str]:
@@ -216,14 +204,14 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def facts(run: RunDirectory) -> dict[str, str]:
-    """What a run is found by: run_id, name, seed, backbone and dataset."""
-    record = run.read_json(run.run_json)
+    """The tags by which a run is found: run_id, name, seed, backbone and dataset."""
+    record = run.read_record()
     found = {
         "run_id": run.run_id,
-        "name": record.get("name"),
-        "seed": record.get("seed"),
-        "backbone": _within(record, "model", "backbone"),
-        "dataset": _within(record, "dataset", "name"),
+        "name": record.name,
+        "seed": record.seed,
+        "backbone": record.model.backbone,
+        "dataset": record.dataset.name,
     }
     return {key: str(value) for key, value in found.items() if value is not None}
 
@@ -231,11 +219,11 @@ def facts(run: RunDirectory) -> dict[str, str]:
 def measured(run: RunDirectory, name: str) -> dict[str, float]:
     """The numbers of one metrics file: `test/macro_f1` with `test/macro_f1_low` and `_high`.
 
-    What stands deeper has dots: `test/without_twins.macro_f1`.
+    Nested keys are joined by dots: `test/without_twins.macro_f1`.
 
     Args:
         run: the run.
-        name: a path in the run directory, such as `metrics/test.json`.
+        name: a path in the run directory, for example `metrics/test.json`.
     """
     document = run.read_json(run.path / name)
     evaluation = name.removeprefix("metrics/").removesuffix(".json")
@@ -243,7 +231,7 @@ def measured(run: RunDirectory, name: str) -> dict[str, float]:
 
 
 def _values(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, float]]:
-    """Each `{value, low, high}` in `document`, however deep; names are joined by dots."""
+    """Each `{value, low, high}` in `document`, at any depth; names are joined by dots."""
     for key, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
         number = document.get(key)
         if "value" in document and isinstance(number, int | float) and math.isfinite(number):
@@ -254,19 +242,11 @@ def _values(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, float
 
 
 def best_epoch(run: RunDirectory) -> int:
-    """The 1-based epoch whose model is kept, which is what metrics are about; 0 if unknown."""
-    epoch = _within(run.read_json(run.run_json), "best", "epoch")
-    return epoch if isinstance(epoch, int) else 0
+    """The 1-based epoch whose model was kept and evaluated; 0 if unknown."""
+    best = run.read_record().best
+    return (best and best.epoch) or 0
 
 
-def moment(run: RunDirectory, which: str) -> int | None:
-    """When training `started` or `ended`, in ms since 1970; None where `run.json` does not say."""
-    said = run.read_json(run.run_json).get(which)
-    if not isinstance(said, str):
-        return None
-    return int(datetime.datetime.fromisoformat(said).timestamp() * 1000)
-
-
-def _within(document: Mapping[str, Any], section: str, key: str) -> Any | None:
-    inner = document.get(section)
-    return inner.get(key) if isinstance(inner, dict) else None
+def milliseconds(time: str | None) -> int | None:
+    """A time of `run.json` (ISO 8601) in milliseconds since 1970; None stays None."""
+    return int(datetime.datetime.fromisoformat(time).timestamp() * 1000) if time else None

@@ -1,6 +1,6 @@
 """TensorBoard: event files in the run directory.
 
-Only TensorFlow is needed to write them; to look at them, the package tensorboard.
+Writing them takes only TensorFlow; looking at them takes the package tensorboard.
 """
 
 import importlib
@@ -17,7 +17,13 @@ from PIL import Image
 
 from fer_bench.device.quiet import native_messages_hidden
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.tracking.outbox import Parcel, best_epoch, history, measured, sending, unsent
+from fer_bench.runs.tracking.outbox import (
+    Parcel,
+    best_epoch,
+    measured,
+    sending,
+    unsent,
+)
 
 FOLDER = "tensorboard"
 # TensorBoard shows a text with this tag under the heading before the slash.
@@ -26,10 +32,10 @@ FILES = itertools.count()
 
 
 class TensorBoard:
-    """Writes what is new of a run into one event file for each process.
+    """Writes what is new of a run into one event file per process.
 
     Events are written here rather than by `tf.summary`, so that an epoch has the time at which it
-    ended, however late it is sent, and a picture is the very file.
+    ended, however late it is sent, and a figure is sent byte for byte.
     """
 
     name = "tensorboard"
@@ -39,7 +45,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def send(self) -> Parcel:
-        """Write what is not there yet; returns what that was. Raises: TrackingError."""
+        """Write what is missing and return it. Raises: TrackingError."""
         with sending(self._run, self.name) as sent:
             if not (self._run.path / FOLDER).is_dir():
                 sent.forget()
@@ -48,7 +54,7 @@ class TensorBoard:
                 for event in _events(self._run, parcel):
                     self._open().write(event.SerializeToString())
                 self._open().flush()
-                # Killed before the next line, the same points are written once more.
+                # After a kill before the next line, the same points are written again.
                 sent.epochs += len(parcel.epochs)
                 sent.files |= parcel.files
                 sent.status = parcel.status or sent.status
@@ -69,7 +75,7 @@ class TensorBoard:
 
 
 def _tensorflow() -> Any:
-    """Imported when something is written: most commands need not wait for it."""
+    """TensorFlow, imported when something is written: most commands need not wait for it."""
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     with native_messages_hidden():
@@ -77,10 +83,10 @@ def _tensorflow() -> Any:
 
 
 def _events(run: RunDirectory, parcel: Parcel) -> Iterator[Any]:
-    """The events, as protocol buffers, of what is in `parcel`."""
+    """The events of a parcel, as protocol buffers."""
     for epoch in parcel.epochs:
         yield _event(epoch.number, epoch.time, [_scalar(*item) for item in epoch.values.items()])
-    epochs = history(run)
+    last_epoch = len(run.read_history())
     for name in parcel.files:
         path = run.path / name
         written = path.stat().st_mtime
@@ -88,7 +94,7 @@ def _events(run: RunDirectory, parcel: Parcel) -> Iterator[Any]:
             values = [_scalar(*item) for item in measured(run, name).items()]
             yield _event(best_epoch(run), written, values)
         elif name.endswith(".png"):
-            yield _event(len(epochs), written, [_picture(name.removesuffix(".png"), path)])
+            yield _event(last_epoch, written, [_picture(name.removesuffix(".png"), path)])
         elif path == run.config:
             yield _event(0, written, [_text(CONFIG_TAG, path.read_text(encoding="utf-8"))])
 
@@ -118,7 +124,7 @@ def _picture(tag: str, path: Path) -> Any:
 
 
 def _text(tag: str, text: str) -> Any:
-    """A text as it is: TensorBoard reads Markdown, in which indented lines are code."""
+    """A text, unchanged: TensorBoard reads Markdown, in which indented lines are code."""
     tf = _tensorflow()
     indented = "\n".join(f"    {line}" for line in text.splitlines())
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="text")

@@ -1,7 +1,5 @@
 """The rounds of a search: values are chosen, runs are trained, their epochs are watched."""
 
-import csv
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -168,25 +166,15 @@ def log_file(folder: Path, run_id: str) -> Path:
 def _watch(rounds: Rounds, attempt: _Attempt) -> None:
     """Report the epochs that are new in the history of a run, and give it up if they are poor."""
     # One by one: what is given up must not depend on how many epochs were made between two looks.
-    for epoch, value in read_history(attempt.run, rounds.base.select).items():
-        if epoch in attempt.reported:
+    for epoch in attempt.run.read_history():
+        value = epoch.values.get(rounds.base.select)
+        if value is None or epoch.number in attempt.reported:
             continue
-        attempt.reported.add(epoch)
-        rounds.study.report(attempt.number, epoch, value)
+        attempt.reported.add(epoch.number)
+        rounds.study.report(attempt.number, epoch.number, value)
         # After its last epoch a run is as good as finished.
-        if epoch < attempt.epochs and rounds.study.is_to_be_pruned(attempt.number):
+        if epoch.number < attempt.epochs and rounds.study.is_to_be_pruned(attempt.number):
             attempt.given_up.set()
-
-
-def read_history(run: RunDirectory, metric: str) -> dict[int, float]:
-    """The metric after each epoch, counted from 1; without epochs in which it is not defined."""
-    try:
-        text = run.history.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    cells = {int(row["epoch"]): row.get(metric) for row in csv.DictReader(text.splitlines())}
-    values = {epoch: float(cell) for epoch, cell in cells.items() if cell}
-    return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
 def _end(rounds: Rounds, attempt: _Attempt, outcome: Outcome, stop: Stop) -> None:

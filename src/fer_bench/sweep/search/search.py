@@ -6,10 +6,7 @@ looked at, and nothing is lost when the search is interrupted in any way.
 """
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ from fer_bench.config.training import LESS_IS_BETTER
 from fer_bench.config.yaml_files import read_yaml
 from fer_bench.errors import ConfigError, Interrupted, RunError
 from fer_bench.storage.files import write_atomically
-from fer_bench.storage.locks import LOCK
+from fer_bench.storage.locks import LOCK, BusyError, held
 from fer_bench.sweep.job import config_text, run_job
 from fer_bench.sweep.scheduler import FOLDER
 from fer_bench.sweep.search.rounds import Rounds, Run, Slots, log_file, make_trials
@@ -284,17 +281,12 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _only_search(folder: Path) -> Iterator[None]:
     """Hold the study for one process; the lock vanishes with the process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            stack.enter_context(held(folder / LOCK))
+        except BusyError as error:
             raise RunError(
-                f"{folder}: this search is being made by {holder}.\n"
+                f"{folder}: this search is being made by {error.holder}.\n"
                 "Wait for it to end, or stop it. More at a time is --workers."
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
         yield

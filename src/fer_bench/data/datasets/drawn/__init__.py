@@ -24,7 +24,7 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
 from fer_bench.registry import DATASETS
-from fer_bench.storage.folder_swap import replacing
+from fer_bench.storage.replacement import replaced_folder
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def draw(
     if min(train, test) < len(EXPRESSIONS):
         raise ValueError(f"{train} and {test} faces do not show all {len(EXPRESSIONS)} expressions")
     try:
-        with replacing(root, wait=True) as fresh:
+        with replaced_folder(root, wait=True) as fresh:
             _check_free(root, force)
             _draw_splits(fresh, seed, {"test": test, "train": train}, size)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Files that change together, however the replacing ends."""
+"""Files that change together, however the replacement ends."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_bench.storage.staging import abandoned, finish_replacing, replaced_together, working_folder
+from fer_bench.storage.replacement import abandoned, replaced_files, settle_files, working_folder
 
 OLD = {"predictions/test.csv": "old", "metrics/test.json": "old", "model.keras": "kept"}
 NEW = {"predictions/test.csv": "new", "metrics/test.json": "new", "corruptions/test.json": "new"}
@@ -30,12 +30,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def replace(folder: Path) -> None:
-    with replaced_together(folder) as fresh:
+    with replaced_files(folder) as fresh:
         write(fresh, NEW)
 
 
 def test_all_take_their_places_at_the_end(folder: Path) -> None:
-    with replaced_together(folder) as fresh:
+    with replaced_files(folder) as fresh:
         write(fresh, NEW)
         assert {name: text for name, text in read(folder).items() if name in OLD} == OLD
     assert read(folder) == OLD | NEW
@@ -43,7 +43,7 @@ def test_all_take_their_places_at_the_end(folder: Path) -> None:
 
 def test_a_failure_while_writing_changes_nothing(folder: Path) -> None:
     def fail() -> None:
-        with replaced_together(folder) as fresh:
+        with replaced_files(folder) as fresh:
             write(fresh, NEW)
             raise RuntimeError
 
@@ -74,7 +74,7 @@ def test_a_failure_while_replacing_changes_nothing(
 KILLED = """
 import os, sys
 from pathlib import Path
-from fer_bench.storage.staging import finish_replacing, replaced_together
+from fer_bench.storage.replacement import settle_files, replaced_files
 
 OLD, NEW = {old}, {new}
 
@@ -97,7 +97,7 @@ def killed_at(step, folder):
         return call
     for name in ("replace", "rename", "mkdir", "open"):
         setattr(Path, name, die(getattr(Path, name)))
-    with replaced_together(folder) as fresh:
+    with replaced_files(folder) as fresh:
         write(fresh, NEW)
 
 outcomes = []
@@ -109,7 +109,7 @@ for step in range(1000):
         killed_at(step, folder)
         os._exit(0)
     ended = os.waitpid(child, 0)[1] == 0
-    finish_replacing(folder)
+    settle_files(folder)
     found = {{name: text for name, text in read(folder).items() if not name.startswith(".")}}
     assert found in (OLD, OLD | NEW), (step, found)
     outcomes.append("old" if found == OLD else "new")
@@ -129,9 +129,9 @@ def test_after_a_kill_at_any_step_all_are_old_or_all_are_new(tmp_path: Path) -> 
 
 
 def test_what_a_living_process_writes_is_left_alone(folder: Path) -> None:
-    with replaced_together(folder) as fresh:
+    with replaced_files(folder) as fresh:
         write(fresh, NEW)
-        finish_replacing(folder)
+        settle_files(folder)
         assert read(fresh) == NEW
 
 

@@ -3,13 +3,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from messages import says
 
 from fer_bench.errors import DataError
-from fer_bench.storage import folder_swap
-from fer_bench.storage.folder_swap import check_place, check_vacant, replacing
+from fer_bench.storage import locks, replacement
+from fer_bench.storage.replacement import check_place, check_vacant, replaced_folder
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def names(folder: Path) -> list[str]:
 
 
 def replace(root: Path) -> None:
-    with replacing(root) as fresh:
+    with replaced_folder(root) as fresh:
         (fresh / "new.jpg").write_bytes(b"new")
 
 
@@ -36,7 +38,7 @@ def no_exchange(*_: object) -> None:
 @pytest.fixture(params=["at once", "in two steps"])
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "in two steps":
-        monkeypatch.setattr(folder_swap, "_exchange", no_exchange)
+        monkeypatch.setattr(replacement, "_exchange", no_exchange)
 
 
 @pytest.mark.usefixtures("_either_way")
@@ -57,7 +59,7 @@ def test_an_error_leaves_the_old_folder(root: Path, error: type[BaseException]) 
         (fresh / "half.jpg").touch()
         raise error
 
-    with pytest.raises(error), replacing(root) as fresh:
+    with pytest.raises(error), replaced_folder(root) as fresh:
         fail(fresh)
     assert (root / "old.jpg").read_bytes() == b"old"
     assert names(root.parent) == ["faces"]
@@ -76,8 +78,8 @@ def test_a_swap_that_fails_leaves_the_old_folder(
         "rename",
         lambda self, target: refuse() if "unpacking" in self.name else rename(self, target),
     )
-    if folder_swap._exchange is not no_exchange:
-        monkeypatch.setattr(folder_swap, "_exchange", refuse)
+    if replacement._exchange is not no_exchange:
+        monkeypatch.setattr(replacement, "_exchange", refuse)
     with pytest.raises(PermissionError):
         replace(root)
     assert names(root) == ["old.jpg"]
@@ -90,7 +92,7 @@ def test_what_appears_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
     source.mkdir()
     (source / "somebody's.jpg").touch()
     # Which error it is depends on the system.
-    with pytest.raises(OSError), replacing(root):  # noqa: PT011
+    with pytest.raises(OSError), replaced_folder(root):  # noqa: PT011
         source.rename(root)
     assert names(root) == ["somebody's.jpg"]
     assert names(tmp_path) == ["faces"]
@@ -108,7 +110,7 @@ def test_a_link_stays_a_link(tmp_path: Path, root: Path) -> None:
 KILLED = """
 import errno, os, signal, sys
 from pathlib import Path
-from fer_bench.storage import folder_swap
+from fer_bench.storage import locks, replacement
 root, way, moment = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 steps = 0
 def killing(function):
@@ -122,8 +124,8 @@ def killing(function):
 def no_exchange(*_):
     raise OSError(errno.EINVAL, "")
 Path.rename = killing(Path.rename)
-folder_swap._exchange = no_exchange if way == "two steps" else killing(folder_swap._exchange)
-with folder_swap.replacing(root) as fresh:
+replacement._exchange = no_exchange if way == "two steps" else killing(replacement._exchange)
+with replacement.replaced_folder(root) as fresh:
     (fresh / "new.jpg").write_bytes(b"new")
     if moment == 0:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -152,16 +154,17 @@ def test_a_kill_leaves_one_whole_folder(
     assert (names(root) if root.exists() else None) == at_once
 
     # The next call puts right what is left before it does anything else, here: fail.
-    with pytest.raises(DataError), replacing(root):
+    with pytest.raises(DataError), replaced_folder(root):
         check_vacant(root, force=False)
     assert names(root) == later
     assert names(root.parent) == ["faces"]
 
 
 def test_two_processes_do_not_make_one_folder(root: Path) -> None:
-    with replacing(root) as fresh:
-        with pytest.raises(DataError, match="another process is making this folder"):
+    with replaced_folder(root) as fresh:
+        with pytest.raises(DataError) as raised:
             replace(root)
+        says(raised.value, root, "another process")
         (fresh / "first.jpg").touch()
     assert names(root) == ["first.jpg"]
     assert names(root.parent) == ["faces"]
@@ -170,12 +173,12 @@ def test_two_processes_do_not_make_one_folder(root: Path) -> None:
 def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(root: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from fer_bench.storage.folder_swap import replacing\n"
-        "with replacing(Path(sys.argv[1]), wait=True) as fresh:\n"
+        "from fer_bench.storage.replacement import replaced_folder\n"
+        "with replaced_folder(Path(sys.argv[1]), wait=True) as fresh:\n"
         "    print(sorted(path.name for path in Path(sys.argv[1]).iterdir()))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with replacing(root) as fresh:
+    with replaced_folder(root) as fresh:
         (fresh / "first.jpg").touch()
         waiting = subprocess.Popen(
             [sys.executable, "-c", script, str(root)],
@@ -189,22 +192,35 @@ def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(root: Path) -> No
     assert names(root.parent) == ["faces"]
 
 
+def refused(check: Callable[..., None], *arguments: object, **options: bool) -> str:
+    with pytest.raises(DataError) as raised:
+        check(*arguments, **options)
+    return str(raised.value)
+
+
 def test_what_must_not_be_replaced(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for source in (root / "old.jpg", root):
-        with pytest.raises(DataError, match="lies inside it"):
-            check_place(root, source)
+        says(refused(check_place, root, source), f"{root}: ", source, "--root")
     check_place(root, tmp_path / "download.zip")
     monkeypatch.chdir(root)
-    with pytest.raises(DataError, match="lies inside it"):
-        check_place(root)
+    says(refused(check_place, root), f"{root}: ", root, "--root")
 
 
 def test_what_is_vacant(tmp_path: Path, root: Path) -> None:
     check_vacant(tmp_path / "none", force=False)
     check_vacant(root, force=True)
-    with pytest.raises(DataError, match=r"not empty\.\nUse --force"):
-        check_vacant(root, force=False)
-    with pytest.raises(DataError, match="expected a folder, found a file"):
-        check_vacant(root / "old.jpg", force=True)
+    says(refused(check_vacant, root, force=False), root, "not empty", "--force", "--root")
+    says(refused(check_vacant, root / "old.jpg", force=True), root / "old.jpg", "file", "--root")
+
+
+def test_a_file_system_without_locks_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, two processes could make one folder."""
+    monkeypatch.setattr(locks, "ask", lambda *_, **__: locks.Lock.NONE)
+    with pytest.raises(DataError) as raised:
+        replace(root)
+    says(raised.value, root, "locks", "--root")
+    assert names(root) == ["old.jpg"]
