@@ -187,8 +187,8 @@ def written_page(run: RunDirectory, *, with_images: bool = False) -> Path:
     from matplotlib import style
 
     from fer_bench.report.pages import write_run_report
-    from fer_bench.storage.staging import finish_replacing
+    from fer_bench.storage.replacement import settle_files
 
-    finish_replacing(run.path)
+    settle_files(run.path)
     with style.context("default", after_reset=True):
         return write_run_report(run, with_images=with_images)
