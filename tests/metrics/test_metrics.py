@@ -15,7 +15,7 @@ from sklearn import metrics as sklearn_metrics
 
 from fer_bench.metrics import measure, valence_arousal
 from fer_bench.metrics.document import compute, confusion_matrix, headline, per_class
-from fer_bench.metrics.expression import METRICS, SHARES
+from fer_bench.metrics.expression import METRICS, PROPORTIONS
 from fer_bench.metrics.intervals import stratified_weights, wilson
 from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.metrics.weighting import Tally, WeightedExpression
@@ -664,7 +664,7 @@ def test_the_headline_is_that_of_the_document() -> None:
 def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
     expression = random_expression(0)
     document = compute(alone(expression), resamples=20)
-    for name, counted in SHARES.items():
+    for name, counted in PROPORTIONS.items():
         count = int(counted(expression).sum())
         assert document[name]["value"] == pytest.approx(count / 60)
         assert (document[name]["low"], document[name]["high"]) == wilson(count, 60)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fer_bench.compare.member import Member
 from fer_bench.compare.pairs import PairsWith
 from fer_bench.compare.result import Pair
-from fer_bench.metrics.intervals import SIGNIFICANT
+from fer_bench.metrics.intervals import ALPHA
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -23,7 +23,7 @@ def letters(members: Sequence[Member], pairs: Sequence[Pair], pairs_with: PairsW
     differs = {
         (number[pair.a], number[pair.b])
         for pair in pairs
-        if pair.metric == "accuracy" and pair.p_holm < SIGNIFICANT
+        if pair.metric == "accuracy" and pair.p_holm < ALPHA
     }
     count = sum(math.isfinite(member.row.value("accuracy")) for member in members)
     if pairs_with == "best":

@@ -27,10 +27,10 @@ from scipy.special import ndtri
 
 from fer_bench.compare.member import Member, number, text
 from fer_bench.compare.result import Row, Verdict
-from fer_bench.metrics.intervals import LEVEL
+from fer_bench.metrics.intervals import CONFIDENCE
 
 # Shares, of which more is better.
-_SHARES = frozenset(
+COMPARABLE = frozenset(
     {
         *("accuracy", "balanced_accuracy", "top2_accuracy"),
         *("macro_precision", "macro_recall", "macro_f1"),
@@ -83,11 +83,11 @@ def _judge(entry: Mapping[str, Any], rows: Sequence[Row], evaluation: str) -> di
     # What was printed of training images has no counterpart beside it that would not mislead.
     ours = None if split == "train" != evaluation else _mean(rows, metric)
     theirs = None
-    if value is not None and images and metric in _SHARES and 0 <= value <= 1:
+    if value is not None and images and metric in COMPARABLE and 0 <= value <= 1:
         theirs = _wilson(value, images / _spread(ours, rows[0].n))
     verdict: Verdict = "cannot be compared"
     reason = _elsewhere(entry, split, rows[0], evaluation)
-    if reason is None and (ours is None or metric not in _SHARES):
+    if reason is None and (ours is None or metric not in COMPARABLE):
         reason = f"{entry.get('metric')} is no share that is measured here"
     if reason is None and images is None:
         reason = "on how many images it was measured is not known"
@@ -158,7 +158,7 @@ def _spread(ours: _Share | None, n: int) -> float:
 
 def _wilson(share: float, n: float) -> _Share:
     """Wilson's interval of a share of n, which need not be whole, as `statistics.wilson`."""
-    square = float(ndtri((1 + LEVEL) / 2)) ** 2
+    square = float(ndtri((1 + CONFIDENCE) / 2)) ** 2
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = math.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
     return _Share(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))

@@ -24,7 +24,7 @@ from fer_bench.evaluation.corruptions import CORRUPTIONS, Condition, corrupt
 from fer_bench.evaluation.corruptions.effects import Pixels
 from fer_bench.metrics.document import Cell, resampled_cell
 from fer_bench.metrics.expression import FloatArray
-from fer_bench.metrics.intervals import LEVEL, wilson
+from fer_bench.metrics.intervals import CONFIDENCE, wilson
 from fer_bench.metrics.measure import RESAMPLES, weight_blocks
 from fer_bench.metrics.predictions import Expression, Predictions
 
@@ -181,7 +181,7 @@ def summarise(
         "fingerprint": clean.fingerprint,
         "seed": corruptions.SEED,
         "interval": {
-            "level": LEVEL,
+            "level": CONFIDENCE,
             "methods": {
                 "conditions": "wilson",
                 "means": "class-stratified percentile bootstrap",

@@ -25,12 +25,12 @@ from fer_bench.labels import AXES
 from fer_bench.metrics.expression import (
     CLASS_METRICS,
     METRICS,
-    SHARES,
+    PROPORTIONS,
     FloatArray,
     IntArray,
     class_auc,
 )
-from fer_bench.metrics.intervals import LEVEL, percentile_interval, wilson
+from fer_bench.metrics.intervals import CONFIDENCE, percentile_interval, wilson
 from fer_bench.metrics.measure import (
     NAMES,
     RESAMPLES,
@@ -58,7 +58,7 @@ def headline(
 ) -> dict[str, Cell]:
     """The headline metrics of what is predicted, with their intervals, ready for strict JSON.
 
-    A metric that is a share of all samples (`SHARES`) has its Wilson interval, every other one the
+    A proportion of all samples (`PROPORTIONS`) has its Wilson interval, every other metric the
     percentile interval of a class-stratified bootstrap.
 
     Args:
@@ -70,7 +70,7 @@ def headline(
     Returns:
         {name: {`value`, `low`, `high`}}, in the order of `NAMES`; None where not defined.
     """
-    drawn = {name for name in NAMES if name in names and name not in SHARES}
+    drawn = {name for name in NAMES if name in names and name not in PROPORTIONS}
     draws = resampled([predictions], drawn, seed, resamples)[0] if drawn else {}
     return _cells(predictions, draws, names)
 
@@ -80,8 +80,8 @@ def _cells(
 ) -> dict[str, Cell]:
     cells = {}
     for name, value in values(predictions, names).items():
-        if name in SHARES and predictions.expression is not None:
-            counted = SHARES[name](predictions.expression)
+        if name in PROPORTIONS and predictions.expression is not None:
+            counted = PROPORTIONS[name](predictions.expression)
             low, high = wilson(int(counted.sum()), len(counted))
         else:
             low, high = percentile_interval(draws[name])
@@ -147,7 +147,7 @@ def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES)
         **_expression_part(predictions.expression, cells, drawn.get("class_auc")),
         **_axes_part(predictions.valence_arousal, cells),
         "fingerprint": predictions.fingerprint,
-        "interval": {"level": LEVEL, "methods": methods, "resamples": resamples, "seed": seed},
+        "interval": {"level": CONFIDENCE, "methods": methods, "resamples": resamples, "seed": seed},
     }
 
 
@@ -160,12 +160,12 @@ _CLASS_METHODS = {
     "auc": _BOOTSTRAP,
 }
 
-_RESAMPLED = frozenset(NAMES) - frozenset(SHARES)
+_RESAMPLED = frozenset(NAMES) - frozenset(PROPORTIONS)
 
 
 def interval_method(name: str) -> str:
     """How the interval of one of `NAMES` is computed, in words."""
-    return _WILSON if name in SHARES else _BOOTSTRAP
+    return _WILSON if name in PROPORTIONS else _BOOTSTRAP
 
 
 def _expression_part(

@@ -260,7 +260,7 @@ CLASS_METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
 }
 
 # Metrics that are a share of all samples, and which samples count for them.
-SHARES: dict[str, Callable[[Expression], BoolArray]] = {
+PROPORTIONS: dict[str, Callable[[Expression], BoolArray]] = {
     "accuracy": lambda expression: expression.correct,
     "weighted_recall": lambda expression: expression.correct,
     "top2_accuracy": _among_top_two,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri as normal_quantile
 
-# A difference with a smaller p is told apart; intervals are of the level that goes with it.
-SIGNIFICANT = 0.05
-LEVEL = 1 - SIGNIFICANT
+# A difference with a smaller p is significant; intervals have the matching confidence.
+ALPHA = 0.05
+CONFIDENCE = 1 - ALPHA
 FloatArray = NDArray[np.float64]
 
 CountArray = NDArray[np.float32]
@@ -34,7 +34,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
         Lower and upper bound, within [0, 1]. Source: statsmodels `proportion_confint`, of which
         this is the formula without the seconds that its module takes to import.
     """
-    share, square = correct / n, float(normal_quantile((1 + LEVEL) / 2)) ** 2 / n
+    share, square = correct / n, float(normal_quantile((1 + CONFIDENCE) / 2)) ** 2 / n
     centre = share + square / 2
     half = float(np.sqrt(square * (share * (1 - share) + square / 4)))
     low, high = (centre - half) / (1 + square), (centre + half) / (1 + square)
@@ -85,7 +85,7 @@ def percentile_interval(draws: FloatArray) -> tuple[float, float]:
     defined = draws[np.isfinite(draws)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -108,7 +108,7 @@ class SmallestDifference:
 def smallest_difference(
     n: int,
     accuracy: float,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
     power: float = 0.8,
     disagreement: float | None = None,
 ) -> SmallestDifference:

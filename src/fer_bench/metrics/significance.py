@@ -8,7 +8,7 @@ from scipy.special import bdtr as binomial_cdf
 from scipy.special import ndtri as normal_quantile
 from scipy.special import stdtrit as student_quantile
 
-from fer_bench.metrics.intervals import LEVEL, BoolArray, FloatArray, percentile_interval
+from fer_bench.metrics.intervals import CONFIDENCE, BoolArray, FloatArray, percentile_interval
 
 
 def exact_mcnemar(first_correct: BoolArray, second_correct: BoolArray) -> float:
@@ -100,7 +100,7 @@ def seeds_difference(
         raise ValueError("seeds_difference needs both experiments on the same resamples")
     generator = np.random.default_rng(seed)
     freedom = len(first_draws) + len(second_draws) - 2
-    upper = (1 + LEVEL) / 2
+    upper = (1 + CONFIDENCE) / 2
     stretch = float(student_quantile(freedom, upper) / normal_quantile(upper))
     means = [_seed_means(draws, stretch, generator) for draws in (first_draws, second_draws)]
     return paired_bootstrap(means[0], means[1])
