@@ -685,14 +685,15 @@ def test_what_is_read_fast_is_what_is_read_with_care(write_run: WriteRun) -> Non
     found, careful = answers.read_answers(path), read_predictions(path)
     assert found
     fast, fingerprint = found
-    assert fast.expression
-    assert careful.expression
+    assert fast.expression is None  # the probabilities were not read
+    assert fast.classification
+    assert careful.classification
     assert fast.sample_ids == careful.sample_ids
     assert fingerprint == fast.fingerprint == careful.fingerprint
-    assert fast.expression.classes == careful.expression.classes
+    assert fast.classification.classes == careful.classification.classes
     for name in ("labels", "predicted"):
         np.testing.assert_array_equal(
-            getattr(fast.expression, name), getattr(careful.expression, name)
+            getattr(fast.classification, name), getattr(careful.classification, name)
         )
 
 

@@ -15,10 +15,10 @@ from sklearn import metrics as sklearn_metrics
 
 from fer_bench.metrics import measure, valence_arousal
 from fer_bench.metrics.document import compute, confusion_matrix, headline, per_class
-from fer_bench.metrics.expression import METRICS, PROPORTIONS
+from fer_bench.metrics.expression import FROM_COUNTS, METRICS, PROPORTIONS
 from fer_bench.metrics.intervals import stratified_weights, wilson
-from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
-from fer_bench.metrics.weighting import Tally, WeightedExpression
+from fer_bench.metrics.predictions import Classification, Expression, Predictions, ValenceArousal
+from fer_bench.metrics.weighting import Tally, weigh
 
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -185,11 +185,6 @@ def expected_values(expression: Expression) -> dict[str, float]:
         "ece": plain_ece(expression),
         "ece_adaptive": plain_ece_adaptive(expression),
     }
-
-
-def weigh(expression: Expression, weights: Any) -> WeightedExpression:
-    (weighted,) = Tally([expression]).weigh(weights)
-    return weighted
 
 
 # Values ----------------------------------------------------------------------------------------
@@ -437,7 +432,7 @@ def test_runs_of_either_kind_are_resampled_together() -> None:
 def test_document_of_axes_has_the_shape_of_the_contract() -> None:
     axes = random_axes(1)
     document = compute(axes, resamples=20)
-    assert list(document) == ["n", "valence", "arousal", "fingerprint", "interval"]
+    assert list(document) == ["schema", "n", "valence", "arousal", "fingerprint", "interval"]
     for axis in ("valence", "arousal"):
         assert set(document[axis]) == {"n", "rmse", "ccc", "pcc", "sagr"}
         assert document[axis]["n"] < document["n"] == 60
@@ -591,6 +586,18 @@ def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool)
         )
 
 
+def turned(expression: Expression, predicted: Any) -> Expression:
+    """The same labels over the same four classes in another order, and given predictions."""
+    order = [2, 0, 3, 1]
+    position = np.argsort(order)
+    return Expression(
+        classes=tuple(expression.classes[code] for code in order),
+        labels=position[expression.labels],
+        predicted=position[predicted],
+        probabilities=expression.probabilities[:, order],
+    )
+
+
 def test_resamples_do_not_depend_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     expression = random_expression(0)
     whole = measure.resampled([alone(expression)], resamples=11)[0]
@@ -605,6 +612,39 @@ def test_runs_are_resampled_together() -> None:
     np.testing.assert_allclose(first["macro_f1"], second["macro_f1"], rtol=1e-12)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]))
+@settings(max_examples=5)
+def test_draws_do_not_depend_on_threads_other_runs_or_the_order_of_classes(
+    seed: int, threads: int
+) -> None:
+    first = random_expression(seed, classes=4, absent=1)
+    second = turned(first, np.random.default_rng(seed).integers(0, 4, len(first.labels)))
+    runs = [alone(first), alone(second), alone(turned(first, first.predicted))]
+    together = measure.resampled(runs, FROM_COUNTS, seed % 99, 40, threads)
+    for run, found in zip(runs, together, strict=True):
+        (by_itself,) = measure.resampled([run], FROM_COUNTS, seed % 99, 40)
+        for name in FROM_COUNTS:
+            np.testing.assert_allclose(found[name], by_itself[name], rtol=1e-12)
+
+
+def test_runs_with_different_classes_are_not_resampled_together() -> None:
+    four, three = random_expression(0, classes=4, absent=1), random_expression(0, classes=3)
+    with pytest.raises(ValueError, match="same classes"):
+        Tally([four, three])
+
+
+def test_metrics_of_probabilities_are_left_out_where_only_classes_are_known() -> None:
+    expression = random_expression(0)
+    known = Classification(expression.classes, expression.labels, expression.predicted)
+    plain = alone(expression)
+    answers = replace(plain, expression=None, classes_only=known)
+    assert answers.classification is known
+    assert measure.values(answers) == measure.values(plain, FROM_COUNTS)
+    kept = answers.select(np.arange(len(plain)) < 5)
+    assert kept.classification is not None
+    assert len(kept.classification.labels) == len(kept) == 5
+
+
 def test_runs_on_different_samples_are_not_resampled_together() -> None:
     with pytest.raises(ValueError, match="same samples"):
         measure.resampled([alone(random_expression(0)), alone(random_expression(1))])
@@ -614,17 +654,12 @@ def test_runs_on_different_samples_are_not_resampled_together() -> None:
 @settings(max_examples=10)
 def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
     first = random_expression(seed, classes=4, absent=1)
-    turned = [2, 0, 3, 1]  # the same classes under other numbers
-    second = Expression(
-        classes=tuple(NAMES[code] for code in turned),
-        labels=np.argsort(turned)[first.labels],
-        predicted=np.random.default_rng(seed).integers(0, 4, len(first.labels)),
-        probabilities=first.probabilities[:, turned],
-    )
+    second = turned(first, np.random.default_rng(seed).integers(0, 4, len(first.labels)))
     weights = stratified_weights(first.labels, 4, seed)
-    for together, expression in zip(
-        Tally([first, second]).weigh(weights), (first, second), strict=True
-    ):
+    tally = Tally([first, second])
+    counts = tally.count(weights)
+    for index, expression in enumerate((first, second)):
+        together = tally.of_model(index, expression, counts, weights)
         by_itself = weigh(expression, weights)
         for part in ("hits", "predicted", "support"):
             np.testing.assert_array_equal(getattr(together, part), getattr(by_itself, part))
@@ -701,7 +736,7 @@ def test_document_has_the_shape_of_the_contract() -> None:
     expression = random_expression(0)
     document = compute(alone(expression), resamples=20)
     assert list(document) == [
-        *("n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
+        *("schema", "n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
         *("roc_auc_macro", "nll", "brier", "ece", "ece_adaptive", "macro_precision"),
         *("macro_recall", "weighted_precision", "weighted_recall", "average_precision_macro"),
         *("top2_accuracy", "micro_precision_at_half", "micro_recall_at_half"),

@@ -110,8 +110,9 @@ def _show(run: RunDirectory, name: str, metrics: dict[str, Any], conditions: Seq
     """Print what was measured, also on corrupted images where there are such."""
     from fer_bench.report.terminal.metrics import metrics_tables
     from fer_bench.report.terminal.robustness import robustness_table
+    from fer_bench.runs.documents import read_corruptions
 
     console = results()
     console.print(metrics_tables(metrics, f"{run.run_id}, {name}"))
     if conditions:
-        console.print(robustness_table(run.read_json(run.corruptions(name))))
+        console.print(robustness_table(read_corruptions(run, name)))
