@@ -76,9 +76,12 @@ def _parse(path: Path) -> Any:
     if _levels(content) > MOST_LEVELS:
         raise ValueError(f"is nested more than {MOST_LEVELS} levels deep")
     try:
-        return json.loads(content, parse_constant=_refuse)
+        document = json.loads(content, parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"expected a JSON object, found {type(document).__name__}")
+    return document
 
 
 def _levels(content: bytes) -> int:
