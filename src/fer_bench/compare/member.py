@@ -1,5 +1,6 @@
 """Reading one run: what it is, what it predicts, and whether the two belong together."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,19 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
     predictions, fingerprint = read_answers(path) or _read_all(path)
     _check_metrics(directory, evaluation, document, row, predictions, fingerprint)
     return Member(row, config, predictions, fingerprint, record, path)
+
+
+def known_columns(directory: RunDirectory) -> dict[str, Any]:
+    """What is known of a run that cannot be compared, by column; its metrics are not.
+
+    Raises:
+        RunError: `run.json` cannot be read, so that nothing is known.
+    """
+    record = directory.read_json(directory.run_json)
+    config: Document = {}
+    with contextlib.suppress(RunError):
+        config = _read_config(directory.config)
+    return _row(directory.run_id, record, config, {}).columns()
 
 
 def _read_all(path: Path) -> tuple[Predictions, str]:
