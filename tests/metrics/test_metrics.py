@@ -230,18 +230,18 @@ def test_confusion_matrix_has_true_classes_in_rows() -> None:
 def test_absent_classes_follow_the_stated_rule() -> None:
     expression = random_expression(1, classes=5, absent=2)
     values = measure.values(alone(expression))
-    present = per_class(expression)[:3]
+    present: Any = per_class(expression)[:3]
     by_class = per_class(expression)
     assert values["balanced_accuracy"] == pytest.approx(np.mean([c["recall"] for c in present]))
     assert values["roc_auc_macro"] == pytest.approx(np.mean([c["auc"] for c in present]))
-    averages = [c["average_precision"] for c in present]
+    averages: Any = [c["average_precision"] for c in present]
     assert values["average_precision_macro"] == pytest.approx(np.mean(averages))
     assert values["macro_f1"] == pytest.approx(np.mean([c["f1"] for c in by_class]))
     assert all(c["f1"] == 0 for c in by_class[3:])
 
 
 def test_what_is_undefined_is_null() -> None:
-    document = compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
+    document: Any = compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
     nothing = {"value": None, "low": None, "high": None}
     assert document["kappa"] == nothing
     assert document["roc_auc_macro"] == nothing
@@ -347,7 +347,7 @@ def test_the_sign_of_0_agrees_with_0_alone() -> None:
 @pytest.mark.parametrize("predicted", [np.full(9, 0.1), np.linspace(-0.7, 0.6, 9)])
 def test_what_never_changes_has_no_correlation(true: Any, predicted: Any) -> None:
     columns = np.stack([true, true], axis=1), np.stack([predicted, predicted], axis=1)
-    document = compute(of_axes(*columns), resamples=20)
+    document: Any = compute(of_axes(*columns), resamples=20)
     json.dumps(document, allow_nan=False)
     known, spread = int(np.isfinite(true).sum()), [np.ptp(part) > 0 for part in (true, predicted)]
     valence = document["valence"]
@@ -405,7 +405,7 @@ def test_intervals_of_axes_are_those_of_brute_force_resampling() -> None:
     for _ in range(300):
         rows = np.concatenate([random.choice(rows, len(rows)) for rows in members])
         drawn.append(plain_axes(pairs.true[rows], pairs.predicted[rows]))
-    document = compute(predictions, resamples=2000)
+    document: Any = compute(predictions, resamples=2000)
     for axis in ("valence", "arousal"):
         for name in valence_arousal.AXIS_METRICS:
             cell = document[axis][name]
@@ -431,7 +431,7 @@ def test_runs_of_either_kind_are_resampled_together() -> None:
 
 def test_document_of_axes_has_the_shape_of_the_contract() -> None:
     axes = random_axes(1)
-    document = compute(axes, resamples=20)
+    document: Any = compute(axes, resamples=20)
     assert list(document) == ["schema", "n", "valence", "arousal", "fingerprint", "interval"]
     for axis in ("valence", "arousal"):
         assert set(document[axis]) == {"n", "rmse", "ccc", "pcc", "sagr"}
@@ -675,19 +675,19 @@ def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
 
 def test_intervals_hold_the_value_and_depend_on_the_seed_only() -> None:
     expression = random_expression(5, n=400)
-    document = compute(alone(expression), seed=3, resamples=300)
+    document: Any = compute(alone(expression), seed=3, resamples=300)
     for name in METRICS:
         if not name.startswith("ece"):  # resampling adds to it, see its docstring
             assert document[name]["low"] < document[name]["value"] < document[name]["high"]
     assert document == compute(alone(expression), seed=3, resamples=300)
-    other = compute(alone(expression), seed=4, resamples=300)
+    other: Any = compute(alone(expression), seed=4, resamples=300)
     assert document["macro_f1"]["low"] != other["macro_f1"]["low"]
     assert document["accuracy"] == other["accuracy"]
 
 
 def test_the_headline_is_that_of_the_document() -> None:
     predictions = replace(random_axes(1), expression=random_expression(0))
-    document = compute(predictions, seed=2, resamples=30)
+    document: Any = compute(predictions, seed=2, resamples=30)
     names = ("accuracy", "macro_f1", "top2_accuracy", "valence_ccc")
     cells = headline(predictions, seed=2, resamples=30, names=names)
     assert list(cells) == list(names)
@@ -698,7 +698,7 @@ def test_the_headline_is_that_of_the_document() -> None:
 
 def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
     expression = random_expression(0)
-    document = compute(alone(expression), resamples=20)
+    document: Any = compute(alone(expression), resamples=20)
     for name, counted in PROPORTIONS.items():
         count = int(counted(expression).sum())
         assert document[name]["value"] == pytest.approx(count / 60)
@@ -710,7 +710,8 @@ def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
 @settings(max_examples=15)
 def test_intervals_of_a_class_hold_its_values(seed: int) -> None:
     expression = random_expression(seed, classes=5, absent=1)
-    for entry in compute(alone(expression), seed=seed, resamples=60)["per_class"]:
+    document: Any = compute(alone(expression), seed=seed, resamples=60)
+    for entry in document["per_class"]:
         for part, bounds in entry["intervals"].items():
             if part == "auc":
                 assert (bounds["low"] is None) == (entry["auc"] is None)
@@ -734,7 +735,7 @@ def test_intervals_of_a_class_are_those_of_its_counts() -> None:
 
 def test_document_has_the_shape_of_the_contract() -> None:
     expression = random_expression(0)
-    document = compute(alone(expression), resamples=20)
+    document: Any = compute(alone(expression), resamples=20)
     assert list(document) == [
         *("schema", "n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
         *("roc_auc_macro", "nll", "brier", "ece", "ece_adaptive", "macro_precision"),

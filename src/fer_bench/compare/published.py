@@ -24,13 +24,13 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from fer_bench.compare.member import Document, Member, number, text
 from fer_bench.compare.result import Verdict
 from fer_bench.errors import RunError
 from fer_bench.metrics.intervals import wilson_of_share
-from fer_bench.metrics.schema import Cell, headline_cells
+from fer_bench.metrics.schema import headline_cells
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_metrics
 
@@ -189,10 +189,11 @@ def _own_cells(
     return [None]
 
 
-def _validation_cell(member: Member, metric: str) -> Cell | None:
+def _validation_cell(member: Member, metric: str) -> Mapping[str, float | None] | None:
     run = RunDirectory(member.path.parents[1])
     with contextlib.suppress(RunError):  # most runs are not evaluated on their validation split
-        return headline_cells(read_metrics(run, "validation")).get(metric)
+        cell = headline_cells(read_metrics(run, "validation")).get(metric)
+        return cast(Mapping[str, float | None] | None, cell)
     return None
 
 

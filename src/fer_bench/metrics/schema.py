@@ -102,12 +102,20 @@ class GroupSize(TypedDict):
     n: Count
 
 
+class GroupEntry(GroupSize, total=False):
+    """The metrics of a group, and the classes of the model that it has no image of."""
+
+    accuracy: Cell
+    macro_f1: Cell
+    absent: list[str]
+
+
 class SubgroupEntry(TypedDict, total=False):
     """Metrics by the groups of one attribute, and the difference between the best and the worst."""
 
     attribute: Name
     least: Count
-    groups: list[GroupSize]
+    groups: list[GroupEntry]
     suppressed: list[GroupSize]
     worst: dict[MetricName, str | None]
     best: dict[MetricName, str | None]
