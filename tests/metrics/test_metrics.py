@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from printed_tables import REPORTS, SUPPORT
 from scipy.stats import pearsonr
 from sklearn import metrics as sklearn_metrics
 
+from fer_bench.compare.printed import CELLS
 from fer_bench.metrics import measure, valence_arousal
 from fer_bench.metrics.document import compute, confusion_matrix, headline, per_class
 from fer_bench.metrics.expression import FROM_COUNTS, METRICS, PROPORTIONS
@@ -450,88 +452,12 @@ def test_document_of_axes_has_the_shape_of_the_contract() -> None:
 
 # Printed tables of prior work ------------------------------------------------------------------
 
-SUPPORT = (49, 39, 34, 43, 51, 35, 55)
-# Correct and predicted counts by class; printed accuracy, macro F1, weighted F1 and, by class,
-# precision, recall and F1.
-PRINTED: dict[str, tuple[Any, ...]] = {
-    "plain CNN": (
-        (16, 25, 8, 18, 17, 9, 23),
-        (52, 49, 45, 40, 46, 35, 39),
-        (0.3791, 0.374, 0.3824, 0.3803, 0.3943),
-        (0.3077, 0.5102, 0.1778, 0.45, 0.3696, 0.2571, 0.5897),
-        (0.3265, 0.641, 0.2353, 0.4186, 0.3333, 0.2571, 0.4182),
-        (0.3168, 0.5682, 0.2025, 0.4337, 0.3505, 0.2571, 0.4894),
-    ),
-    "early stopping": (
-        (16, 27, 8, 19, 15, 8, 24),
-        (52, 48, 45, 45, 40, 38, 38),
-        (0.3824, 0.3767, 0.3858, 0.3839, 0.4001),
-        (0.3077, 0.5625, 0.1778, 0.4222, 0.375, 0.2105, 0.6316),
-        (0.3265, 0.6923, 0.2353, 0.4419, 0.2941, 0.2286, 0.4364),
-        (0.3168, 0.6207, 0.2025, 0.4318, 0.3297, 0.2192, 0.5161),
-    ),
-    # The accuracy printed for this one, 0.3481, is its macro precision; 105 of 306 is 0.3431.
-    "augmentation": (
-        (9, 25, 5, 15, 16, 7, 28),
-        (46, 51, 42, 42, 52, 37, 36),
-        (0.3431, 0.3357, 0.35, 0.3481, 0.3699),
-        (0.1957, 0.4902, 0.119, 0.3571, 0.3077, 0.1892, 0.7778),
-        (0.1837, 0.641, 0.1471, 0.3488, 0.3137, 0.2, 0.5091),
-        (0.1895, 0.5556, 0.1316, 0.3529, 0.3107, 0.1944, 0.6154),
-    ),
-    "augmentation and dropout": (
-        (6, 17, 6, 29, 10, 9, 28),
-        (22, 54, 39, 72, 25, 52, 42),
-        (0.3431, 0.3215, 0.3341, 0.3406, 0.3638),
-        (0.2727, 0.3148, 0.1538, 0.4028, 0.4, 0.1731, 0.6667),
-        (0.1224, 0.4359, 0.1765, 0.6744, 0.1961, 0.2571, 0.5091),
-        (0.169, 0.3656, 0.1644, 0.5043, 0.2632, 0.2069, 0.5773),
-    ),
-    # One prediction of this table fell on a class with nothing correct; which one changes nothing.
-    "dropout and L2": (
-        (0, 1, 29, 0, 8, 0, 0),
-        (1, 6, 258, 0, 41, 0, 0),
-        (0.1242, 0.0596, 0.0567, 0.0677, 0.0663),
-        (0, 0.1667, 0.1124, 0, 0.1951, 0, 0),
-        (0, 0.0256, 0.8529, 0, 0.1569, 0, 0),
-        (0, 0.0444, 0.1986, 0, 0.1739, 0, 0),
-    ),
-    "VGG16 frozen": (
-        (11, 28, 7, 22, 21, 18, 35),
-        (37, 56, 28, 36, 34, 71, 44),
-        (0.4641, 0.4527, 0.4677, 0.475, 0.4999),
-        (0.2973, 0.5, 0.25, 0.6111, 0.6176, 0.2535, 0.7955),
-        (0.2245, 0.7179, 0.2059, 0.5116, 0.4118, 0.5143, 0.6364),
-        (0.2558, 0.5895, 0.2258, 0.557, 0.4941, 0.3396, 0.7071),
-    ),
-    "VGG16 fine-tuned": (
-        (8, 29, 8, 22, 30, 18, 39),
-        (28, 49, 27, 31, 63, 55, 53),
-        (0.5033, 0.4818, 0.4933, 0.489, 0.5029),
-        (0.2857, 0.5918, 0.2963, 0.7097, 0.4762, 0.3273, 0.7358),
-        (0.1633, 0.7436, 0.2353, 0.5116, 0.5882, 0.5143, 0.7091),
-        (0.2078, 0.6591, 0.2623, 0.5946, 0.5263, 0.4, 0.7222),
-    ),
-}
-
-
-# Macro and weighted recall, printed or recomputed from the counts.
-RECALLS = {
-    "plain CNN": (0.3757, 0.3791),
-    "early stopping": (0.3793, 0.3824),
-    "augmentation": (0.3348, 0.3431),
-    "augmentation and dropout": (0.3388, 0.3431),
-    "dropout and L2": (0.1479, 0.1242),
-    "VGG16 frozen": (0.4603, 0.4641),
-    "VGG16 fine-tuned": (0.4951, 0.5033),
-}
-
 
 def matrix_with(diagonal: Sequence[int], rows: Sequence[int], columns: Sequence[int]) -> Any:
     """Some matrix of counts with this diagonal and these sums.
 
-    Mistakes are handed out greedily, the fullest row first and into the fullest columns, which
-    leaves nothing over as long as any such matrix exists for these inputs (checked below).
+    Mistakes are assigned greedily, the fullest row first and into the fullest columns, which uses
+    up all of them if any such matrix exists for these inputs (checked below).
     """
     matrix = np.diag(diagonal)
     missing_rows = np.array(rows) - diagonal
@@ -550,23 +476,22 @@ def matrix_with(diagonal: Sequence[int], rows: Sequence[int], columns: Sequence[
     return matrix
 
 
-@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.parametrize("name", REPORTS)
 def test_printed_tables_are_reproduced(name: str) -> None:
-    correct, predicted, summary, precision, recall, f1 = PRINTED[name]
-    matrix = matrix_with(correct, SUPPORT, predicted)
+    report = REPORTS[name]
+    matrix = matrix_with(report.true_positives, SUPPORT, report.predicted)
     assert (matrix >= 0).all()
     assert tuple(matrix.sum(axis=1)) == SUPPORT
-    assert tuple(matrix.sum(axis=0)) == predicted
+    assert tuple(matrix.sum(axis=0)) == report.predicted
     expression = from_matrix(matrix)
     by_class = pd.DataFrame(per_class(expression))
-    np.testing.assert_allclose(by_class["precision"], precision, atol=5.1e-5)
-    np.testing.assert_allclose(by_class["recall"], recall, atol=5.1e-5)
-    np.testing.assert_allclose(by_class["f1"], f1, atol=5.1e-5)
+    for part in CELLS:
+        printed = [float(text) for text in getattr(report, part).split()]
+        np.testing.assert_allclose(by_class[part], printed, atol=5.1e-5)
     values = measure.values(alone(expression))
-    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "weighted_precision")
-    assert tuple(values[part] for part in names) == pytest.approx(summary, abs=5.1e-5)
-    recalls = (values["macro_recall"], values["weighted_recall"])
-    assert recalls == pytest.approx(RECALLS[name], abs=5.1e-5)
+    assert values["accuracy"] == report.correct / 306
+    names = [f"{kind}_{part}" for part in CELLS for kind in ("macro", "weighted")]
+    assert [values[name] for name in names] == pytest.approx(report.averages, abs=5.1e-5)
 
 
 # Weights and resamples -------------------------------------------------------------------------
