@@ -19,10 +19,10 @@ from fer_bench.metrics.predictions import Classification, Expression
 LEAST_VARIANCE = 1e-14
 
 
-def ratio(numerator: FloatArray, denominator: FloatArray, otherwise: float) -> FloatArray:
+def ratio(numerator: WeightArray, denominator: WeightArray, otherwise: float) -> FloatArray:
     """Element by element, with broadcasting; `otherwise` where the denominator is 0."""
     result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), otherwise)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
+    np.divide(numerator, denominator, out=result, where=denominator != 0, dtype=np.float64)
     return result
 
 
@@ -40,8 +40,8 @@ class ClassCounts:
         support: weight of the samples of each class, same shape or (R, 1, C).
     """
 
-    hits: FloatArray
-    predicted: FloatArray
+    hits: WeightArray
+    predicted: WeightArray
     support: FloatArray
 
     @cached_property
@@ -162,7 +162,8 @@ class Tally:
         }
         correct = np.stack([model.correct for model in models], axis=1).astype(np.float32)
         self._correct = {code: correct[members] for code, members in self._members.items()}
-        codes = np.arange(self._classes)
+        # The last class is left out: it has what the others leave of the samples.
+        codes = np.arange(self._classes - 1)
         recoded = zip(models, self._recoded, strict=True)
         self._predicted = np.concatenate(
             [
@@ -179,16 +180,21 @@ class Tally:
             weights: shape (R, n).
 
         Returns:
-            Arrays of shape (R, models, C); the support, which they share, of shape (R, 1, C).
+            Arrays of shape (R, models, C) in the precision of the weights; the support, which the
+            models share, of shape (R, 1, C) in float64.
         """
-        shape = len(weights), self._models, self._classes
-        predicted = (weights @ self._predicted).astype(np.float64).reshape(shape)
-        hits, support = np.zeros(shape), np.zeros((len(weights), 1, self._classes))
+        rows, models, classes = len(weights), self._models, self._classes
+        hits = np.zeros((classes, rows, models), dtype=weights.dtype)
+        support = np.zeros((rows, 1, classes))
         for code, members in self._members.items():
             part = weights[:, members]
-            hits[:, :, code] = part @ self._correct[code]
+            np.matmul(part, self._correct[code], out=hits[code])
             support[:, 0, code] = part.sum(axis=1, dtype=np.float64)
-        return ClassCounts(hits, predicted, support)
+        predicted = np.empty((rows, models, classes), dtype=weights.dtype)
+        predicted[..., :-1] = (weights @ self._predicted).reshape(rows, models, classes - 1)
+        others = np.einsum("rmc->rm", predicted[..., :-1])
+        np.subtract(support.sum(axis=-1), others, out=predicted[..., -1])
+        return ClassCounts(np.ascontiguousarray(np.moveaxis(hits, 0, -1)), predicted, support)
 
     def of_model(
         self, index: int, expression: Expression, counts: ClassCounts, weights: WeightArray
@@ -196,8 +202,8 @@ class Tally:
         """One of the models, in its own order of classes, from the counts of all of them."""
         order = self._recoded[index]
         return WeightedExpression(
-            hits=np.take(counts.hits[:, index], order, axis=-1),
-            predicted=np.take(counts.predicted[:, index], order, axis=-1),
+            hits=np.take(counts.hits[:, index], order, axis=-1).astype(np.float64),
+            predicted=np.take(counts.predicted[:, index], order, axis=-1).astype(np.float64),
             support=np.take(counts.support[:, 0], order, axis=-1),
             expression=expression,
             weights=weights,
