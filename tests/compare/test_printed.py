@@ -1,7 +1,6 @@
 """The audit of printed tables: seven published ones, and any that a confusion matrix makes."""
 
 import json
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from messages import says
 from printed_tables import CLASSES, REPORTS, SUPPORT
 from sklearn.metrics import classification_report
 
@@ -688,41 +688,44 @@ def test_a_changed_cell_is_flagged_or_other_counts_explain_it(
     json.dumps(document, allow_nan=False)
 
 
-# Files that cannot be understood ---------------------------------------------------------------
+# Files that cannot be parsed ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "part"),
     [
-        ("", "is empty"),
-        ("hello", "has no class, expected at least two"),
-        ("Angry 0.5 0.5 0.5 9", "has class 'Angry' alone"),
+        ("", "empty"),
+        ("hello", "no class"),
+        ("Angry 0.5 0.5 0.5 9", "'Angry'"),
         ("a 0.1 0.2 0.3 4\nAngry 0,31 0,33 0,32 49", "line 2: 'Angry 0,31 0,33 0,32 49'"),
         ("a 0.1 0.2 0.3 4\n\nb 0.5 ± 0.1", "line 3: 'b 0.5 ± 0.1'"),
-        ("a 0.1 0.2 0.3 4\nb 130 0.2 0.1 3", "line 2: '130' is no share: it is above 100"),
-        ("a 0.1 0.2 0.3 4\na 0.1 0.2 0.3 4", "two rows for class 'a'"),
-        ("class,precision,recall\na,0.5,x\nb,1,1", "line 2: 'x' is no number"),
-        ("class,precision,recall\na,0.5,1,2", "line 2: 4 cells below a heading of 3"),
-        ("precision,recall,f1,support\n0.5,0.1,0.2,3", "line 1: no column holds the names"),
-        ("class,precision,support\na,0.5,3.5\nb,1,1", "line 2: support '3.5' is no number of"),
-        ("{", "begins like JSON but is none"),
-        ("{'a', 'b'}", "begins like JSON but is none"),
-        ("{'a': print()}", "begins like JSON but is none"),
-        ("{}", "lacks the list 'classes'"),
-        ('{"classes": ["a", "b"], "recall": [1]}', "'recall' is no list of 2 numbers"),
-        ('{"classes": ["a", "b"], "macro": 1}', "'macro' is no object"),
+        ("a 0.1 0.2 0.3 4\nb 130 0.2 0.1 3", "line 2: '130'"),
+        ("a 0.1 0.2 0.3 4\na 0.1 0.2 0.3 4", "class 'a'"),
+        ("class,precision,recall\na,0.5,x\nb,1,1", "line 2: 'x'"),
+        ("class,precision,recall\na,0.5,1,2", "line 2: 4 cells"),
+        ("precision,recall,f1,support\n0.5,0.1,0.2,3", "line 1"),
+        ("class,precision,support\na,0.5,3.5\nb,1,1", "line 2: support '3.5'"),
+        ("{", "JSON"),
+        ("{'a', 'b'}", "JSON"),
+        ("{'a': print()}", "JSON"),
+        ("{}", "'classes'"),
+        ('{"classes": ["a", "b"], "recall": [1]}', "'recall'"),
+        ('{"classes": ["a", "b"], "macro": 1}', "'macro'"),
     ],
 )
-def test_what_cannot_be_understood_is_explained(text: str, message: str, tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_parsed_is_explained(text: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / "table.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(TableError, match=f"{re.escape(str(path))}: .*{re.escape(message)}"):
+    with pytest.raises(TableError) as error:
         read_printed(path)
+    says(error.value, path, part)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="cannot be read"):
+    with pytest.raises(TableError) as error:
         read_printed(tmp_path / "none.txt")
+    says(error.value, tmp_path / "none.txt", "No such file")
     (tmp_path / "latin.txt").write_bytes("a\xe9 0.1 0.2 0.3 4".encode("latin-1"))
-    with pytest.raises(TableError, match="no text in UTF-8"):
+    with pytest.raises(TableError) as error:
         read_printed(tmp_path / "latin.txt")
+    says(error.value, tmp_path / "latin.txt", "UTF-8")

@@ -29,8 +29,8 @@ def parse_where(text: str, known: Collection[str]) -> Condition:
     """Parse a condition into a function of one row.
 
     `and` binds tighter than `or`. `~` tests whether a text contains another, ignoring case. `<`,
-    `<=`, `>` and `>=` compare numbers, such as `0.65` or `65%`. Values with spaces are quoted. For a
-    value that a row lacks, every comparison is false except `!=`.
+    `<=`, `>` and `>=` compare numbers, such as `0.65` or `65%`. Values with spaces are quoted. If a
+    row lacks a value, every comparison with it is false except `!=`.
 
     Args:
         text: the conditions.

@@ -16,8 +16,8 @@ from typing import Any
 from fer_bench.compare.member import Member, look_up
 from fer_bench.compare.result import PAIR_METRICS, LeftOut
 
-# Runs of one experiment may differ in these, which do not change what is trained. Of the cache, only
-# the number of augmented views does.
+# Runs of one experiment may differ in these, which do not change what is trained (of the cache,
+# only the number of augmented views does).
 _NOT_THE_EXPERIMENT = ("seed", "published", "tracking", "cache")
 
 
