@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from messages import says
@@ -15,6 +16,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from fer_bench.compare import Row
 from fer_bench.compare.member import Member
 from fer_bench.compare.published import judge_published
+from fer_bench.config.loading import load_experiment
 from fer_bench.metrics.intervals import wilson
 from fer_bench.metrics.predictions import Predictions
 
@@ -184,3 +186,13 @@ def test_ours_is_the_mean_over_seeds() -> None:
     (found,) = judge_published(members, "test")
     assert found["ours"] == pytest.approx(0.55)
     assert found["verdict"] == "worse"
+
+
+@pytest.mark.parametrize("run_id", ["pisa_t1-s42-1107d5d1", "rafdb4_resnet50-s42-f3de1ac3"])
+def test_shipped_values_keep_the_run_id_that_they_had_without_n_and_metric_as(run_id: str) -> None:
+    path = Path(__file__).parents[2] / "configs" / f"{run_id.partition('-')[0]}.yaml"
+    experiment = load_experiment(path)
+    assert any(entry.n or entry.metric_as for entry in experiment.published)
+    assert experiment.run_id == run_id
+    written = yaml.safe_load(experiment.to_yaml())["published"]
+    assert any("n" in entry or "metric_as" in entry for entry in written)
