@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fer_bench.compare import (
+from fer_bench.comparison import (
     Comparison,
     ExperimentPair,
     Group,

@@ -14,7 +14,7 @@ from printed_tables import REPORTS, SUPPORT
 from scipy.stats import pearsonr
 from sklearn import metrics as sklearn_metrics
 
-from fer_bench.compare.printed import CELLS
+from fer_bench.comparison.printed import CELLS
 from fer_bench.metrics import measure, valence_arousal
 from fer_bench.metrics.document import compute, confusion_matrix, headline, per_class
 from fer_bench.metrics.expression import FROM_COUNTS, METRICS, PROPORTIONS

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import reproduce
 
-from fer_bench.compare import Row
+from fer_bench.comparison import Row
 from fer_bench.config.loading import load_experiment
 from fer_bench.sweep.suite import Planned, Suite
 

@@ -32,7 +32,7 @@ def check_table(
     macro avg and weighted avg may be missing. Wrong cells are a finding: the
     exit code is 0.
     """
-    from fer_bench.compare.printed import check, read_printed
+    from fer_bench.comparison.printed import check, read_printed
 
     document = check(read_printed(file))
     if as_json:

@@ -13,7 +13,7 @@ from fer_bench.cli.shell import mention, one_of
 from fer_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fer_bench.compare import Comparison
+    from fer_bench.comparison import Comparison
     from fer_bench.runs.directory import RunDirectory
 
 OUTPUTS = Path("outputs")
@@ -83,7 +83,7 @@ def compare(
             "Give the others a file."
         )
 
-    from fer_bench.compare.collect import collect
+    from fer_bench.comparison.collect import collect
     from fer_bench.storage.files import write_atomically
 
     comparison = collect(_meant(runs or [OUTPUTS]), split, where, sort, pairs)  # type: ignore[arg-type]

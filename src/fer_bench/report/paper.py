@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, Row
-from fer_bench.compare.pairs import PAIR_RESAMPLES
+from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, Row
+from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.document import interval_method
 from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report.wording import (

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fer_bench.cli import app
-from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
-from fer_bench.compare.letters import letters
-from fer_bench.compare.member import Member
+from fer_bench.comparison import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.comparison.letters import letters
+from fer_bench.comparison.member import Member
 from fer_bench.errors import RunError
 from fer_bench.metrics.document import compute
 from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal

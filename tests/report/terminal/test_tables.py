@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from fer_bench.compare import (
+from fer_bench.comparison import (
     Comparison,
     ExperimentPair,
     Group,

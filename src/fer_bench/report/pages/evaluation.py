@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.labels import AXES
 from fer_bench.metrics.calibration import reliability, rescale
 from fer_bench.metrics.predictions import Expression, Predictions

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench.compare.printed import CELLS, WHOLE
+from fer_bench.comparison.printed import CELLS, WHOLE
 from fer_bench.report.wording import MISSING
 
 _WRONG = "bold red"

@@ -5,9 +5,9 @@ same classes and by the same protocol: views at test time, rule for missing clas
 that chose the model. Within a group of comparable runs, pairs are tested on their shared samples.
 """
 
-from fer_bench.compare.collect import collect
-from fer_bench.compare.groups import Pairs
-from fer_bench.compare.result import (
+from fer_bench.comparison.collect import collect
+from fer_bench.comparison.groups import Pairs
+from fer_bench.comparison.result import (
     COLUMNS,
     CONCORDANCE,
     EXPRESSION_METRICS,

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from messages import says
 
-import fer_bench.compare.pairs
-from fer_bench.compare.collect import collect
+import fer_bench.comparison.pairs
+from fer_bench.comparison.collect import collect
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.metrics import expression
 from fer_bench.metrics.document import compute
@@ -286,7 +286,7 @@ def test_runs_that_cannot_be_told_from_the_best_share_its_letter(
 def test_in_a_large_group_pairs_with_the_best_are_tested(
     number: int, write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fer_bench.compare.pairs, "PAIR_RESAMPLES", 199)
+    monkeypatch.setattr(fer_bench.comparison.pairs, "PAIR_RESAMPLES", 199)
     for seed in range(number - 1):
         write_run("cnn", seed=seed, skill=3.0, noise=0.2 if seed < 2 else None)
     write_run("weak", skill=0.0)
@@ -766,7 +766,7 @@ def test_a_file_without_its_last_line_break_is_read(write_run: WriteRun) -> None
 
 def test_comparing_needs_no_tensorflow() -> None:
     code = (
-        "import sys, fer_bench.compare, fer_bench.report.pages;"
+        "import sys, fer_bench.comparison, fer_bench.report.pages;"
         "import fer_bench.report.terminal.comparison;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
@@ -775,7 +775,7 @@ def test_comparing_needs_no_tensorflow() -> None:
 
 def test_importing_the_comparison_stays_light() -> None:
     code = (
-        "import sys, fer_bench.compare;"
+        "import sys, fer_bench.comparison;"
         "heavy = {'matplotlib', 'sklearn', 'statsmodels', 'jinja2', 'rich'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )

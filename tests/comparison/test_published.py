@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from messages import says
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from fer_bench.compare import Row
-from fer_bench.compare.member import Member
-from fer_bench.compare.published import judge_published
+from fer_bench.comparison import Row
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.published import judge_published
 from fer_bench.config.loading import load_experiment
 from fer_bench.metrics.intervals import wilson
 from fer_bench.metrics.predictions import Predictions

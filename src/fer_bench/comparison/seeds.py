@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fer_bench.compare.identity import experiment
-from fer_bench.compare.member import Member
-from fer_bench.compare.pairs import PAIR_SEED, Draws, PairsWith
-from fer_bench.compare.result import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
+from fer_bench.comparison.identity import experiment
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.pairs import PAIR_SEED, Draws, PairsWith
+from fer_bench.comparison.result import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
 from fer_bench.metrics.significance import holm, seeds_difference
 
 HIERARCHICAL = "hierarchical bootstrap (seeds x images)"

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fer_bench.compare.identity import distinct_seeds
-from fer_bench.compare.letters import letters
-from fer_bench.compare.member import Member
-from fer_bench.compare.pairs import ALL_PAIRS_UP_TO, PairsWith, compare_pairs, draw
-from fer_bench.compare.published import judge_published
-from fer_bench.compare.result import CONCORDANCE, Group, NotComparable, Row
-from fer_bench.compare.seeds import aggregate_seeds, compare_experiments
+from fer_bench.comparison.identity import distinct_seeds
+from fer_bench.comparison.letters import letters
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.pairs import ALL_PAIRS_UP_TO, PairsWith, compare_pairs, draw
+from fer_bench.comparison.published import judge_published
+from fer_bench.comparison.result import CONCORDANCE, Group, NotComparable, Row
+from fer_bench.comparison.seeds import aggregate_seeds, compare_experiments
 from fer_bench.errors import ConfigError
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.intervals import smallest_difference

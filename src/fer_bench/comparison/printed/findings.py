@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_bench.compare.printed.counts import (
+from fer_bench.comparison.printed.counts import (
     UNLIMITED,
     WHOLE,
     Counts,
@@ -19,7 +19,7 @@ from fer_bench.compare.printed.counts import (
     possible_counts,
     printed_sums,
 )
-from fer_bench.compare.printed.table import (
+from fer_bench.comparison.printed.table import (
     CELLS,
     SLACK,
     Cell,

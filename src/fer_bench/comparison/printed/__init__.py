@@ -11,10 +11,10 @@ all predictions add up to n) narrows the ranges of a class by the least and the 
 classes can contribute.
 """
 
-from fer_bench.compare.printed.counts import WHOLE, Counts, narrowed, possible_counts
-from fer_bench.compare.printed.findings import Solution, check, solve
-from fer_bench.compare.printed.reading import parse_printed, read_printed
-from fer_bench.compare.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
+from fer_bench.comparison.printed.counts import WHOLE, Counts, narrowed, possible_counts
+from fer_bench.comparison.printed.findings import Solution, check, solve
+from fer_bench.comparison.printed.reading import parse_printed, read_printed
+from fer_bench.comparison.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
 
 __all__ = [
     "CELLS",

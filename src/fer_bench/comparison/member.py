@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import yaml
 
-from fer_bench.compare.filter import Condition
-from fer_bench.compare.result import PAIR_METRICS, Row
+from fer_bench.comparison.filter import Condition
+from fer_bench.comparison.result import PAIR_METRICS, Row
 from fer_bench.errors import RunError
 from fer_bench.metrics.measure import values
 from fer_bench.metrics.predictions import Predictions

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fer_bench.compare.filter import Condition, parse_where
-from fer_bench.compare.groups import (
+from fer_bench.comparison.filter import Condition, parse_where
+from fer_bench.comparison.groups import (
     Pairs,
     build_group,
     check_sort,
@@ -14,9 +14,9 @@ from fer_bench.compare.groups import (
     not_comparable,
     order_groups,
 )
-from fer_bench.compare.identity import without_copies
-from fer_bench.compare.member import Member, known_columns, read_run
-from fer_bench.compare.result import (
+from fer_bench.comparison.identity import without_copies
+from fer_bench.comparison.member import Member, known_columns, read_run
+from fer_bench.comparison.result import (
     COLUMNS,
     Comparison,
     LeftOut,

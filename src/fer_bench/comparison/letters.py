@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from fer_bench.compare.member import Member
-from fer_bench.compare.pairs import PairsWith
-from fer_bench.compare.result import Pair
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.pairs import PairsWith
+from fer_bench.comparison.result import Pair
 from fer_bench.metrics.intervals import ALPHA
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -26,8 +26,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, cast
 
-from fer_bench.compare.member import Document, Member, number, text
-from fer_bench.compare.result import Verdict
+from fer_bench.comparison.member import Document, Member, number, text
+from fer_bench.comparison.result import Verdict
 from fer_bench.errors import RunError
 from fer_bench.metrics.intervals import wilson_of_share
 from fer_bench.metrics.schema import headline_cells

@@ -16,7 +16,7 @@ from messages import says
 from printed_tables import CLASSES, REPORTS, SUPPORT
 from sklearn.metrics import classification_report
 
-from fer_bench.compare.printed import (
+from fer_bench.comparison.printed import (
     CELLS,
     Cell,
     PrintedTable,

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_bench.compare.letters import compact_letters
+from fer_bench.comparison.letters import compact_letters
 
 PAIRS = st.integers(1, 7).flatmap(
     lambda count: st.tuples(

@@ -8,8 +8,8 @@ from typing import Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.compare.member import Member
-from fer_bench.compare.result import CONCORDANCE, EXPRESSION_METRICS, PAIR_METRICS, Pair
+from fer_bench.comparison.member import Member
+from fer_bench.comparison.result import CONCORDANCE, EXPRESSION_METRICS, PAIR_METRICS, Pair
 from fer_bench.device.machine import usable_cores
 from fer_bench.metrics.measure import resampled
 from fer_bench.metrics.significance import exact_mcnemar, holm, paired_bootstrap

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_bench.compare.member import Member, look_up
-from fer_bench.compare.result import PAIR_METRICS, LeftOut
+from fer_bench.comparison.member import Member, look_up
+from fer_bench.comparison.result import PAIR_METRICS, LeftOut
 
 # Runs of one experiment may differ in these, which do not change what is trained (of the cache,
 # only the number of augmented views does).

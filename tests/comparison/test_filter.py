@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from messages import says
 
-from fer_bench.compare.filter import parse_where
+from fer_bench.comparison.filter import parse_where
 from fer_bench.errors import ConfigError
 
 KNOWN = ("dataset", "backbone", "name", "seed", "accuracy", "weights")

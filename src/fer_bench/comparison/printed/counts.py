@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.compare.printed.table import (
+from fer_bench.comparison.printed.table import (
     CELLS,
     SLACK,
     Cell,

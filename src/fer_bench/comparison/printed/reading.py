@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fer_bench.compare.printed.table import (
+from fer_bench.comparison.printed.table import (
     CELLS,
     LARGEST_SUPPORT,
     Cell,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fer_bench.compare import Comparison
-from fer_bench.compare.collect import collect
+from fer_bench.comparison import Comparison
+from fer_bench.comparison.collect import collect
 from fer_bench.evaluation.adopt import Adoption, adopt
 from fer_bench.report.pages import comparison_page
 from fer_bench.report.paper import latex, markdown
