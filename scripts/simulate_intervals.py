@@ -211,8 +211,9 @@ def pair_alarms(n: int, settings: Settings) -> dict[str, int]:
     for batch in batches(settings.tests):
         pairs = [two_models(labels, random) for _ in batch]
         for first, second in pairs:
-            right = [run.expression.correct for run in (first, second) if run.expression]
-            accuracy.append(exact_mcnemar(right[0], right[1]))
+            correct = [run.expression.correct for run in (first, second) if run.expression]
+            only = [np.sum(own & ~other) for own, other in (correct, correct[::-1])]
+            accuracy.append(float(exact_mcnemar(*only)))
         runs = [run for pair in pairs for run in pair]
         found = measure.resampled(runs, ("macro_f1",), batch.start, settings.resamples)
         draws = np.stack([drawn["macro_f1"] for drawn in found]).reshape(len(pairs), 2, -1)

@@ -82,7 +82,7 @@ def write_run(path: Path, images: int = 350) -> RunDirectory:
     for name, seed in (("test", 0), ("test+flip", 1)):
         frame = _predictions(images, seed)
         frame.to_csv(run.predictions(name), index=False)
-        document = compute(read_predictions(run.predictions(name)), resamples=50)
+        document: Any = compute(read_predictions(run.predictions(name)), resamples=50)
         run.metrics(name).write_text(json.dumps(_completed(document, name)))
     (path / "corruptions" / "test.json").write_text(json.dumps(robustness()))
     for sheet in ("mean_maps", "mistakes"):

@@ -101,7 +101,7 @@ def test_only_one_document_can_be_printed(fer: Fer, outputs: Path) -> None:
     ("option", "value", "found"),
     [
         ("--where", "backbon=cnn", "Did you mean 'backbone'?"),
-        ("--where", "seed=", "is no condition"),
+        ("--where", "seed=", "'seed ='"),
         ("--where", "seed=9", "chooses none of the 3 runs"),
         ("--sort", "acuracy", "Did you mean 'accuracy'?"),
         ("--pairs", "bst", "Did you mean 'best'?"),

@@ -16,7 +16,7 @@ from fer_bench.config.experiment import Experiment
 from fer_bench.config.model import Augment
 from fer_bench.data import decoding, pipeline
 from fer_bench.data.load import load_manifest
-from fer_bench.data.pipeline import SHARES
+from fer_bench.data.pipeline import SOFT_LABELS
 from fer_bench.device.collective import LOST
 
 EVERYTHING = Augment(
@@ -256,9 +256,9 @@ def test_each_soft_label_goes_with_its_image(
     of_rows = pipeline.training_rows(rows_of(split, config), split, config, 1)
     source = {tuple(row): code for row, code in zip(split.soft_labels, split.codes, strict=True)}
     for (_, targets), (_, same) in zip(of_images, of_rows, strict=True):
-        np.testing.assert_array_equal(targets[SHARES], same[SHARES])
+        np.testing.assert_array_equal(targets[SOFT_LABELS], same[SOFT_LABELS])
         np.testing.assert_array_equal(targets["expression"], same["expression"])
-        codes = [source[tuple(row)] for row in targets[SHARES].numpy()]
+        codes = [source[tuple(row)] for row in targets[SOFT_LABELS].numpy()]
         np.testing.assert_array_equal(targets["expression"], codes)
 
 
@@ -274,7 +274,7 @@ def test_an_epoch_of_soft_labels_can_begin_at_any_step(
     split = softened(training)
     whole, rest = (
         [
-            targets[SHARES].numpy()
+            targets[SOFT_LABELS].numpy()
             for _, targets in pipeline.training_batches(split, experiment, 2, n)
         ]
         for n in (0, 2)

@@ -59,7 +59,7 @@ def clean() -> Predictions:
 
 def test_one_condition_is_an_accuracy_with_its_wilson_interval(clean: Predictions) -> None:
     right = np.arange(240) < 90
-    document = robustness.summarise(answers(clean, fog_2=right), clean, resamples=50)
+    document: Any = robustness.summarise(answers(clean, fog_2=right), clean, resamples=50)
     low, high = wilson(90, 240)
     assert document["conditions"] == [
         {
@@ -76,7 +76,7 @@ def test_means_are_over_the_conditions_asked_for_and_never_over_occlusions(
 ) -> None:
     share = {"fog_1": 120, "fog_2": 60, "snow_5": 30, "eyes": 240}
     columns = {name: np.arange(240) < count for name, count in share.items()}
-    document = robustness.summarise(answers(clean, **columns), clean, resamples=50)
+    document: Any = robustness.summarise(answers(clean, **columns), clean, resamples=50)
     assert document["mean_corruption_accuracy"]["value"] == pytest.approx(70 / 240)
     assert document["by_corruption"]["fog"]["value"] == pytest.approx(90 / 240)
     assert document["by_corruption"]["snow"]["value"] == pytest.approx(30 / 240)
@@ -98,7 +98,9 @@ def test_all_seventy_five_are_complete_with_or_without_occlusions(clean: Predict
 
 
 def test_occlusions_alone_have_no_mean(clean: Predictions) -> None:
-    document = robustness.summarise(answers(clean, eyes=np.ones(240, bool)), clean, resamples=20)
+    document: Any = robustness.summarise(
+        answers(clean, eyes=np.ones(240, bool)), clean, resamples=20
+    )
     nothing = {"value": None, "low": None, "high": None}
     assert document["mean_corruption_accuracy"] == document["relative_drop"] == nothing
     assert document["by_corruption"] == {}
@@ -108,7 +110,9 @@ def test_occlusions_alone_have_no_mean(clean: Predictions) -> None:
 def test_a_model_that_is_never_right_has_no_relative_drop() -> None:
     labels = np.repeat([0, 1], 10)
     hopeless = predictions(labels, 1 - labels)
-    document = robustness.summarise(answers(hopeless, fog_1=labels == 0), hopeless, resamples=20)
+    document: Any = robustness.summarise(
+        answers(hopeless, fog_1=labels == 0), hopeless, resamples=20
+    )
     assert document["relative_drop"] == {"value": None, "low": None, "high": None}
     assert document["clean"]["value"] == 0
 
@@ -120,7 +124,7 @@ def test_an_interval_of_a_mean_knows_that_the_images_are_the_same(clean: Predict
 
     def width(columns: list[NDArray[np.bool_]]) -> float:
         table = answers(clean, **{f"fog_{i}": of for i, of in enumerate(columns, start=1)})
-        cell = robustness.summarise(table, clean, resamples=400)["mean_corruption_accuracy"]
+        cell: Any = robustness.summarise(table, clean, resamples=400)["mean_corruption_accuracy"]
         return float(cell["high"] - cell["low"])
 
     assert width([right] * 5) == pytest.approx(width([right]), rel=1e-9)
@@ -129,7 +133,7 @@ def test_an_interval_of_a_mean_knows_that_the_images_are_the_same(clean: Predict
 
 def test_no_drop_at_all_has_an_interval_of_no_width(clean: Predictions) -> None:
     assert clean.expression
-    document = robustness.summarise(answers(clean, fog_1=clean.expression.correct), clean)
+    document: Any = robustness.summarise(answers(clean, fog_1=clean.expression.correct), clean)
     assert document["relative_drop"] == {"value": 0, "low": 0, "high": 0}
 
 
@@ -142,7 +146,7 @@ def test_the_order_of_rows_and_columns_does_not_matter(seed: int, n: int) -> Non
     columns = {name: generator.random(n) < 0.5 for name in ("fog_1", "fog_2", "snow_1", "mouth")}
     table = answers(samples, **columns)
     shuffled = table.sample(frac=1, random_state=seed % 1000)[[*table.columns][::-1]]
-    document = robustness.summarise(table, samples, resamples=20)
+    document: Any = robustness.summarise(table, samples, resamples=20)
     assert document == robustness.summarise(shuffled, samples, resamples=20)
     for cell in (document["mean_corruption_accuracy"], *document["by_corruption"].values()):
         assert 0 <= cell["low"] <= cell["high"] <= 1

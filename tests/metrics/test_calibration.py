@@ -77,9 +77,9 @@ def test_temperature_1_is_none_and_temperatures_multiply() -> None:
     np.testing.assert_allclose(twice, expression_of(rescale(predictions, 6)).probabilities)
 
 
-def test_an_overconfident_model_is_mended() -> None:
+def test_an_overconfident_model_is_corrected() -> None:
     validation, test = (random_predictions(seed, 4000, sharpness=2.5) for seed in (0, 1))
-    report = temperature_report(validation, test, resamples=50)
+    report: Any = temperature_report(validation, test, resamples=50)
     assert report["value"] == pytest.approx(2.5, rel=0.1)
     assert (report["n"], report["fitted_on"]) == (4000, "validation")
     for name in ("nll", "ece", "ece_adaptive", "brier"):

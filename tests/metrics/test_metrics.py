@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from printed_tables import REPORTS, SUPPORT
 from scipy.stats import pearsonr
 from sklearn import metrics as sklearn_metrics
 
+from fer_bench.comparison.printed import CELLS
 from fer_bench.metrics import measure, valence_arousal
 from fer_bench.metrics.document import compute, confusion_matrix, headline, per_class
-from fer_bench.metrics.expression import METRICS, SHARES
+from fer_bench.metrics.expression import FROM_COUNTS, METRICS, PROPORTIONS
 from fer_bench.metrics.intervals import stratified_weights, wilson
-from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
-from fer_bench.metrics.weighting import Tally, WeightedExpression
+from fer_bench.metrics.predictions import Classification, Expression, Predictions, ValenceArousal
+from fer_bench.metrics.weighting import Tally, weigh
 
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -187,11 +189,6 @@ def expected_values(expression: Expression) -> dict[str, float]:
     }
 
 
-def weigh(expression: Expression, weights: Any) -> WeightedExpression:
-    (weighted,) = Tally([expression]).weigh(weights)
-    return weighted
-
-
 # Values ----------------------------------------------------------------------------------------
 
 
@@ -235,18 +232,18 @@ def test_confusion_matrix_has_true_classes_in_rows() -> None:
 def test_absent_classes_follow_the_stated_rule() -> None:
     expression = random_expression(1, classes=5, absent=2)
     values = measure.values(alone(expression))
-    present = per_class(expression)[:3]
+    present: Any = per_class(expression)[:3]
     by_class = per_class(expression)
     assert values["balanced_accuracy"] == pytest.approx(np.mean([c["recall"] for c in present]))
     assert values["roc_auc_macro"] == pytest.approx(np.mean([c["auc"] for c in present]))
-    averages = [c["average_precision"] for c in present]
+    averages: Any = [c["average_precision"] for c in present]
     assert values["average_precision_macro"] == pytest.approx(np.mean(averages))
     assert values["macro_f1"] == pytest.approx(np.mean([c["f1"] for c in by_class]))
     assert all(c["f1"] == 0 for c in by_class[3:])
 
 
 def test_what_is_undefined_is_null() -> None:
-    document = compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
+    document: Any = compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
     nothing = {"value": None, "low": None, "high": None}
     assert document["kappa"] == nothing
     assert document["roc_auc_macro"] == nothing
@@ -352,7 +349,7 @@ def test_the_sign_of_0_agrees_with_0_alone() -> None:
 @pytest.mark.parametrize("predicted", [np.full(9, 0.1), np.linspace(-0.7, 0.6, 9)])
 def test_what_never_changes_has_no_correlation(true: Any, predicted: Any) -> None:
     columns = np.stack([true, true], axis=1), np.stack([predicted, predicted], axis=1)
-    document = compute(of_axes(*columns), resamples=20)
+    document: Any = compute(of_axes(*columns), resamples=20)
     json.dumps(document, allow_nan=False)
     known, spread = int(np.isfinite(true).sum()), [np.ptp(part) > 0 for part in (true, predicted)]
     valence = document["valence"]
@@ -410,7 +407,7 @@ def test_intervals_of_axes_are_those_of_brute_force_resampling() -> None:
     for _ in range(300):
         rows = np.concatenate([random.choice(rows, len(rows)) for rows in members])
         drawn.append(plain_axes(pairs.true[rows], pairs.predicted[rows]))
-    document = compute(predictions, resamples=2000)
+    document: Any = compute(predictions, resamples=2000)
     for axis in ("valence", "arousal"):
         for name in valence_arousal.AXIS_METRICS:
             cell = document[axis][name]
@@ -436,8 +433,8 @@ def test_runs_of_either_kind_are_resampled_together() -> None:
 
 def test_document_of_axes_has_the_shape_of_the_contract() -> None:
     axes = random_axes(1)
-    document = compute(axes, resamples=20)
-    assert list(document) == ["n", "valence", "arousal", "fingerprint", "interval"]
+    document: Any = compute(axes, resamples=20)
+    assert list(document) == ["schema", "n", "valence", "arousal", "fingerprint", "interval"]
     for axis in ("valence", "arousal"):
         assert set(document[axis]) == {"n", "rmse", "ccc", "pcc", "sagr"}
         assert document[axis]["n"] < document["n"] == 60
@@ -455,88 +452,12 @@ def test_document_of_axes_has_the_shape_of_the_contract() -> None:
 
 # Printed tables of prior work ------------------------------------------------------------------
 
-SUPPORT = (49, 39, 34, 43, 51, 35, 55)
-# Correct and predicted counts by class; printed accuracy, macro F1, weighted F1 and, by class,
-# precision, recall and F1.
-PRINTED: dict[str, tuple[Any, ...]] = {
-    "plain CNN": (
-        (16, 25, 8, 18, 17, 9, 23),
-        (52, 49, 45, 40, 46, 35, 39),
-        (0.3791, 0.374, 0.3824, 0.3803, 0.3943),
-        (0.3077, 0.5102, 0.1778, 0.45, 0.3696, 0.2571, 0.5897),
-        (0.3265, 0.641, 0.2353, 0.4186, 0.3333, 0.2571, 0.4182),
-        (0.3168, 0.5682, 0.2025, 0.4337, 0.3505, 0.2571, 0.4894),
-    ),
-    "early stopping": (
-        (16, 27, 8, 19, 15, 8, 24),
-        (52, 48, 45, 45, 40, 38, 38),
-        (0.3824, 0.3767, 0.3858, 0.3839, 0.4001),
-        (0.3077, 0.5625, 0.1778, 0.4222, 0.375, 0.2105, 0.6316),
-        (0.3265, 0.6923, 0.2353, 0.4419, 0.2941, 0.2286, 0.4364),
-        (0.3168, 0.6207, 0.2025, 0.4318, 0.3297, 0.2192, 0.5161),
-    ),
-    # The accuracy printed for this one, 0.3481, is its macro precision; 105 of 306 is 0.3431.
-    "augmentation": (
-        (9, 25, 5, 15, 16, 7, 28),
-        (46, 51, 42, 42, 52, 37, 36),
-        (0.3431, 0.3357, 0.35, 0.3481, 0.3699),
-        (0.1957, 0.4902, 0.119, 0.3571, 0.3077, 0.1892, 0.7778),
-        (0.1837, 0.641, 0.1471, 0.3488, 0.3137, 0.2, 0.5091),
-        (0.1895, 0.5556, 0.1316, 0.3529, 0.3107, 0.1944, 0.6154),
-    ),
-    "augmentation and dropout": (
-        (6, 17, 6, 29, 10, 9, 28),
-        (22, 54, 39, 72, 25, 52, 42),
-        (0.3431, 0.3215, 0.3341, 0.3406, 0.3638),
-        (0.2727, 0.3148, 0.1538, 0.4028, 0.4, 0.1731, 0.6667),
-        (0.1224, 0.4359, 0.1765, 0.6744, 0.1961, 0.2571, 0.5091),
-        (0.169, 0.3656, 0.1644, 0.5043, 0.2632, 0.2069, 0.5773),
-    ),
-    # One prediction of this table fell on a class with nothing correct; which one changes nothing.
-    "dropout and L2": (
-        (0, 1, 29, 0, 8, 0, 0),
-        (1, 6, 258, 0, 41, 0, 0),
-        (0.1242, 0.0596, 0.0567, 0.0677, 0.0663),
-        (0, 0.1667, 0.1124, 0, 0.1951, 0, 0),
-        (0, 0.0256, 0.8529, 0, 0.1569, 0, 0),
-        (0, 0.0444, 0.1986, 0, 0.1739, 0, 0),
-    ),
-    "VGG16 frozen": (
-        (11, 28, 7, 22, 21, 18, 35),
-        (37, 56, 28, 36, 34, 71, 44),
-        (0.4641, 0.4527, 0.4677, 0.475, 0.4999),
-        (0.2973, 0.5, 0.25, 0.6111, 0.6176, 0.2535, 0.7955),
-        (0.2245, 0.7179, 0.2059, 0.5116, 0.4118, 0.5143, 0.6364),
-        (0.2558, 0.5895, 0.2258, 0.557, 0.4941, 0.3396, 0.7071),
-    ),
-    "VGG16 fine-tuned": (
-        (8, 29, 8, 22, 30, 18, 39),
-        (28, 49, 27, 31, 63, 55, 53),
-        (0.5033, 0.4818, 0.4933, 0.489, 0.5029),
-        (0.2857, 0.5918, 0.2963, 0.7097, 0.4762, 0.3273, 0.7358),
-        (0.1633, 0.7436, 0.2353, 0.5116, 0.5882, 0.5143, 0.7091),
-        (0.2078, 0.6591, 0.2623, 0.5946, 0.5263, 0.4, 0.7222),
-    ),
-}
-
-
-# Macro and weighted recall, printed or recomputed from the counts.
-RECALLS = {
-    "plain CNN": (0.3757, 0.3791),
-    "early stopping": (0.3793, 0.3824),
-    "augmentation": (0.3348, 0.3431),
-    "augmentation and dropout": (0.3388, 0.3431),
-    "dropout and L2": (0.1479, 0.1242),
-    "VGG16 frozen": (0.4603, 0.4641),
-    "VGG16 fine-tuned": (0.4951, 0.5033),
-}
-
 
 def matrix_with(diagonal: Sequence[int], rows: Sequence[int], columns: Sequence[int]) -> Any:
     """Some matrix of counts with this diagonal and these sums.
 
-    Mistakes are handed out greedily, the fullest row first and into the fullest columns, which
-    leaves nothing over as long as any such matrix exists for these inputs (checked below).
+    Mistakes are assigned greedily, the fullest row first and into the fullest columns, which uses
+    up all of them if any such matrix exists for these inputs (checked below).
     """
     matrix = np.diag(diagonal)
     missing_rows = np.array(rows) - diagonal
@@ -555,23 +476,22 @@ def matrix_with(diagonal: Sequence[int], rows: Sequence[int], columns: Sequence[
     return matrix
 
 
-@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.parametrize("name", REPORTS)
 def test_printed_tables_are_reproduced(name: str) -> None:
-    correct, predicted, summary, precision, recall, f1 = PRINTED[name]
-    matrix = matrix_with(correct, SUPPORT, predicted)
+    report = REPORTS[name]
+    matrix = matrix_with(report.true_positives, SUPPORT, report.predicted)
     assert (matrix >= 0).all()
     assert tuple(matrix.sum(axis=1)) == SUPPORT
-    assert tuple(matrix.sum(axis=0)) == predicted
+    assert tuple(matrix.sum(axis=0)) == report.predicted
     expression = from_matrix(matrix)
     by_class = pd.DataFrame(per_class(expression))
-    np.testing.assert_allclose(by_class["precision"], precision, atol=5.1e-5)
-    np.testing.assert_allclose(by_class["recall"], recall, atol=5.1e-5)
-    np.testing.assert_allclose(by_class["f1"], f1, atol=5.1e-5)
+    for part in CELLS:
+        printed = [float(text) for text in getattr(report, part).split()]
+        np.testing.assert_allclose(by_class[part], printed, atol=5.1e-5)
     values = measure.values(alone(expression))
-    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "weighted_precision")
-    assert tuple(values[part] for part in names) == pytest.approx(summary, abs=5.1e-5)
-    recalls = (values["macro_recall"], values["weighted_recall"])
-    assert recalls == pytest.approx(RECALLS[name], abs=5.1e-5)
+    assert values["accuracy"] == report.correct / 306
+    names = [f"{kind}_{part}" for part in CELLS for kind in ("macro", "weighted")]
+    assert [values[name] for name in names] == pytest.approx(report.averages, abs=5.1e-5)
 
 
 # Weights and resamples -------------------------------------------------------------------------
@@ -591,6 +511,18 @@ def test_a_weighted_metric_is_the_metric_of_repeated_rows(seed: int, ties: bool)
         )
 
 
+def turned(expression: Expression, predicted: Any) -> Expression:
+    """The same labels over the same four classes in another order, and given predictions."""
+    order = [2, 0, 3, 1]
+    position = np.argsort(order)
+    return Expression(
+        classes=tuple(expression.classes[code] for code in order),
+        labels=position[expression.labels],
+        predicted=position[predicted],
+        probabilities=expression.probabilities[:, order],
+    )
+
+
 def test_resamples_do_not_depend_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     expression = random_expression(0)
     whole = measure.resampled([alone(expression)], resamples=11)[0]
@@ -605,6 +537,39 @@ def test_runs_are_resampled_together() -> None:
     np.testing.assert_allclose(first["macro_f1"], second["macro_f1"], rtol=1e-12)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]))
+@settings(max_examples=5)
+def test_draws_do_not_depend_on_threads_other_runs_or_the_order_of_classes(
+    seed: int, threads: int
+) -> None:
+    first = random_expression(seed, classes=4, absent=1)
+    second = turned(first, np.random.default_rng(seed).integers(0, 4, len(first.labels)))
+    runs = [alone(first), alone(second), alone(turned(first, first.predicted))]
+    together = measure.resampled(runs, FROM_COUNTS, seed % 99, 40, threads)
+    for run, found in zip(runs, together, strict=True):
+        (by_itself,) = measure.resampled([run], FROM_COUNTS, seed % 99, 40)
+        for name in FROM_COUNTS:
+            np.testing.assert_allclose(found[name], by_itself[name], rtol=1e-12)
+
+
+def test_runs_with_different_classes_are_not_resampled_together() -> None:
+    four, three = random_expression(0, classes=4, absent=1), random_expression(0, classes=3)
+    with pytest.raises(ValueError, match="same classes"):
+        Tally([four, three])
+
+
+def test_metrics_of_probabilities_are_left_out_where_only_classes_are_known() -> None:
+    expression = random_expression(0)
+    known = Classification(expression.classes, expression.labels, expression.predicted)
+    plain = alone(expression)
+    answers = replace(plain, expression=None, classes_only=known)
+    assert answers.classification is known
+    assert measure.values(answers) == measure.values(plain, FROM_COUNTS)
+    kept = answers.select(np.arange(len(plain)) < 5)
+    assert kept.classification is not None
+    assert len(kept.classification.labels) == len(kept) == 5
+
+
 def test_runs_on_different_samples_are_not_resampled_together() -> None:
     with pytest.raises(ValueError, match="same samples"):
         measure.resampled([alone(random_expression(0)), alone(random_expression(1))])
@@ -614,17 +579,12 @@ def test_runs_on_different_samples_are_not_resampled_together() -> None:
 @settings(max_examples=10)
 def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
     first = random_expression(seed, classes=4, absent=1)
-    turned = [2, 0, 3, 1]  # the same classes under other numbers
-    second = Expression(
-        classes=tuple(NAMES[code] for code in turned),
-        labels=np.argsort(turned)[first.labels],
-        predicted=np.random.default_rng(seed).integers(0, 4, len(first.labels)),
-        probabilities=first.probabilities[:, turned],
-    )
+    second = turned(first, np.random.default_rng(seed).integers(0, 4, len(first.labels)))
     weights = stratified_weights(first.labels, 4, seed)
-    for together, expression in zip(
-        Tally([first, second]).weigh(weights), (first, second), strict=True
-    ):
+    tally = Tally([first, second])
+    counts = tally.count(weights)
+    for index, expression in enumerate((first, second)):
+        together = tally.of_model(index, expression, counts, weights)
         by_itself = weigh(expression, weights)
         for part in ("hits", "predicted", "support"):
             np.testing.assert_array_equal(getattr(together, part), getattr(by_itself, part))
@@ -640,19 +600,19 @@ def test_models_weighed_together_are_those_weighed_alone(seed: int) -> None:
 
 def test_intervals_hold_the_value_and_depend_on_the_seed_only() -> None:
     expression = random_expression(5, n=400)
-    document = compute(alone(expression), seed=3, resamples=300)
+    document: Any = compute(alone(expression), seed=3, resamples=300)
     for name in METRICS:
         if not name.startswith("ece"):  # resampling adds to it, see its docstring
             assert document[name]["low"] < document[name]["value"] < document[name]["high"]
     assert document == compute(alone(expression), seed=3, resamples=300)
-    other = compute(alone(expression), seed=4, resamples=300)
+    other: Any = compute(alone(expression), seed=4, resamples=300)
     assert document["macro_f1"]["low"] != other["macro_f1"]["low"]
     assert document["accuracy"] == other["accuracy"]
 
 
 def test_the_headline_is_that_of_the_document() -> None:
     predictions = replace(random_axes(1), expression=random_expression(0))
-    document = compute(predictions, seed=2, resamples=30)
+    document: Any = compute(predictions, seed=2, resamples=30)
     names = ("accuracy", "macro_f1", "top2_accuracy", "valence_ccc")
     cells = headline(predictions, seed=2, resamples=30, names=names)
     assert list(cells) == list(names)
@@ -663,8 +623,8 @@ def test_the_headline_is_that_of_the_document() -> None:
 
 def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
     expression = random_expression(0)
-    document = compute(alone(expression), resamples=20)
-    for name, counted in SHARES.items():
+    document: Any = compute(alone(expression), resamples=20)
+    for name, counted in PROPORTIONS.items():
         count = int(counted(expression).sum())
         assert document[name]["value"] == pytest.approx(count / 60)
         assert (document[name]["low"], document[name]["high"]) == wilson(count, 60)
@@ -675,7 +635,8 @@ def test_shares_of_all_samples_have_the_interval_of_wilson() -> None:
 @settings(max_examples=15)
 def test_intervals_of_a_class_hold_its_values(seed: int) -> None:
     expression = random_expression(seed, classes=5, absent=1)
-    for entry in compute(alone(expression), seed=seed, resamples=60)["per_class"]:
+    document: Any = compute(alone(expression), seed=seed, resamples=60)
+    for entry in document["per_class"]:
         for part, bounds in entry["intervals"].items():
             if part == "auc":
                 assert (bounds["low"] is None) == (entry["auc"] is None)
@@ -699,9 +660,9 @@ def test_intervals_of_a_class_are_those_of_its_counts() -> None:
 
 def test_document_has_the_shape_of_the_contract() -> None:
     expression = random_expression(0)
-    document = compute(alone(expression), resamples=20)
+    document: Any = compute(alone(expression), resamples=20)
     assert list(document) == [
-        *("n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
+        *("schema", "n", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "kappa"),
         *("roc_auc_macro", "nll", "brier", "ece", "ece_adaptive", "macro_precision"),
         *("macro_recall", "weighted_precision", "weighted_recall", "average_precision_macro"),
         *("top2_accuracy", "micro_precision_at_half", "micro_recall_at_half"),

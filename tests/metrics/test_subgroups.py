@@ -58,13 +58,14 @@ def test_every_group_is_measured_by_itself(predictions: Predictions) -> None:
     json.dumps(entry, allow_nan=False)
 
 
-def test_of_small_groups_only_their_size_is_told(predictions: Predictions) -> None:
+def test_small_groups_are_named_with_their_size_only(predictions: Predictions) -> None:
     (entry,) = by_attribute(predictions, attributes_of(predictions, gender=GENDER), resamples=20)
     assert entry["suppressed"] == [{"name": "unsure", "n": 19}]
     assert entry["least"] == 20
 
 
 def test_best_and_worst_are_compared(predictions: Predictions) -> None:
+    entry: Any
     (entry,) = by_attribute(predictions, attributes_of(predictions, gender=GENDER), resamples=500)
     difference, ratio = entry["difference"]["accuracy"], entry["ratio"]["accuracy"]
     assert difference["value"] == pytest.approx(0.9 - 0.5)
@@ -77,6 +78,7 @@ def test_best_and_worst_are_compared(predictions: Predictions) -> None:
 def test_equal_groups_differ_by_chance_only() -> None:
     predictions = predictions_of(np.random.default_rng(0).random(300) < 0.7)
     halves = np.repeat(["first", "second"], 150)
+    entry: Any
     (entry,) = by_attribute(predictions, attributes_of(predictions, half=halves), resamples=300)
     assert entry["difference"]["accuracy"]["low"] < 0 < entry["difference"]["accuracy"]["high"]
     assert entry["ratio"]["accuracy"]["high"] > 1

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_bench.data.pipeline import SHARES
+from fer_bench.data.pipeline import SOFT_LABELS
 from fer_bench.training.losses import (
     Objective,
     cross_entropy,
@@ -103,7 +103,7 @@ def test_the_objective_takes_soft_labels_and_weighs_by_the_hard_one(loss: Any) -
     logits, shares = some_shares()
     codes = np.arange(8, dtype=np.int32) % CLASSES
     weights = np.array([1, 2, 0.5], np.float32)
-    targets = {"expression": tf.constant(codes), SHARES: tf.constant(shares)}
+    targets = {"expression": tf.constant(codes), SOFT_LABELS: tf.constant(shares)}
     found = Objective(weights, expression_loss=loss)({"expression": tf.constant(logits)}, targets)
     of = {
         "cross_entropy": soft_cross_entropy(logits, shares, 0.0),

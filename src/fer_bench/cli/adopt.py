@@ -57,10 +57,11 @@ def adopt(
     from fer_bench.config.loading import load_experiment
     from fer_bench.evaluation.adopt import Adoption
     from fer_bench.evaluation.adopt import adopt as adopt_run
+    from fer_bench.runs.documents import read_metrics
 
     dataset = load_experiment(data).dataset if data else None
     run = adopt_run(Adoption(name, seed, predictions, split, dataset), outputs, fresh=fresh)
-    metrics = run.read_json(run.metrics(split))
+    metrics = read_metrics(run, split)
     for warning in metrics["warnings"]:
         notify(f"warning: {warning}")
     mention(f"{split}, n = {metrics['n']}", run.path)

@@ -106,8 +106,9 @@ def _show(run: RunDirectory, name: str, metrics: dict[str, Any], conditions: Seq
     """Print the metrics, and the robustness table if corrupted images were evaluated."""
     from fer_bench.report.terminal.metrics import metrics_tables
     from fer_bench.report.terminal.robustness import robustness_table
+    from fer_bench.runs.documents import read_corruptions
 
     console = results()
     console.print(metrics_tables(metrics, f"{run.run_id}, {name}"))
     if conditions:
-        console.print(robustness_table(run.read_json(run.corruptions(name))))
+        console.print(robustness_table(read_corruptions(run, name)))

@@ -1,8 +1,8 @@
-"""Many runs side by side: which numbers may be compared, and which differences are real.
+"""Many runs side by side: which numbers may be compared, and which differences are significant.
 
-Two runs are comparable when their predictions are about the same samples with the same labels,
-over the same classes and by the same protocol: views at test time, rule for missing classes, and
-the split that chose the model. Inside a group of such runs, pairs are tested on shared samples.
+Two runs are comparable when they were measured on the same samples with the same labels, over the
+same classes and by the same protocol: views at test time, rule for missing classes, and the split
+that chose the model. Within a group of comparable runs, pairs are tested on their shared samples.
 """
 
 from fer_bench.comparison.collect import collect

@@ -15,7 +15,7 @@ from fer_bench.comparison.groups import (
     order_groups,
 )
 from fer_bench.comparison.identity import without_copies
-from fer_bench.comparison.member import Member, read_run
+from fer_bench.comparison.member import Member, known_columns, read_run
 from fer_bench.comparison.result import (
     COLUMNS,
     Comparison,
@@ -35,21 +35,22 @@ def collect(
 ) -> Comparison:
     """Read every run below `outputs` and compare those that are comparable.
 
-    A run that is unfinished, has no such evaluation or cannot be read is left out, with the
-    reason; it never stops the others. So is a copy of another run, which would count twice.
+    A run that is unfinished, was not evaluated or cannot be read is left out, with the reason; it
+    never stops the others. A copy of another run is left out, too, as it would count twice.
 
     Args:
-        outputs: the folder of the runs, or the runs themselves, from wherever.
+        outputs: the folder of the runs, or the runs themselves, from any folders.
         split: the evaluation: a split, or `test+flip`, `test@fer2013`.
-        where: a condition in the language of `where`; runs for which it doesn't hold take no part,
-            not in the tests either.
+        where: a condition in the language of `filter`; runs for which it does not hold are neither
+            tested nor listed. A run that is left out has no metrics, and is listed if the condition
+            holds for what else is known of it.
         sort: the column or metric that the runs of a group are sorted by.
-        pairs: which pairs are tested; `auto`: all in a group of up to 15 runs, else those with
-            the best.
-        only: the ids of the runs that take part, as far as they are there; None: all.
+        pairs: which pairs are tested; with `auto`, all in a group of up to 15 runs, and those with
+            the best run in a larger one.
+        only: the ids of the runs to compare, as far as they exist; None for all.
 
     Raises:
-        RunError: the folder is missing or holds no such runs, or none that `where` chooses.
+        RunError: the folder is missing or holds no such runs, or `where` chooses none of them.
         ConfigError: `where` or `sort` cannot be understood.
     """
     check_sort(sort, COLUMNS)
@@ -71,7 +72,7 @@ def collect(
         raise RunError(
             f"--where {where}: chooses none of the {not_chosen} runs"
             f"{f' below {outputs}' if isinstance(outputs, Path) else ''}.\n"
-            "Without --where, all of them are shown with what can be asked for."
+            "Without --where, all of them are shown, with the columns to choose by."
         )
     runs, copies = without_copies(members)
     groups = order_groups(build_group(group, split, pairs, sort) for group in group_members(runs))
@@ -95,7 +96,7 @@ def _directories(
         these = "runs" if only is None else "such runs"
         raise RunError(
             f"{outputs}: holds no {these} (no */run.json was found).\n"
-            "Give the folder that holds your runs, or train one first."
+            "Give the folder that contains your runs, or train one first."
         )
     return directories
 
@@ -103,9 +104,19 @@ def _directories(
 def _read(
     directory: RunDirectory, called: str, evaluation: str, chosen: Condition | None
 ) -> Member | LeftOut | None:
-    """A run under the name by which it is told from the others."""
+    """One run under the name `called`; None where the condition `chosen` does not hold for it."""
     try:
         member = read_run(directory, evaluation, chosen)
     except RunError as error:
+        if chosen and not _may_hold(chosen, directory):
+            return None
         return LeftOut(called, str(error).splitlines()[0])
     return member and replace(member, row=replace(member.row, run_id=called))
+
+
+def _may_hold(chosen: Condition, directory: RunDirectory) -> bool:
+    """Whether a condition holds for what is known of a run that cannot be compared."""
+    try:
+        return chosen(known_columns(directory))
+    except RunError:
+        return True

@@ -1,4 +1,4 @@
-"""A small language that chooses rows: `dataset=rafdb and backbone~resnet or accuracy>=65%`."""
+"""A small language for filtering rows: `dataset=rafdb and backbone~resnet or accuracy>=65%`."""
 
 import math
 import operator
@@ -26,18 +26,18 @@ _EXPECTED = (
 
 
 def parse_where(text: str, known: Collection[str]) -> Condition:
-    """The condition that a text states, to be asked of one row at a time.
+    """Parse a condition into a function of one row.
 
-    `and` binds tighter than `or`. `~` is part of a text, whatever the case. `<` and its like
-    compare numbers, of which `65%` is one. A value with spaces stands in quotes. Nothing is true
-    of a value that a row doesn't have, except that it differs (`!=`).
+    `and` binds tighter than `or`. `~` tests whether a text contains another, ignoring case. `<`,
+    `<=`, `>` and `>=` compare numbers, such as `0.65` or `65%`. Values with spaces are quoted. If a
+    row lacks a value, every comparison with it is false except `!=`.
 
     Args:
         text: the conditions.
         known: the names that a row may have.
 
     Raises:
-        ConfigError: the text cannot be understood, or a name is not known.
+        ConfigError: the text cannot be parsed, or a name is unknown.
     """
     tokens, position = [], 0
     while text[position:].strip():
@@ -46,14 +46,14 @@ def parse_where(text: str, known: Collection[str]) -> Condition:
             raise _wrong(text, f"{text[position:].strip()!r} cannot be read")
         tokens.append(found[1])
         position = found.end()
-    # A condition takes three tokens, and what joins it to the next a fourth.
+    # A condition has three tokens; the word that joins it to the next is a fourth.
     parts = [tokens[start : start + 4] for start in range(0, max(len(tokens), 1), 4)]
     any_of: list[list[Condition]] = [[]]
     for index, part in enumerate(parts):
         any_of[-1].append(_condition(text, part[:3], known))
         last = index == len(parts) - 1
         if part[3:] not in ([[]] if last else [["and"], ["or"]]):
-            raise _wrong(text, f"after {' '.join(part[:3])!r} stands {' '.join(part[3:])!r}")
+            raise _wrong(text, f"{' '.join(part[:3])!r} is followed by {' '.join(part[3:])!r}")
         if part[3:] == ["or"]:
             any_of.append([])
     return lambda row: any(all(condition(row) for condition in every) for every in any_of)
@@ -61,14 +61,14 @@ def parse_where(text: str, known: Collection[str]) -> Condition:
 
 def _condition(text: str, tokens: list[str], known: Collection[str]) -> Condition:
     if [token in _OPERATORS for token in tokens] != [False, True, False]:
-        raise _wrong(text, f"{' '.join(tokens)!r} is no condition")
+        raise _wrong(text, f"{' '.join(tokens)!r} is not a condition")
     key, sign, value = tokens[0], tokens[1].replace("==", "="), tokens[2].strip("\"'")
     if key not in known:
         hint = did_you_mean(key, known) or f"Known are {', '.join(known)}."
-        raise ConfigError(f"--where {text}: no run has {key!r}. {hint}")
+        raise ConfigError(f"--where {text}: no run has a column {key!r}. {hint}")
     number = _number(value)
     if sign in _ORDERED and math.isnan(number):
-        raise _wrong(text, f"{value!r} is no number, which {sign} needs")
+        raise _wrong(text, f"{value!r} is not a number, which {sign} needs")
 
     def holds(row: Mapping[str, Any]) -> bool:
         own = row.get(key)
@@ -85,7 +85,7 @@ def _condition(text: str, tokens: list[str], known: Collection[str]) -> Conditio
 
 
 def _number(value: Any) -> float:
-    """A number, or a text that is one (`0.65`, `65%`); NaN for any other."""
+    """A number, or a text of one (`0.65`, `65%`); NaN for anything else."""
     text = str(value)
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

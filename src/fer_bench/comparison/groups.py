@@ -1,4 +1,4 @@
-"""Which runs may be ranked together, and what is said of those that may."""
+"""Which runs may be ranked together, and the statistics of each such group."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ from fer_bench.metrics.valence_arousal import AXIS_METRICS
 from fer_bench.registry import did_you_mean
 
 Pairs = Literal["auto", "all", "best"]
-# Of these less is better; of every other metric, more.
+# Lower is better for these, higher for every other metric.
 _LESS_IS_BETTER = frozenset({"nll", "brier", "ece", "ece_adaptive", "rmse"})
 _RATES = frozenset({"images_per_second"})
 
@@ -40,11 +40,11 @@ class _Key:
 def group_members(members: Iterable[Member]) -> list[list[Member]]:
     """Runs that may be ranked together, each group best first.
 
-    A run that predicts no expression has no list of classes, and stands with the most runs that
-    are like it in everything else.
+    A run that predicts no expression has no list of classes; it joins the largest group that equals
+    it in everything else.
     """
     groups: dict[_Key, list[Member]] = defaultdict(list)
-    # Those without classes last, when the groups that they may join are there.
+    # Runs without classes come last, when the groups that they may join exist.
     for member in sorted(members, key=lambda member: not member.classes):
         key = _key(member)
         if not key.classes:
@@ -67,12 +67,13 @@ def _rank(row: Row) -> tuple[float, float, str]:
 
 
 def build_group(members: Sequence[Member], evaluation: str, pairs: Pairs, sort: str) -> Group:
-    """Everything that is said of comparable runs.
+    """The statistics of comparable runs.
 
     Args:
-        members: best first, as `group_members` gives them.
+        members: best first, as returned by `group_members`.
         evaluation: what they were measured on.
-        pairs: whether all pairs are tested, or those with the best; `auto` decides by number.
+        pairs: whether all pairs are tested, or only those with the best run; `auto` decides by the
+            number of runs.
         sort: the column or metric that the runs are sorted by.
     """
     best = members[0]
@@ -131,23 +132,23 @@ def check_sort(sort: str, known: Sequence[str]) -> None:
 
 
 def sort_rows(rows: Sequence[Row], by: str) -> list[Row]:
-    """By a metric or a rate the best first, by anything else in rising order; unknown ones last.
+    """By a metric or a rate best first, by anything else in ascending order; missing values last.
 
     Args:
-        rows: best first; what is equal keeps this order. By accuracy they are sorted already.
-        by: one of `rows.COLUMNS`.
+        rows: by accuracy, best first; equal rows keep this order.
+        by: one of `result.COLUMNS`.
     """
     if by == "accuracy":
         return list(rows)
     known = [row for row in rows if row.columns().get(by) is not None]
     name = by.partition("_")[2] if by.partition("_")[2] in AXIS_METRICS else by
-    falling = (name in {*METRICS, *AXIS_METRICS} or by in _RATES) and name not in _LESS_IS_BETTER
-    ordered = sorted(known, key=lambda row: row.columns()[by], reverse=falling)
+    descending = (name in {*METRICS, *AXIS_METRICS} or by in _RATES) and name not in _LESS_IS_BETTER
+    ordered = sorted(known, key=lambda row: row.columns()[by], reverse=descending)
     return [*ordered, *(row for row in rows if row.columns().get(by) is None)]
 
 
 def order_groups(groups: Iterable[Group]) -> list[Group]:
-    """By dataset, the largest test set first; what was chosen on the test split last."""
+    """By dataset, the largest test set first; models chosen on the test split last."""
     return sorted(groups, key=_group_order)
 
 
@@ -157,7 +158,7 @@ def _group_order(group: Group) -> tuple[str, int, str, bool, tuple[str, ...]]:
     return datasets[0], -group.n, group.test_fingerprint, chosen_there, group.classes
 
 
-# What keeps two groups apart -------------------------------------------------------------------
+# Why groups are separate ------------------------------------------------------------------------
 
 
 def not_comparable(groups: Sequence[Group]) -> list[NotComparable]:
@@ -175,7 +176,7 @@ def _reason(first: Group, second: Group) -> str:
 
 
 def _differences(first: Group, second: Group) -> Iterator[str]:
-    """In what two groups on the same images differ; never nothing."""
+    """In what two groups on the same images differ; at least one difference."""
     if first.classes != second.classes:
         yield "different classes"
     if first.views != second.views:

@@ -1,7 +1,7 @@
-"""What makes two runs the same run, the same seed, or the same predictions.
+"""Whether two runs are the same run, the same seed, or have the same predictions.
 
-A folder's name says nothing: folders are copied, renamed and put back. A run is known by the id
-that it recorded, the seed, and the digest of its predictions.
+The name of a folder proves nothing: folders are copied, renamed and restored. A run is identified
+by the id that it recorded, its seed, and the digest of its predictions.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from typing import Any
 from fer_bench.comparison.member import Member, look_up
 from fer_bench.comparison.result import PAIR_METRICS, LeftOut
 
-# What runs of one experiment may differ in: what was trained is the same. Of the cache only the
-# number of augmented views says something about that.
+# Runs of one experiment may differ in these, which do not change what is trained (of the cache,
+# only the number of augmented views does).
 _NOT_THE_EXPERIMENT = ("seed", "published", "tracking", "cache")
 
 
 def experiment(member: Member) -> str:
-    """Equal for runs that differ in nothing but the seed and the machine."""
+    """A text that is equal for runs that differ only in seed and machine."""
     config = member.config
     if config.get("adopted"):
-        # Its predictions are all that is known of it, and they differ by seed.
+        # Only its predictions are known, and these differ by seed.
         return f"adopted {member.row.name}"
     rest = {key: value for key, value in config.items() if key not in _NOT_THE_EXPERIMENT}
     rest["views"] = look_up(config, "cache", "trunk", "views") or 1
@@ -35,7 +35,7 @@ def experiment(member: Member) -> str:
 
 
 def _dataset(member: Member) -> Any:
-    """The dataset by what it holds, as far as that is recorded, not by where it lies."""
+    """The dataset by its content, as far as that is recorded, not by its location."""
     dataset = member.config.get("dataset")
     fingerprint = member.record.dataset.fingerprint
     if not isinstance(dataset, dict) or not fingerprint:
@@ -60,7 +60,7 @@ def _model(member: Member) -> Any:
 
 
 def without_copies(members: Sequence[Member]) -> tuple[list[Member], list[LeftOut]]:
-    """One run of each, and what is left out as a copy, with the run that it is a copy of."""
+    """The runs without copies, and the copies that are left out, each with its original."""
     copies: dict[str, LeftOut] = {}
     for same in _with_equal_predictions(members):
         first, *others = sorted(same, key=_originality)
@@ -78,13 +78,13 @@ def without_copies(members: Sequence[Member]) -> tuple[list[Member], list[LeftOu
 
 
 def _originality(member: Member) -> tuple[bool, bool, str]:
-    """The run in a folder of its own name comes first, and a link to it later."""
+    """Sorts a run in the folder of its own name first, and links to it later."""
     folder = member.path.parents[1]
     return member.recorded_id != folder.name, folder.is_symlink(), folder.name
 
 
 def _is_copy(member: Member, other: Member) -> str | None:
-    """Why two runs with equal predictions are one; None where they only agree."""
+    """Why two runs with equal predictions are the same run; None where they only agree."""
     if member.recorded_id == other.recorded_id:
         return "same run id and predictions"
     if member.config.get("adopted") and other.config.get("adopted"):
@@ -98,7 +98,7 @@ def _is_copy(member: Member, other: Member) -> str | None:
 def _with_equal_predictions(members: Iterable[Member]) -> Iterator[list[Member]]:
     """All sets of two or more runs whose predictions are equal to the last digit.
 
-    Only files that agree in what was computed from them already are read once more.
+    Only files whose metrics are equal are read a second time.
     """
     alike: dict[tuple[Any, ...], list[Member]] = defaultdict(list)
     for member in members:
@@ -114,21 +114,21 @@ def _with_equal_predictions(members: Iterable[Member]) -> Iterator[list[Member]]
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of the rows of a table, in whatever order and with whatever line ends."""
+    """SHA-256 of the rows of a table, independent of their order and of the line endings."""
     header, *rows = path.read_bytes().splitlines()
     return hashlib.sha256(b"\n".join([header, *sorted(rows)])).hexdigest()
 
 
-# What is not left out ---------------------------------------------------------------------------
+# Seeds ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """The runs of a group that count where a mean is taken over seeds.
+    """The runs of a group that count in means over seeds.
 
     Attributes:
-        members: one run for each seed of each experiment.
-        remarks: a sentence for every two that are one seed, or that answer alike.
+        members: one run per seed of each experiment.
+        remarks: a sentence for every two runs of one seed, or with equal predictions.
     """
 
     members: tuple[Member, ...]
@@ -136,9 +136,9 @@ class Distinct:
 
 
 def distinct_seeds(members: Sequence[Member]) -> Distinct:
-    """Take one run for each seed of each experiment, the first by name.
+    """Take one run per seed of each experiment, the first by name.
 
-    Two runs of one experiment with one seed, trained on two machines, differ by rounding only.
+    Two runs of one experiment and seed, trained on two machines, differ only by rounding.
     """
     seeds: dict[Any, list[Member]] = defaultdict(list)
     for member in members:
@@ -156,10 +156,10 @@ def distinct_seeds(members: Sequence[Member]) -> Distinct:
                 f"take {first.row.run_id}."
             )
     taken = tuple(member for member in members if member.row.run_id not in repeated)
-    return Distinct(taken, (*remarks, *_answer_alike(members)))
+    return Distinct(taken, (*remarks, *_equal_predictions(members)))
 
 
-def _answer_alike(members: Sequence[Member]) -> Iterator[str]:
+def _equal_predictions(members: Sequence[Member]) -> Iterator[str]:
     for same in _with_equal_predictions(members):
         for one, other in itertools.pairwise(same):
             yield (

@@ -1,29 +1,30 @@
-"""Runs two at a time, on the same samples: which differences are real."""
+"""Paired tests of runs on the same samples: which differences are real."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.comparison.draws import expression_draws
 from fer_bench.comparison.member import Member
-from fer_bench.comparison.result import CONCORDANCE, EXPRESSION_METRICS, Pair
+from fer_bench.comparison.result import CONCORDANCE, EXPRESSION_METRICS, PAIR_METRICS, Pair
+from fer_bench.device.machine import usable_cores
 from fer_bench.metrics.measure import resampled
-from fer_bench.metrics.significance import exact_mcnemar_counts, holm, paired_bootstrap
+from fer_bench.metrics.significance import exact_mcnemar, holm, paired_bootstrap
 from fer_bench.runs.predictions import TOLERANCE
 
 # The smallest p is 2 / (R + 1), and Holm multiplies it by the number of tests.
 PAIR_RESAMPLES = 9_999
 PAIR_SEED = 0
 BOOTSTRAP = "paired stratified bootstrap"
-
 MCNEMAR = "exact McNemar"
+# Each thread holds less than 40 MB for 300 runs of 7 classes.
+_MOST_THREADS = 8
 
-# With more runs than this, `auto` tests only the pairs with the best of them: the number of pairs
-# grows with the square, and Holm takes from each what it gives to the others.
+# In larger groups, `auto` tests only the pairs with the best run: the number of pairs grows with
+# the square of the number of runs, and every further test costs the others power.
 ALL_PAIRS_UP_TO = 15
 PairsWith = Literal["all", "best"]
 
@@ -33,37 +34,51 @@ Draws = Mapping[str, Mapping[str, NDArray[np.float64]]]
 _Two = tuple[int, int]
 
 
+class _Tested(TypedDict):
+    """A `Pair` before the adjustment for multiple tests."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+
+
 def draw(members: Sequence[Member]) -> Draws:
-    """{metric: {run id: its values on the resamples, shape (R,)}} of every metric of the pairs."""
-    draws: dict[str, dict[str, Any]] = {name: {} for name in (*EXPRESSION_METRICS, *CONCORDANCE)}
-    tellers = [member for member in members if member.predictions.expression]
-    if tellers:
-        expressions = [member.predictions.expression for member in tellers]
-        found = expression_draws([one for one in expressions if one], PAIR_RESAMPLES, PAIR_SEED)
-        for name, values in found.items():
-            draws[name] = {
-                member.row.run_id: own for member, own in zip(tellers, values, strict=True)
-            }
-    raters = [member for member in members if member.predictions.valence_arousal]
-    if raters:
-        runs = [member.predictions for member in raters]
-        drawn = resampled(runs, CONCORDANCE, seed=PAIR_SEED, resamples=PAIR_RESAMPLES)
-        for member, own in zip(raters, drawn, strict=True):
-            for name in CONCORDANCE:
-                draws[name][member.row.run_id] = own[name]
-    return draws
+    """{metric: {run id: its values on the resamples, shape (R,)}} for all of `PAIR_METRICS`.
+
+    Entry r of every array is from the same resample of the images.
+    """
+    drawn = resampled(
+        [member.predictions for member in members],
+        PAIR_METRICS,
+        seed=PAIR_SEED,
+        resamples=PAIR_RESAMPLES,
+        threads=min(_MOST_THREADS, usable_cores().number),
+    )
+    return {
+        name: {
+            member.row.run_id: own[name]
+            for member, own in zip(members, drawn, strict=True)
+            if name in own
+        }
+        for name in PAIR_METRICS
+    }
 
 
 def compare_pairs(members: Sequence[Member], draws: Draws, pairs_with: PairsWith) -> list[Pair]:
-    """Pairs of runs on every metric that both have, p adjusted over all of them.
+    """Test pairs of runs on every metric that both have, p adjusted over all tests.
 
     Args:
         members: runs on the same samples with the same classes, best accuracy first.
-        draws: of these runs, as `draw` gives them.
-        pairs_with: all pairs, or only those with the best run: of the metrics of expression the
-            first one, of valence and arousal the one with the highest sum of correlations.
+        draws: of these runs, from `draw`.
+        pairs_with: all pairs, or only those with the best run: for the metrics of expression the
+            first one, for valence and arousal the one with the highest sum of correlations.
     """
-    untested: list[tuple[_Two, dict[str, Any]]] = []
+    found: list[tuple[_Two, _Tested]] = []
     for kind in (EXPRESSION_METRICS, CONCORDANCE):
         for metric in kind:
             chosen = [
@@ -72,9 +87,9 @@ def compare_pairs(members: Sequence[Member], draws: Draws, pairs_with: PairsWith
                 if _is_testable(metric, members[first], members[second])
             ]
             tested = _test(metric, members, chosen, draws[metric])
-            untested += zip(chosen, tested, strict=True)
-    # By pair, then by metric: the sort keeps the order of what is equal.
-    ordered = [pair for _, pair in sorted(untested, key=lambda item: item[0])]
+            found += zip(chosen, tested, strict=True)
+    # By pair, then by metric, since the sort is stable.
+    ordered = [pair for _, pair in sorted(found, key=lambda item: item[0])]
     adjusted = holm([pair["p"] for pair in ordered])
     return [Pair(**pair, p_holm=p_holm) for pair, p_holm in zip(ordered, adjusted, strict=True)]
 
@@ -121,10 +136,10 @@ def _test(
     members: Sequence[Member],
     pairs: Sequence[_Two],
     draws: Mapping[str, NDArray[np.float64]],
-) -> list[dict[str, Any]]:
+) -> list[_Tested]:
     """Each pair's difference, interval and p, without the adjustment."""
     mcnemar = _mcnemar(members, pairs) if metric == "accuracy" else None
-    tested = []
+    tested: list[_Tested] = []
     for index, (first, second) in enumerate(pairs):
         a, b = members[first].row, members[second].row
         low, high, p = paired_bootstrap(draws[a.run_id], draws[b.run_id])
@@ -144,18 +159,18 @@ def _test(
 
 
 def _mcnemar(members: Sequence[Member], pairs: Sequence[_Two]) -> NDArray[np.float64]:
-    """The p of each pair; who is right where the other is wrong, of all pairs at once."""
+    """The p of each pair, from the number of samples on which only one of the two is correct."""
     if not pairs:
         return np.empty(0)
     first, second = np.array(pairs).T
-    right = np.stack(
+    correct = np.stack(
         [
-            member.predictions.expression.correct
-            if member.predictions.expression
+            member.predictions.classification.correct
+            if member.predictions.classification
             else np.zeros(len(member.predictions), bool)
             for member in members
         ]
     ).astype(np.float32)
-    both = (right @ right.T)[first, second].astype(np.int64)
-    alone = right.sum(axis=1).astype(np.int64)
-    return exact_mcnemar_counts(alone[first] - both, alone[second] - both)
+    both = (correct @ correct.T)[first, second].astype(np.int64)
+    each = correct.sum(axis=1).astype(np.int64)
+    return exact_mcnemar(each[first] - both, each[second] - both)

@@ -1,36 +1,41 @@
-"""What others report for an experiment, beside what was measured here, with a verdict.
+"""Published values beside those measured here, with a verdict.
 
-A verdict compares two shares as if each came from a sample of its own of the same faces. It is
-`better` or `worse` (ours against theirs) only where the 95% interval of the difference, after
-Newcombe (1998, method 10), leaves zero out, else `consistent`. It says nothing of another training
-run of theirs, and the caveat stands beside it. `cannot be compared`, whatever the numbers, where
+A verdict compares two proportions as if each came from its own sample of the same faces. It is
+`better` or `worse` (ours against theirs) only where the 95% interval of the difference (Newcombe
+1998, method 10) excludes zero, otherwise `consistent`. It does not account for another training run
+of theirs, and the caveat is shown beside it. The verdict is `cannot be compared` where the value
 
-- it was measured on another split than the one in this table (`val_…` or `train_…` beside test),
-  or on another dataset, as far as the entry says so;
-- it is of a metric that is not measured here, or no share in [0, 1];
-- nobody says on how many images it was measured, since then it has no interval.
+- was measured on another split than the one compared (`val_…` or `train_…` beside test), or on
+  another dataset, as far as the entry says so;
+- is of a metric that is not measured here, or is no proportion in [0, 1];
+- has no known number of images, and therefore no interval.
 
-The interval of a published share is Wilson's. A mean over classes varies more than a share of all
-images, which the rare classes see to: there, the number of images is reduced by as much as our own
-bootstrap interval is wider than Wilson's would be.
+A published validation value is shown beside our own validation value, where the run was evaluated
+on its validation split.
+
+The interval of a published value is Wilson's. A mean over classes varies more than a proportion of
+all images, because of the rare classes. For such a mean the number of images is divided by the
+square of the ratio between our own bootstrap interval and Wilson's.
 """
 
+import contextlib
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypedDict, cast
 
-from scipy.special import ndtri
+from fer_bench.comparison.member import Document, Member, number, text
+from fer_bench.comparison.result import Verdict
+from fer_bench.errors import RunError
+from fer_bench.metrics.intervals import wilson_of_share
+from fer_bench.metrics.schema import headline_cells
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import read_metrics
 
-from fer_bench.comparison.member import Member, number, text
-from fer_bench.comparison.result import Row, Verdict
-from fer_bench.metrics.intervals import LEVEL
-
-# Shares, of which more is better.
-_SHARES = frozenset(
+# Proportions, of which more is better: only these get a verdict.
+COMPARABLE = frozenset(
     {
         *("accuracy", "balanced_accuracy", "top2_accuracy"),
         *("macro_precision", "macro_recall", "macro_f1"),
@@ -38,27 +43,76 @@ _SHARES = frozenset(
         *("micro_precision_at_half", "micro_recall_at_half"),
     }
 )
-# What a metric that others print is called here; Keras's precision and recall count every class
-# above one half as predicted.
-_SAME = {"categorical_accuracy": "accuracy"}
-_SAME_AT = {
-    "rafdb4": {"precision": "micro_precision_at_half", "recall": "micro_recall_at_half"},
-}
+# What Keras calls it, and other names that mean the same wherever they are printed.
+_SYNONYMS = {"categorical_accuracy": "accuracy"}
 _SPLITS = {"val": "validation", "train": "train", "test": "test"}
-_IMAGES = re.compile(r"([\d,]*\d) images\b")
+
+
+class PublishedEntry(TypedDict):
+    """An entry of `Group.published`, which describes the keys."""
+
+    name: str
+    source: str
+    metric: str
+    value: float | None
+    caveat: str | None
+    n: int | None
+    low: float | None
+    high: float | None
+    ours: float | None
+    verdict: Verdict
+    reason: str
 
 
 @dataclass(frozen=True)
-class _Share:
-    """A share in [0, 1] and its 95% interval."""
+class _Published:
+    """A published value as a configuration states it.
+
+    Attributes:
+        metric: as the source calls it.
+        split: what it was measured on.
+        known_as: what the metric is called here.
+        n: number of images; None where unknown.
+    """
+
+    source: str
+    metric: str
+    split: str
+    known_as: str
+    value: float | None
+    caveat: str | None
+    n: int | None
+    dataset: str | None
+
+    @classmethod
+    def read(cls, entry: Document) -> "_Published":
+        metric = str(entry.get("metric"))
+        prefix, _, rest = metric.partition("_")
+        split, plain = (_SPLITS[prefix], rest) if prefix in _SPLITS else ("test", metric)
+        images = number(entry.get("n"))
+        return cls(
+            source=str(entry.get("source")),
+            metric=metric,
+            split=split,
+            known_as=text(entry.get("metric_as")) or _SYNONYMS.get(plain, plain),
+            value=number(entry.get("value")),
+            caveat=text(entry.get("caveat")),
+            n=int(images) if images and images >= 1 else None,
+            dataset=text(entry.get("dataset")),
+        )
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A proportion in [0, 1] with its 95% interval."""
 
     value: float
     low: float
     high: float
 
 
-def judge_published(members: Iterable[Member], evaluation: str) -> list[dict[str, Any]]:
-    """The `published` entries of all configurations, each once for an experiment's name.
+def judge_published(members: Iterable[Member], evaluation: str) -> list[PublishedEntry]:
+    """The `published` entries of all configurations, each once per experiment name.
 
     Args:
         members: the runs of a group.
@@ -67,104 +121,106 @@ def judge_published(members: Iterable[Member], evaluation: str) -> list[dict[str
     Returns:
         Entries as `Group.published` describes them.
     """
-    entries: dict[str, Mapping[str, Any]] = {}
-    rows: dict[str, list[Row]] = {}
+    stated: dict[str, _Published] = {}
+    sharing: dict[str, list[Member]] = {}
     for member in sorted(members, key=lambda member: member.row.name):
         for entry in member.config.get("published") or []:
-            key = json.dumps([member.row.name, entry], sort_keys=True, default=str)
-            entries[key] = entry
-            rows.setdefault(key, []).append(member.row)
-    return [_judge(entry, rows[key], evaluation) for key, entry in entries.items()]
+            # Without `n` and `metric_as`, which configurations of older runs lack.
+            parts = [entry.get(part) for part in ("source", "metric", "value", "caveat", "dataset")]
+            key = json.dumps([member.row.name, *parts], default=str)
+            found, known = _Published.read(entry), stated.get(key)
+            if known is None or (found.n and not known.n) or "metric_as" in entry:
+                stated[key] = replace(found, n=found.n or (known.n if known else None))
+            sharing.setdefault(key, []).append(member)
+    return [_judge(found, sharing[key], evaluation) for key, found in stated.items()]
 
 
-def _judge(entry: Mapping[str, Any], rows: Sequence[Row], evaluation: str) -> dict[str, Any]:
-    split, metric = _known_as(entry)
-    value, images = number(entry.get("value")), _images(entry)
-    # What was printed of training images has no counterpart beside it that would not mislead.
-    ours = None if split == "train" != evaluation else _mean(rows, metric)
+def _judge(entry: _Published, members: Sequence[Member], evaluation: str) -> PublishedEntry:
+    row = members[0].row
+    ours = _mean(_own_cells(entry, members, evaluation))
     theirs = None
-    if value is not None and images and metric in _SHARES and 0 <= value <= 1:
-        theirs = _wilson(value, images / _spread(ours, rows[0].n))
+    in_range = entry.value is not None and 0 <= entry.value <= 1
+    if entry.value is not None and in_range and entry.n and entry.known_as in COMPARABLE:
+        theirs = _wilson(entry.value, entry.n / _variance_ratio(ours, row.n))
     verdict: Verdict = "cannot be compared"
-    reason = _elsewhere(entry, split, rows[0], evaluation)
-    if reason is None and (ours is None or metric not in _SHARES):
-        reason = f"{entry.get('metric')} is no share that is measured here"
-    if reason is None and images is None:
-        reason = "on how many images it was measured is not known"
-    if reason is None and ours and theirs:
+    reason = _measured_elsewhere(entry, row.dataset, evaluation)
+    if reason is None and (ours is None or entry.known_as not in COMPARABLE):
+        reason = f"{entry.metric} is no proportion that is measured here"
+    elif reason is None and entry.n is None:
+        reason = "it is unknown on how many images it was measured"
+    elif reason is None and not in_range:
+        reason = "the published value is no proportion in [0, 1]"
+    elif reason is None and ours and theirs:
         verdict, reason = _verdict(ours, theirs)
     return {
-        "name": rows[0].name,
-        "source": str(entry.get("source")),
-        "metric": str(entry.get("metric")),
-        "value": value,
-        "caveat": text(entry.get("caveat")),
-        "n": images,
+        "name": row.name,
+        "source": entry.source,
+        "metric": entry.metric,
+        "value": entry.value,
+        "caveat": entry.caveat,
+        "n": entry.n,
         "low": theirs.low if theirs else None,
         "high": theirs.high if theirs else None,
         "ours": ours.value if ours else None,
         "verdict": verdict,
-        "reason": reason or "the published value is no share in [0, 1]",
+        "reason": reason or "",
     }
 
 
-def _known_as(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """The split that a published metric is of, and what it is called here."""
-    metric = str(entry.get("metric"))
-    prefix, _, rest = metric.partition("_")
-    split, metric = (_SPLITS[prefix], rest) if prefix in _SPLITS else ("test", metric)
-    return split, _SAME_AT.get(str(entry.get("source")), _SAME).get(metric, metric)
-
-
-def _images(entry: Mapping[str, Any]) -> int | None:
-    """The number of images it was measured on: said as such, or at the start of the caveat."""
-    said = number(entry.get("n"))
-    found = _IMAGES.match(text(entry.get("caveat")) or "")
-    if said is None and found:
-        said = float(found[1].replace(",", ""))
-    return int(said) if said and said >= 1 else None
-
-
-def _elsewhere(entry: Mapping[str, Any], split: str, row: Row, evaluation: str) -> str | None:
-    """Why the images are others than those of this table; None where nothing says so."""
+def _measured_elsewhere(entry: _Published, dataset: str | None, evaluation: str) -> str | None:
+    """Why the images are not those of this comparison; None where nothing says so."""
     own_split, _, other_data = evaluation.partition("+")[0].partition("@")
-    if split != own_split:
-        return f"measured on {split} images, not on {own_split} images"
-    dataset = text(entry.get("dataset"))
-    if other_data or (dataset and dataset != row.dataset):
-        return f"measured on another dataset ({dataset or row.dataset or 'its own'})"
+    if entry.split != own_split:
+        return f"measured on {entry.split} images, not on {own_split} images"
+    if other_data or (entry.dataset and entry.dataset != dataset):
+        return f"measured on another dataset ({entry.dataset or dataset or 'its own'})"
     return None
 
 
-def _mean(rows: Sequence[Row], metric: str) -> _Share | None:
-    """Our value and its interval, as the means over seeds; None where a run lacks it."""
-    parts = []
-    for part in ("value", "low", "high"):
-        found = [row.metrics.get(metric, {}).get(part) for row in rows]
-        known = [value for value in found if value is not None]
-        if len(known) < len(rows):
-            return None
-        parts.append(statistics.fmean(known))
-    return _Share(*parts)
+def _own_cells(
+    entry: _Published, members: Sequence[Member], evaluation: str
+) -> list[Mapping[str, float | None] | None]:
+    """The metric of each run on the split that the published value is of; None where unknown."""
+    if entry.split == evaluation.partition("+")[0].partition("@")[0]:
+        return [member.row.metrics.get(entry.known_as) for member in members]
+    if entry.split == "validation":
+        return [_validation_cell(member, entry.known_as) for member in members]
+    # Other test images, and training images, have no counterpart that would not mislead.
+    return [None]
 
 
-def _spread(ours: _Share | None, n: int) -> float:
-    """How many times the variance of our value is that of a share of n images, at least 1."""
+def _validation_cell(member: Member, metric: str) -> Mapping[str, float | None] | None:
+    run = RunDirectory(member.path.parents[1])
+    with contextlib.suppress(RunError):  # most runs are not evaluated on their validation split
+        cell = headline_cells(read_metrics(run, "validation")).get(metric)
+        return cast(Mapping[str, float | None] | None, cell)
+    return None
+
+
+def _mean(cells: Iterable[Mapping[str, float | None] | None]) -> _Estimate | None:
+    """Our value and its interval as means over seeds; None where a run lacks it."""
+    found = list(cells)
+    parts = [[cell.get(p) if cell else None for cell in found] for p in ("value", "low", "high")]
+    known = [[number for number in part if number is not None] for part in parts]
+    if any(len(numbers) < len(part) for numbers, part in zip(known, parts, strict=True)):
+        return None
+    return _Estimate(*map(statistics.fmean, known))
+
+
+def _variance_ratio(ours: _Estimate | None, n: int) -> float:
+    """The variance of our value over that of a proportion of n images, at least 1."""
     if ours is None or not 0 < ours.value < 1:
         return 1.0
     plain = _wilson(ours.value, n)
     return max(1.0, ((ours.high - ours.low) / (plain.high - plain.low)) ** 2)
 
 
-def _wilson(share: float, n: float) -> _Share:
-    """Wilson's interval of a share of n, which need not be whole, as `statistics.wilson`."""
-    square = float(ndtri((1 + LEVEL) / 2)) ** 2
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = math.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
-    return _Share(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+def _wilson(share: float, n: float) -> _Estimate:
+    low, high = wilson_of_share(share, n)
+    return _Estimate(share, min(max(low, 0.0), share), max(min(high, 1.0), share))
 
 
-def _verdict(ours: _Share, theirs: _Share) -> tuple[Verdict, str]:
+def _verdict(ours: _Estimate, theirs: _Estimate) -> tuple[Verdict, str]:
     """The verdict on ours, and the interval of the difference that it rests on."""
     difference = ours.value - theirs.value
     low = difference - math.hypot(ours.value - ours.low, theirs.high - theirs.value)

@@ -1,4 +1,4 @@
-"""What a comparison says: runs, their differences, and which of them stand together."""
+"""The result of a comparison: runs in groups, and their differences."""
 
 import math
 from collections.abc import Container, Mapping
@@ -11,7 +11,7 @@ from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.measure import NAMES
 
-# What a table of runs shows and what pairs are tested on, where the runs predict it.
+# Shown in tables of runs and tested between pairs, as far as the runs predict it.
 EXPRESSION_METRICS = ("accuracy", "macro_f1")
 CONCORDANCE = tuple(f"{axis}_ccc" for axis in AXES)
 PAIR_METRICS = (*EXPRESSION_METRICS, *CONCORDANCE)
@@ -21,24 +21,24 @@ Verdict = Literal["consistent", "better", "worse", "cannot be compared"]
 
 @dataclass(frozen=True)
 class Row:
-    """One run; what the run doesn't say is None.
+    """One run; None for what the run does not record.
 
     Attributes:
         run_id: the folder's name.
-        selection_metric: what chose the epoch whose model was kept.
-        n: number of samples that the metrics are about.
+        selection_metric: the metric that chose the epoch of the model.
+        n: number of samples measured.
         metrics: {name: {`value`, `low`, `high`}}, names as in `metrics.NAMES`, with at least
             `EXPRESSION_METRICS` or `CONCORDANCE`, by what the run predicts.
-        views: how often each image was shown: `none` (once, as it is), `flip` or `ten_crop`.
-        class_rule: what was done with classes that the model or the data lack (`intersection`,
+        views: of each image at test time: `none` (the image itself), `flip` or `ten_crop`.
+        class_rule: how classes were treated that the model or the data lack (`intersection`,
             `mask_logits`); None on its own dataset.
-        selection: the split that chose the model: `validation`, `test_split`, or `unknown` where
-            the predictions come from elsewhere.
-        letter: runs of a group that share a letter cannot be told apart by accuracy; the best has
-            `a`. Empty for a run without expressions, and for one that is worse than the best
-            where only pairs with the best are tested.
-        parent: the run that it goes on from, trained longer; None for most runs.
-        resamples: of the bootstrap that the intervals of `metrics` come from.
+        selection: the split that chose the model: `validation`, `test_split`, or `unknown` for
+            adopted predictions.
+        letter: runs of a group that share a letter do not differ significantly in accuracy; the
+            best has `a`. Empty for a run without expressions, for one alone in its group, and for
+            one that is worse than the best where only pairs with the best are tested.
+        parent: the run whose training it continues; None for most runs.
+        resamples: number of bootstrap resamples behind the intervals of `metrics`.
         per_class: {class: {`recall`, `f1`}}.
     """
 
@@ -70,7 +70,7 @@ class Row:
         return math.nan if value is None else value
 
     def columns(self) -> dict[str, Any]:
-        """Everything by one name: what the run is, and the values of its metrics."""
+        """All columns by name: the facts about the run, and the values of its metrics."""
         facts = {name: getattr(self, name) for name in ROW_COLUMNS}
         return facts | {name: cell["value"] for name, cell in self.metrics.items()}
 
@@ -78,7 +78,7 @@ class Row:
 ROW_COLUMNS = tuple(
     name for name in Row.__dataclass_fields__ if name not in ("metrics", "per_class")
 )
-# What runs may be chosen by and sorted by; letters are known only once both is done.
+# Columns for choosing and sorting runs; letters are known only after both.
 COLUMNS = (*(name for name in ROW_COLUMNS if name not in ("letter", "status")), *NAMES)
 
 
@@ -109,13 +109,13 @@ class ExperimentPair:
     """The difference of two experiments, as the means over their seeds: `a` minus `b`.
 
     Attributes:
-        a: the name of the experiment, as in `Seeds.name`.
+        a: the name of an experiment, as in `Seeds.name`; so is `b`.
         metric: one of `EXPRESSION_METRICS`.
         low: lower bound of the difference's 95% interval.
         high: upper bound.
         p: two-sided.
         p_holm: p adjusted for all such tests of the group.
-        seeds: how many runs each of them has.
+        seeds: number of runs of each.
     """
 
     a: str
@@ -132,12 +132,12 @@ class ExperimentPair:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Runs of one experiment that differ in nothing but the seed.
+    """Runs of one experiment that differ only in the seed.
 
     Attributes:
         name: the experiment's, unique in its group.
-        metrics: {name: {`mean`, `sd`, `values`}} of those of `PAIR_METRICS` that every run has; sd
-            is that of a sample (n - 1).
+        metrics: {name: {`mean`, `sd`, `values`}} for those of `PAIR_METRICS` that every run has; sd
+            is the sample standard deviation (n - 1).
     """
 
     name: str
@@ -150,28 +150,28 @@ class Seeds:
 class Group:
     """Runs that may be ranked: one test set, one list of classes, one protocol.
 
-    They stand in the order asked for, by default best first. Best is the highest accuracy. Runs
-    that predict no expression come after, by the mean of their concordance correlations.
+    They are sorted as requested, by default best first: by accuracy, followed by runs that predict
+    no expression, by the mean of their concordance correlations.
 
     Attributes:
         test_fingerprint: of sample ids and labels.
         n: number of those samples.
-        published: what others report for these experiments: `name` (ours), `source`, `metric`,
-            `value`, `caveat` (or None), `n` (number of images, or None), `low` and `high` (95%
-            interval, or None), `ours` (our value, the mean over seeds, or None), `verdict` (a
-            `Verdict`, of ours against theirs) and `reason`, one sentence.
+        published: published values for these experiments: `name` (of our experiment), `source`,
+            `metric`, `value`, `caveat` (or None), `n` (number of images, or None), `low` and `high`
+            (95% interval, or None), `ours` (our value on the same split, the mean over seeds, or
+            None), `verdict` (a `Verdict`, of ours against theirs) and `reason`, one sentence.
         half_width: half the 95% interval of the best accuracy; None where no run predicts
             expressions.
         classes: names of the classes, sorted; empty where no run predicts expressions.
         views: as in `Row`.
         class_rule: as in `Row`.
-        selection: `test_split` where the models were chosen on the test split, else `validation`
-            (runs of which it is not known stand there too).
-        pairs_with: whether `pairs` holds `all` pairs or only those with the `best` run.
+        selection: `test_split` where the models were chosen on the test split, otherwise
+            `validation` (which includes runs where it is unknown).
+        pairs_with: whether `pairs` has `all` pairs or only those with the `best` run.
         experiments: differences between experiments of at least two seeds each.
-        smallest_difference: of two accuracies, that this test set can be expected to show; None
-            where no run predicts expressions.
-        remarks: sentences about runs that are one seed, or that have the same predictions.
+        smallest_difference: in accuracy, that this test set can be expected to show; None where no
+            run predicts expressions.
+        remarks: sentences about runs of the same seed, or with the same predictions.
     """
 
     test_fingerprint: str
@@ -201,10 +201,10 @@ class Group:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that takes no part, and why.
+    """A run that is not compared, and why.
 
     Attributes:
-        twin: the run that it is a copy of; None where that is not the reason.
+        twin: the run that it is a copy of; None where it is left out for another reason.
     """
 
     run_id: str
@@ -231,9 +231,9 @@ class Comparison:
 
     Attributes:
         split: the evaluation: `test`, `test+flip`, `test@fer2013`.
-        not_comparable: every two groups, with what keeps them apart.
-        where: the condition that chose the runs; None where all were taken.
-        not_chosen: how many runs it did not choose.
+        not_comparable: every two groups, and why they are separate.
+        where: the condition that chose the runs; None for all runs.
+        not_chosen: number of runs that it did not choose.
         sort: the column or metric that the runs of each group are sorted by.
     """
 
@@ -246,11 +246,11 @@ class Comparison:
     sort: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `fer compare --json`."""
+        """The document that `fer compare --json` prints."""
         return asdict(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a run; a metric takes three columns: its name, and with `_low` and `_high`.
+        """One row per run; each metric has three columns, two of them with `_low` and `_high`.
 
         `group` counts from 1: rows of different groups are not comparable.
         """
@@ -263,7 +263,7 @@ class Comparison:
 
 
 def _frame_columns(present: Container[str]) -> list[str]:
-    """Always those of expression; those of valence and arousal where a run predicts them."""
+    """The columns of expression always, those of valence and arousal where a run predicts them."""
     names = [name for name in NAMES if name in METRICS or name in present]
     cells = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     return ["group", "test_fingerprint", *ROW_COLUMNS, *cells]

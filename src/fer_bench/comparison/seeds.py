@@ -1,4 +1,4 @@
-"""Experiments that were run with several seeds: their spread, and how they differ."""
+"""Experiments with several seeds: their spread, and their differences."""
 
 import itertools
 import math
@@ -19,10 +19,10 @@ HIERARCHICAL = "hierarchical bootstrap (seeds x images)"
 
 
 def aggregate_seeds(members: Iterable[Member]) -> list[Seeds]:
-    """Mean and spread of every experiment with more than one seed, the best accuracy first.
+    """Mean and spread of every experiment with more than one seed, best accuracy first.
 
     Args:
-        members: one run for each seed of each experiment, as `identity.distinct_seeds` takes them.
+        members: one run per seed of each experiment, see `identity.distinct_seeds`.
     """
     experiments: dict[str, list[Row]] = defaultdict(list)
     for member in members:
@@ -65,7 +65,8 @@ def compare_experiments(
     Args:
         experiments: on the same samples with the same classes, the best accuracy first.
         draws: of their runs.
-        pairs_with: all pairs of experiments, or only those with the highest mean accuracy.
+        pairs_with: all pairs of experiments, or only those with the one of the highest mean
+            accuracy.
     """
     ranked = [one for one in experiments if set(EXPRESSION_METRICS) <= set(one.metrics)]
     chosen = [

@@ -29,8 +29,17 @@ class Published(Section):
     source: str = Field(description="where it was published")
     metric: str = Field(description="the metric, for example val_accuracy")
     value: float = Field(description="the published value")
+    metric_as: str | None = Field(
+        None,
+        exclude_if=is_none,
+        description="the metric of this project that it is, where the source has another name for "
+        "it. Not part of the run id",
+    )
     n: int | None = Field(
-        None, gt=0, exclude_if=is_none, description="number of images it was computed on"
+        None,
+        gt=0,
+        exclude_if=is_none,
+        description="number of images it was measured on. Not part of the run id",
     )
     caveat: str | None = Field(None, description="why it is not fully comparable")
 
@@ -174,8 +183,12 @@ class Experiment(Section):
 
     @property
     def run_id(self) -> str:
-        """`<name>-s<seed>-<first 8 hex of the SHA-256 of to_yaml()>`."""
-        digest = hashlib.sha256(self.to_yaml().encode()).hexdigest()
+        """`<name>-s<seed>-<first 8 hex of the SHA-256 of to_yaml()>`.
+
+        `n` and `metric_as` of published results are left out of the digest: they came later.
+        """
+        later = {"published": {"__all__": {"n", "metric_as"}}}
+        digest = hashlib.sha256(self._yaml(exclude=later).encode()).hexdigest()
         return f"{self.name}-s{self.seed}-{digest[:8]}"
 
     def to_yaml(self) -> str:
@@ -184,7 +197,10 @@ class Experiment(Section):
         Newer keys are left out if they have their default, so that the run ids of older
         experiments stay the same.
         """
-        document = self.model_dump(mode="json", by_alias=True)
+        return self._yaml()
+
+    def _yaml(self, exclude: dict[str, Any] | None = None) -> str:
+        document = self.model_dump(mode="json", by_alias=True, exclude=exclude)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 

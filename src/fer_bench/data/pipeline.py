@@ -28,7 +28,7 @@ from fer_bench.data.decoding import Rows, Split, decode, decode_together, split_
 from fer_bench.data.manifest import Manifest
 
 # The name of the soft label of the expression among the targets of a batch.
-SHARES = "shares"
+SOFT_LABELS = "shares"
 
 _ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
 _VIEWS, _TRUNK_VIEWS = 2, 3  # streams of random numbers of a split seed
@@ -135,7 +135,7 @@ def training_batches(
     Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and what is to be predicted, by
     the names in `config.model.targets`: `expression`, int32 class indices, shape (batch,);
     `valence_arousal`, float32, shape (batch, 2), NaN where unknown. Where labels are soft,
-    `losses.SHARES` beside `expression`: float32, shape (batch, C), each row summing to 1.
+    `SOFT_LABELS` beside `expression`: float32, shape (batch, C), each row summing to 1.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
     augment = config.image.augment
@@ -230,7 +230,7 @@ def _targets(split: Split, config: Experiment, index: Any) -> dict[str, Any]:
     known = {"expression": split.codes, "valence_arousal": split.valence_arousal}
     targets: dict[str, Any] = {name: tf.gather(known[name], index) for name in config.model.targets}
     if split.soft_labels is not None and "expression" in targets:
-        targets[SHARES] = tf.gather(split.soft_labels, index)
+        targets[SOFT_LABELS] = tf.gather(split.soft_labels, index)
     return targets
 
 

@@ -426,8 +426,11 @@ def _write(
         labels=dataset.labels,
         class_labels=dataset.class_labels,
     )
-    metrics = compute(read_predictions(path))
-    metrics |= {"protocol": protocol.to_json(), "warnings": warnings}
+    metrics = {
+        **compute(read_predictions(path)),
+        "protocol": protocol.to_json(),
+        "warnings": warnings,
+    }
     write_json(run.metrics(adoption.split), metrics)
     write_atomically(run.config, yaml.safe_dump(_config(adoption), sort_keys=False))
     write_json(run.run_json, _record(adoption, dataset).to_json())

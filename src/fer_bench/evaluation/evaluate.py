@@ -119,7 +119,7 @@ def _measure(
 ) -> dict[str, Any]:
     """The document of the metrics, from saved predictions alone."""
     rows = measurement.manifest.split(measurement.protocol.split)
-    document = compute(predictions)
+    document: dict[str, Any] = {**compute(predictions)}
     document |= _without_twins(subject.display, measurement, predictions)
     document |= _temperature(subject, measurement, results, predictions)
     document |= _subgroups(rows, predictions)

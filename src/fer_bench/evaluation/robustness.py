@@ -22,11 +22,12 @@ from fer_bench.errors import RunError
 from fer_bench.evaluation import corruptions
 from fer_bench.evaluation.corruptions import CORRUPTIONS, Condition, corrupt
 from fer_bench.evaluation.corruptions.effects import Pixels
-from fer_bench.metrics.document import Cell, resampled_cell
-from fer_bench.metrics.expression import FloatArray
-from fer_bench.metrics.intervals import LEVEL, wilson
-from fer_bench.metrics.measure import RESAMPLES, weight_blocks
+from fer_bench.metrics.arrays import FloatArray
+from fer_bench.metrics.document import proportion_cell, resampled_cell
+from fer_bench.metrics.intervals import CONFIDENCE
+from fer_bench.metrics.measure import RESAMPLES, resample
 from fer_bench.metrics.predictions import Expression, Predictions
+from fer_bench.metrics.schema import SCHEMA, Cell, CorruptionsDocument
 
 # Spoiled images for which it pays to start a process, and how many are sent to one at a time.
 IMAGES_PER_PROCESS = 10_000
@@ -41,7 +42,7 @@ def measure(
     conditions: Sequence[Condition],
     clean: Predictions,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, CorruptionsDocument]:
     """Predict a split again under every condition.
 
     Args:
@@ -129,7 +130,7 @@ def _spoiled(
 
 def summarise(
     frame: pd.DataFrame, clean: Predictions, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Any]:
+) -> CorruptionsDocument:
     """Everything that `corruptions/<evaluation>.json` says, ready for strict JSON.
 
     The accuracy under one condition has its Wilson interval. A mean over conditions has the
@@ -163,14 +164,15 @@ def summarise(
     overall = {"": np.mean([correct[condition] for condition in graded], axis=0)} if graded else {}
     draws = _resampled_means(clean, {"clean": was_correct, **overall, **means}, seed, resamples)
     return {
+        "schema": SCHEMA,
         "n": len(clean),
-        "clean": _wilson_cell(was_correct),
+        "clean": proportion_cell(was_correct),
         "conditions": [
             {
                 "corruption": name,
                 "family": CORRUPTIONS[name].family,
                 "severity": severity,
-                "accuracy": _wilson_cell(correct[name, severity]),
+                "accuracy": proportion_cell(correct[name, severity]),
             }
             for name, severity in correct
         ],
@@ -181,7 +183,7 @@ def summarise(
         "fingerprint": clean.fingerprint,
         "seed": corruptions.SEED,
         "interval": {
-            "level": LEVEL,
+            "level": CONFIDENCE,
             "methods": {
                 "conditions": "wilson",
                 "means": "class-stratified percentile bootstrap",
@@ -242,13 +244,8 @@ def _resampled_means(
 ) -> dict[str, FloatArray]:
     """The mean of each value a sample in every resample, {name: (n,)} → {name: (R,)}."""
     columns = np.stack([values.astype(np.float64) for values in samples.values()], axis=1)
-    draws = [weights @ columns / len(clean) for weights in weight_blocks(clean, seed, resamples)]
+    draws = resample(clean, lambda weights: weights @ columns / len(clean), seed, resamples)
     return dict(zip(samples, np.concatenate(draws).T, strict=True))
-
-
-def _wilson_cell(correct: NDArray[np.bool_]) -> Cell:
-    low, high = wilson(int(correct.sum()), len(correct))
-    return {"value": float(correct.mean()), "low": low, "high": high}
 
 
 def _mean_cell(values: FloatArray | None, draws: FloatArray | None) -> Cell:

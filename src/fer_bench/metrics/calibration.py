@@ -1,39 +1,36 @@
-"""Temperature scaling and what a reliability diagram shows, from saved predictions."""
+"""Temperature scaling and reliability diagrams, from saved predictions."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fer_bench.metrics.document import Cell, headline
-from fer_bench.metrics.expression import (
-    CALIBRATION_BINS,
-    FloatArray,
-    IntArray,
-    calibration_bins,
-    surprise,
-)
+from fer_bench.metrics.arrays import FloatArray, IntArray
+from fer_bench.metrics.document import headline
+from fer_bench.metrics.expression import CALIBRATION_BINS, calibration_bins, surprise
 from fer_bench.metrics.measure import RESAMPLES
 from fer_bench.metrics.predictions import Expression, Predictions
+from fer_bench.metrics.schema import Cell, TemperatureEntry
 
-# Where the fit looks; a model that is always right would otherwise run off to 0.
+# The range of the fit; for a model that is always correct it would otherwise go towards 0.
 TEMPERATURES = (0.05, 20.0)
 CALIBRATION_METRICS = ("nll", "brier", "ece", "ece_adaptive")
 
 
 def fit_temperature(expression: Expression) -> float:
-    """The temperature T at which softmax(log p / T) has the lowest likelihood loss.
+    """The temperature T at which softmax(log p / T) has the lowest negative log-likelihood.
 
-    Guo et al. 2017, in log T within `TEMPERATURES`. The loss is that of the metric `nll`, in which
-    a label of probability 0 costs the same at every T.
+    Guo et al. 2017, in log T within `TEMPERATURES`. The loss is the metric `nll`, in which a label
+    of probability 0 costs the same at every T.
 
     Args:
-        expression: of the validation split; at least 1 sample. Never of the split that is then
+        expression: at least 1 sample of the validation split, never of the split that is then
             reported.
 
     Returns:
-        T; exactly 1 where nothing found is better.
+        T; exactly 1 where no other T is better.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 
@@ -50,50 +47,40 @@ def _loss(expression: Expression, temperature: float) -> float:
 
 
 def _at(expression: Expression, temperature: float) -> Expression:
-    """The same predictions with other probabilities; what is predicted stays."""
+    """The same predicted classes with rescaled probabilities."""
     if temperature == 1:
         return expression
     with np.errstate(divide="ignore"):  # a probability of 0 stays 0
         logits = np.log(expression.probabilities)
-    return Expression(
-        classes=expression.classes,
-        labels=expression.labels,
-        predicted=expression.predicted,
-        probabilities=softmax(logits / temperature, axis=1),
-    )
+    return replace(expression, probabilities=softmax(logits / temperature, axis=1))
 
 
 def rescale(predictions: Predictions, temperature: float) -> Predictions:
-    """Predictions with p replaced by softmax(log p / T); which class is predicted never changes.
+    """Predictions with p replaced by softmax(log p / T); the predicted classes never change.
 
     Args:
-        predictions: those without expression come back as they are.
-        temperature: T above 0; above 1 makes a model less sure of itself.
+        predictions: returned as they are if without expression.
+        temperature: T above 0; a T above 1 makes a model less confident.
     """
     if predictions.expression is None:
         return predictions
-    return Predictions(
-        sample_ids=predictions.sample_ids,
-        label_names=predictions.label_names,
-        expression=_at(predictions.expression, temperature),
-        valence_arousal=predictions.valence_arousal,
-    )
+    return replace(predictions, expression=_at(predictions.expression, temperature))
 
 
 def temperature_report(
     validation: Predictions, evaluated: Predictions, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Any]:
-    """What `metrics/<evaluation>.json` says under `temperature`.
+) -> TemperatureEntry:
+    """The key `temperature` of `metrics/<evaluation>.json`.
 
     Args:
         validation: what the temperature is fitted on.
-        evaluated: what is measured with and without it.
+        evaluated: what is measured without and with it.
         seed: of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:
-        `value`, `fitted_on`, `n` (of validation) and, `before` and `after`, the cells of
-        `CALIBRATION_METRICS`.
+        `value`, `fitted_on`, `n` (of validation), and the cells of `CALIBRATION_METRICS` `before`
+        and `after`.
 
     Raises:
         ValueError: one of them does not predict expression.
@@ -117,7 +104,7 @@ def temperature_report(
 def reliability(
     expression: Expression, bins: int = CALIBRATION_BINS
 ) -> tuple[FloatArray, FloatArray, IntArray]:
-    """What a reliability diagram shows of the top label.
+    """The points of a reliability diagram of the top label.
 
     Args:
         expression: n samples.
@@ -125,7 +112,7 @@ def reliability(
 
     Returns:
         Mean highest probability, accuracy and number of samples of each bin, each of shape
-        (bins,); NaN and NaN where there is no sample.
+        (bins,); NaN, NaN and 0 for a bin without samples.
     """
     confidence = expression.probabilities.max(axis=1)
     bin_of = calibration_bins(expression, bins)

@@ -1,53 +1,39 @@
-"""Metrics of saved predictions: pure functions of arrays.
+"""The document of an evaluation, `metrics/<evaluation>.json`, made from predictions.
 
-Every headline metric is written once, for R weightings of the samples at a time (`weighted`), and
-so gives its value as well as its draws under bootstrap resamples. Values are those of scikit-learn
-where it has the metric, with `labels=range(C)`.
-
-Classes without a sample in the labels (a model may know more classes than a test set shows):
-balanced accuracy, ROC AUC and average precision average over the classes that occur, since none of
-recall and the two curves exists without a positive; macro precision, recall and F1 average over
-all C classes, a class that is neither there nor predicted counting 0; the support-weighted ones
-ignore them by their weights. What stays undefined (AUC when only one class occurs, kappa when
-labels and predictions are one and the same class) is NaN here and null in JSON.
-
-Valence and arousal are measured each by itself, over the samples whose true value is known: pooled
-over both, a correlation would mostly show that their means differ.
+`metrics.schema` describes its keys. What is not defined is NaN in the metrics and None here.
 """
 
-from collections import defaultdict
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from fer_bench.labels import AXES
-from fer_bench.metrics.expression import (
-    CLASS_METRICS,
-    METRICS,
-    SHARES,
-    FloatArray,
-    IntArray,
-    class_auc,
-)
-from fer_bench.metrics.intervals import LEVEL, percentile_interval, wilson
-from fer_bench.metrics.measure import (
-    NAMES,
-    RESAMPLES,
-    measure_document,
-    resampled,
-    values,
-    weigher,
-    weight_blocks,
-)
-from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
+from fer_bench.metrics.arrays import BoolArray, FloatArray, IntArray
+from fer_bench.metrics.expression import CLASS_METRICS, METRICS, PROPORTIONS
+from fer_bench.metrics.intervals import CONFIDENCE, percentile_interval, wilson
+from fer_bench.metrics.measure import CLASS_AUC, NAMES, RESAMPLES, resampled, values
+from fer_bench.metrics.predictions import Expression, Predictions
+from fer_bench.metrics.schema import SCHEMA, AxisEntry, Bounds, Cell, ClassEntry, MetricsDocument
 from fer_bench.metrics.valence_arousal import AXIS_METRICS
-from fer_bench.metrics.weighting import (
-    Tally,
-)
+from fer_bench.metrics.weighting import weigh
 
-# Value and 95% interval; None where one is not defined.
-Cell = dict[str, float | None]
+_WILSON, _BOOTSTRAP = "wilson", "class-stratified percentile bootstrap"
+_CLASS_METHODS = {
+    "precision": _WILSON,
+    "recall": _WILSON,
+    "f1": "wilson of TP / (TP + FP + FN), transformed",
+    "auc": _BOOTSTRAP,
+}
+_RESAMPLED = frozenset(NAMES) - frozenset(PROPORTIONS)
+
+
+def interval_method(name: str) -> str:
+    """How the interval of one of `NAMES` is computed, in words."""
+    return _WILSON if name in PROPORTIONS else _BOOTSTRAP
+
+
+# Cells -----------------------------------------------------------------------------------------
 
 
 def headline(
@@ -58,19 +44,19 @@ def headline(
 ) -> dict[str, Cell]:
     """The headline metrics of what is predicted, with their intervals, ready for strict JSON.
 
-    A metric that is a share of all samples (`SHARES`) has its Wilson interval, every other one the
+    A proportion of all samples (`PROPORTIONS`) has its Wilson interval, every other metric the
     percentile interval of a class-stratified bootstrap.
 
     Args:
         predictions: n samples, at least 1.
         seed: of the bootstrap.
         resamples: number of bootstrap resamples.
-        names: which of `NAMES` are wanted; those of what is not predicted are left out.
+        names: which of `NAMES` to compute; those of what is not predicted are left out.
 
     Returns:
         {name: {`value`, `low`, `high`}}, in the order of `NAMES`; None where not defined.
     """
-    drawn = {name for name in NAMES if name in names and name not in SHARES}
+    drawn = {name for name in _RESAMPLED if name in names}
     draws = resampled([predictions], drawn, seed, resamples)[0] if drawn else {}
     return _cells(predictions, draws, names)
 
@@ -78,15 +64,78 @@ def headline(
 def _cells(
     predictions: Predictions, draws: Mapping[str, FloatArray], names: Container[str]
 ) -> dict[str, Cell]:
-    cells = {}
-    for name, value in values(predictions, names).items():
-        if name in SHARES and predictions.expression is not None:
-            counted = SHARES[name](predictions.expression)
-            low, high = wilson(int(counted.sum()), len(counted))
-        else:
-            low, high = percentile_interval(draws[name])
-        cells[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
-    return cells
+    return {
+        name: proportion_cell(PROPORTIONS[name](predictions.expression))
+        if name in PROPORTIONS and predictions.expression is not None
+        else resampled_cell(value, draws[name])
+        for name, value in values(predictions, names).items()
+    }
+
+
+def proportion_cell(counted: BoolArray) -> Cell:
+    """The proportion of n samples that count, shape (n,), with its Wilson interval."""
+    low, high = wilson(int(counted.sum()), len(counted))
+    return {"value": float(counted.mean()), "low": low, "high": high}
+
+
+def resampled_cell(value: float, draws: FloatArray) -> Cell:
+    """A value with the percentile interval of its draws (R,); None where one is not defined."""
+    return {"value": _number(value), **_bounds(*percentile_interval(draws))}
+
+
+def _bounds(low: float, high: float) -> Bounds:
+    return {"low": _number(low), "high": _number(high)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+# The document ----------------------------------------------------------------------------------
+
+
+def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> MetricsDocument:
+    """Everything in `metrics/<split>.json` that follows from predictions alone, for strict JSON.
+
+    Intervals are those of `headline`. Precision, recall and F1 of a class have Wilson intervals
+    (F1 as a function of TP / (TP + FP + FN)): unlike a bootstrap interval, Wilson's does not shrink
+    to a point where none or all of a rare class is correct.
+
+    Args:
+        predictions: n samples, at least 1.
+        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+    """
+    (draws,) = resampled([predictions], _RESAMPLED | {CLASS_AUC}, seed, resamples)
+    cells = _cells(predictions, draws, NAMES)
+    methods: dict[str, object] = {}
+    document: dict[str, object] = {"schema": SCHEMA, "n": len(predictions)}
+    if (expression := predictions.expression) is not None:
+        matrix = confusion_matrix(expression)
+        intervals = _class_intervals(matrix, draws[CLASS_AUC])
+        document |= {
+            **{name: cells[name] for name in METRICS},
+            "per_class": [
+                {**entry, "intervals": bounds}
+                for entry, bounds in zip(per_class(expression), intervals, strict=True)
+            ],
+            "confusion_matrix": matrix.tolist(),
+        }
+        methods = {name: interval_method(name) for name in METRICS} | {"per_class": _CLASS_METHODS}
+    if predictions.valence_arousal is not None:
+        document |= {
+            axis: _axis_entry(axis, true, cells)
+            for axis, true, _ in predictions.valence_arousal.axes()
+        }
+        methods |= dict.fromkeys(AXES, _BOOTSTRAP)
+    document["fingerprint"] = predictions.fingerprint
+    document["interval"] = {
+        "level": CONFIDENCE,
+        "methods": methods,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    return cast(MetricsDocument, document)
 
 
 def confusion_matrix(expression: Expression) -> IntArray:
@@ -97,95 +146,28 @@ def confusion_matrix(expression: Expression) -> IntArray:
     return matrix
 
 
-def per_class(expression: Expression) -> list[dict[str, Any]]:
+def per_class(expression: Expression) -> list[ClassEntry]:
     """`name`, `support` and `CLASS_METRICS` of each class, in order.
 
-    Precision, recall and F1 are 0 where they have nothing to divide by; `auc` is None without a
-    sample of the class or of the rest, `average_precision` without one of the class.
+    Precision, recall and F1 are 0 where their denominator is 0; `auc` is None without a sample of
+    the class or of the others, `average_precision` without one of the class.
     """
-    (whole,) = Tally([expression]).weigh(np.ones((1, len(expression.labels))))
+    whole = weigh(expression, np.ones((1, len(expression.labels))))
     columns = {name: metric(whole)[0] for name, metric in CLASS_METRICS.items()}
     return [
-        {
-            "name": name,
-            "support": int(whole.support[0, code]),
-            **{part: _number(column[code]) for part, column in columns.items()},
-        }
+        cast(
+            ClassEntry,
+            {
+                "name": name,
+                "support": int(whole.support[0, code]),
+                **{part: _number(column[code]) for part, column in columns.items()},
+            },
+        )
         for code, name in enumerate(expression.classes)
     ]
 
 
-def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Everything that `metrics/<split>.json` says of predictions alone, ready for strict JSON.
-
-    Intervals as in `headline`; of the classes, precision, recall and F1 have Wilson's (F1 through
-    TP / (TP + FP + FN), of which it is a function), which unlike resamples doesn't shrink to a
-    point where a rare class has nothing or everything right. What is not defined is None.
-
-    Args:
-        predictions: n samples, at least 1.
-        seed: of the bootstrap.
-        resamples: number of bootstrap resamples.
-    """
-    draws: dict[str, list[FloatArray]] = defaultdict(list)
-    weigh = weigher([predictions])
-    for weights in weight_blocks(predictions, seed, resamples):
-        (weighted,) = weigh(weights)
-        for name, measured in measure_document(predictions, weighted, weights, _RESAMPLED).items():
-            draws[name].append(measured)
-        if weighted is not None:
-            draws["class_auc"].append(class_auc(weighted))
-    drawn = {name: np.concatenate(parts) for name, parts in draws.items()}
-    cells = _cells(predictions, drawn, NAMES)
-    methods: dict[str, Any] = {}
-    if predictions.expression is not None:
-        methods = {name: interval_method(name) for name in METRICS} | {"per_class": _CLASS_METHODS}
-    if predictions.valence_arousal is not None:
-        methods |= dict.fromkeys(AXES, _BOOTSTRAP)
-    return {
-        "n": len(predictions),
-        **_expression_part(predictions.expression, cells, drawn.get("class_auc")),
-        **_axes_part(predictions.valence_arousal, cells),
-        "fingerprint": predictions.fingerprint,
-        "interval": {"level": LEVEL, "methods": methods, "resamples": resamples, "seed": seed},
-    }
-
-
-_WILSON, _BOOTSTRAP = "wilson", "class-stratified percentile bootstrap"
-
-_CLASS_METHODS = {
-    "precision": _WILSON,
-    "recall": _WILSON,
-    "f1": "wilson of TP / (TP + FP + FN), transformed",
-    "auc": _BOOTSTRAP,
-}
-
-_RESAMPLED = frozenset(NAMES) - frozenset(SHARES)
-
-
-def interval_method(name: str) -> str:
-    """How the interval of one of `NAMES` is computed, in words."""
-    return _WILSON if name in SHARES else _BOOTSTRAP
-
-
-def _expression_part(
-    expression: Expression | None, cells: Mapping[str, Cell], auc_draws: FloatArray | None
-) -> dict[str, Any]:
-    if expression is None or auc_draws is None:
-        return {}
-    matrix = confusion_matrix(expression)
-    intervals = _class_intervals(matrix, auc_draws)
-    return {
-        **{name: cells[name] for name in METRICS},
-        "per_class": [
-            entry | {"intervals": interval}
-            for entry, interval in zip(per_class(expression), intervals, strict=True)
-        ],
-        "confusion_matrix": matrix.tolist(),
-    }
-
-
-def _class_intervals(matrix: IntArray, auc_draws: FloatArray) -> list[dict[str, Any]]:
+def _class_intervals(matrix: IntArray, auc_draws: FloatArray) -> list[dict[str, Bounds]]:
     """Intervals of precision, recall, F1 and AUC of each class, from (C, C) and (R, C)."""
     columns = zip(
         matrix.diagonal().tolist(),
@@ -196,43 +178,18 @@ def _class_intervals(matrix: IntArray, auc_draws: FloatArray) -> list[dict[str, 
     )
     intervals = []
     for hits, predicted, support, auc in columns:
-        low, high = _share_interval(hits, predicted + support - hits)
-        bounds = {
-            "precision": _share_interval(hits, predicted),
-            "recall": _share_interval(hits, support),
-            "f1": (2 * low / (1 + low), 2 * high / (1 + high)),
-            "auc": percentile_interval(auc),
-        }
+        low, high = wilson(hits, predicted + support - hits)
         intervals.append(
             {
-                name: {"low": _number(low), "high": _number(high)}
-                for name, (low, high) in bounds.items()
+                "precision": _bounds(*wilson(hits, predicted)),
+                "recall": _bounds(*wilson(hits, support)),
+                "f1": _bounds(2 * low / (1 + low), 2 * high / (1 + high)),
+                "auc": _bounds(*percentile_interval(auc)),
             }
         )
     return intervals
 
 
-def _share_interval(count: int, n: int) -> tuple[float, float]:
-    """Wilson's interval; undefined of nothing."""
-    return wilson(count, n) if n else (float("nan"), float("nan"))
-
-
-def _axes_part(valence_arousal: ValenceArousal | None, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """For each axis `n`, the number of samples whose true value is known, and its metrics."""
-    if valence_arousal is None:
-        return {}
-    return {
-        axis: {"n": int(np.isfinite(true).sum())}
-        | {name: cells[f"{axis}_{name}"] for name in AXIS_METRICS}
-        for axis, true, _ in valence_arousal.axes()
-    }
-
-
-def resampled_cell(value: float, draws: FloatArray) -> Cell:
-    """A value with the percentile interval of its draws (R,); None where one is not defined."""
-    low, high = percentile_interval(draws)
-    return {"value": _number(value), "low": _number(low), "high": _number(high)}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _axis_entry(axis: str, true: FloatArray, cells: Mapping[str, Cell]) -> AxisEntry:
+    entry = {name: cells[f"{axis}_{name}"] for name in AXIS_METRICS}
+    return cast(AxisEntry, {"n": int(np.isfinite(true).sum()), **entry})

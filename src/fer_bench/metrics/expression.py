@@ -1,32 +1,37 @@
-"""Metrics of expression: pure functions of tallied or per-sample answers."""
+"""Metrics of expression, each written once for R weightings of the samples at a time.
+
+Values are those of scikit-learn where it has the metric, with `labels=range(C)`.
+
+A test set may lack classes that a model knows. Balanced accuracy, ROC AUC and average precision
+average over the classes that occur, since recall and both curves need a positive. Macro precision,
+recall and F1 average over all C classes; a class that neither occurs nor is predicted counts as 0.
+The support-weighted metrics ignore such classes by their weight. What stays undefined (AUC when
+only one class occurs, kappa when labels and predictions are all one class) is NaN here and null in
+JSON.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fer_bench.metrics.arrays import BoolArray, FloatArray, IntArray
 from fer_bench.metrics.predictions import Expression
-from fer_bench.metrics.weighting import WeightedExpression, ratio
+from fer_bench.metrics.weighting import ClassCounts, WeightedExpression, ratio
 
 CALIBRATION_BINS = 15
-IntArray = NDArray[np.int64]
-
-FloatArray = NDArray[np.float64]
-
-BoolArray = NDArray[np.bool_]
 
 
-def class_precision(weighted: WeightedExpression) -> FloatArray:
+def class_precision(weighted: ClassCounts) -> FloatArray:
     """Precision; 0 for a class never predicted."""
     return ratio(weighted.hits, weighted.predicted, otherwise=0.0)
 
 
-def class_recall(weighted: WeightedExpression) -> FloatArray:
+def class_recall(weighted: ClassCounts) -> FloatArray:
     """Recall; 0 for a class without a sample."""
     return ratio(weighted.hits, weighted.support, otherwise=0.0)
 
 
-def class_f1(weighted: WeightedExpression) -> FloatArray:
+def class_f1(weighted: ClassCounts) -> FloatArray:
     """F1 = 2 TP / (predicted + support); 0 where both are 0."""
     return ratio(2 * weighted.hits, weighted.predicted + weighted.support, otherwise=0.0)
 
@@ -47,37 +52,37 @@ def _mean_over(values: FloatArray, counted: BoolArray) -> FloatArray:
     return ratio(total, counted.sum(axis=-1).astype(float), otherwise=np.nan)
 
 
-def _mean_by_support(values: FloatArray, weighted: WeightedExpression) -> FloatArray:
-    mean: FloatArray = (values * weighted.support).sum(axis=1) / weighted.total
+def _mean_by_support(values: FloatArray, weighted: ClassCounts) -> FloatArray:
+    mean: FloatArray = (values * weighted.support).sum(axis=-1) / weighted.total
     return mean
 
 
-def _accuracy(weighted: WeightedExpression) -> FloatArray:
-    """Share of samples classified rightly, in [0, 1]; `accuracy_score`."""
-    share: FloatArray = weighted.hits.sum(axis=1) / weighted.total
+def _accuracy(weighted: ClassCounts) -> FloatArray:
+    """Proportion of samples classified correctly, in [0, 1]; `accuracy_score`."""
+    share: FloatArray = weighted.hits.sum(axis=-1) / weighted.total
     return share
 
 
-def _balanced_accuracy(weighted: WeightedExpression) -> FloatArray:
+def _balanced_accuracy(weighted: ClassCounts) -> FloatArray:
     """Mean recall of the classes that occur, in [0, 1]; `balanced_accuracy_score`."""
     return _mean_over(class_recall(weighted), weighted.support > 0)
 
 
-def _macro_f1(weighted: WeightedExpression) -> FloatArray:
+def _macro_f1(weighted: ClassCounts) -> FloatArray:
     """Mean F1 of all C classes, in [0, 1]; `f1_score(average="macro", labels=range(C))`."""
-    mean: FloatArray = class_f1(weighted).mean(axis=1)
+    mean: FloatArray = class_f1(weighted).mean(axis=-1)
     return mean
 
 
-def _weighted_f1(weighted: WeightedExpression) -> FloatArray:
+def _weighted_f1(weighted: ClassCounts) -> FloatArray:
     """Mean F1 weighted by support, in [0, 1]; `f1_score(average="weighted")`."""
     return _mean_by_support(class_f1(weighted), weighted)
 
 
-def _kappa(weighted: WeightedExpression) -> FloatArray:
+def _kappa(weighted: ClassCounts) -> FloatArray:
     """Cohen's kappa, in [-1, 1]; `cohen_kappa_score`."""
-    agreed = weighted.hits.sum(axis=1) * weighted.total
-    expected = (weighted.predicted * weighted.support).sum(axis=1)
+    agreed = weighted.hits.sum(axis=-1) * weighted.total
+    expected = (weighted.predicted * weighted.support).sum(axis=-1)
     return ratio(agreed - expected, weighted.total**2 - expected, otherwise=np.nan)
 
 
@@ -88,7 +93,7 @@ def _roc_auc_macro(weighted: WeightedExpression) -> FloatArray:
 
 
 def _nll(weighted: WeightedExpression) -> FloatArray:
-    """Mean negative log-likelihood in nats, at most 36.04 a sample; `log_loss`."""
+    """Mean negative log-likelihood in nats, at most 36.04 per sample; `log_loss`."""
     return weighted.mean(surprise(weighted.expression))
 
 
@@ -121,8 +126,8 @@ def calibration_bins(expression: Expression, bins: int = CALIBRATION_BINS) -> In
 def _ece(weighted: WeightedExpression) -> FloatArray:
     """Expected calibration error of the top label, in [0, 1] (Guo et al. 2017, eq. 3).
 
-    `calibration_bins`, L1. Resampling adds noise to every bin and the absolute value turns noise
-    into error, so on a small or well calibrated split the bootstrap interval sits high and may lie
+    `calibration_bins`, L1. Resampling adds noise to every bin, which the absolute value turns into
+    error: on a small or well calibrated split the bootstrap interval is biased upwards and may lie
     above the value.
     """
     members = calibration_bins(weighted.expression)[:, None] == np.arange(CALIBRATION_BINS)
@@ -134,9 +139,9 @@ def _ece(weighted: WeightedExpression) -> FloatArray:
 def _ece_adaptive(weighted: WeightedExpression) -> FloatArray:
     """Calibration error of the top label over bins of equal mass, in [0, 1] (Nixon et al. 2019).
 
-    The samples sorted by confidence are cut into `CALIBRATION_BINS` parts of the same weight; what
-    lies on a cut, one sample or several of one confidence, counts on both sides by its share. The
-    remark on the interval of `_ece` holds here too.
+    The samples, sorted by confidence, are cut into `CALIBRATION_BINS` parts of equal weight. A
+    sample on a cut, or several of equal confidence, count on both sides in proportion. The remark
+    on the interval of `_ece` applies here too.
     """
     confidence = weighted.expression.probabilities.max(axis=1)
     order = np.argsort(confidence, kind="stable")
@@ -153,14 +158,14 @@ def _ece_adaptive(weighted: WeightedExpression) -> FloatArray:
 
 
 def _running(values: FloatArray) -> FloatArray:
-    """Sums of the columns so far, from 0 to all of them, (R, k) → (R, k + 1)."""
+    """Running sums over the columns, starting at 0, (R, k) → (R, k + 1)."""
     sums = np.zeros((values.shape[0], values.shape[1] + 1))
     np.cumsum(values, axis=1, out=sums[:, 1:])
     return sums
 
 
 def _overconfidence(expression: Expression) -> FloatArray:
-    """Whether each sample is right less its highest probability, shape (n,)."""
+    """1 or 0, as the sample is classified correctly, minus its highest probability; shape (n,)."""
     gap: FloatArray = expression.correct - expression.probabilities.max(axis=1)
     return gap
 
@@ -169,24 +174,24 @@ def _probability_of_label(expression: Expression) -> FloatArray:
     return np.take_along_axis(expression.probabilities, expression.labels[:, None], axis=1)[:, 0]
 
 
-def _macro_precision(weighted: WeightedExpression) -> FloatArray:
+def _macro_precision(weighted: ClassCounts) -> FloatArray:
     """Mean precision of all C classes, in [0, 1]; `precision_score(labels=range(C))`."""
-    mean: FloatArray = class_precision(weighted).mean(axis=1)
+    mean: FloatArray = class_precision(weighted).mean(axis=-1)
     return mean
 
 
-def _macro_recall(weighted: WeightedExpression) -> FloatArray:
+def _macro_recall(weighted: ClassCounts) -> FloatArray:
     """Mean recall of all C classes, in [0, 1]; `recall_score(labels=range(C))`."""
-    mean: FloatArray = class_recall(weighted).mean(axis=1)
+    mean: FloatArray = class_recall(weighted).mean(axis=-1)
     return mean
 
 
-def _weighted_precision(weighted: WeightedExpression) -> FloatArray:
+def _weighted_precision(weighted: ClassCounts) -> FloatArray:
     """Mean precision weighted by support, in [0, 1]; `precision_score(average="weighted")`."""
     return _mean_by_support(class_precision(weighted), weighted)
 
 
-def _weighted_recall(weighted: WeightedExpression) -> FloatArray:
+def _weighted_recall(weighted: ClassCounts) -> FloatArray:
     """Mean recall weighted by support, which is accuracy; `recall_score(average="weighted")`."""
     return _accuracy(weighted)
 
@@ -198,29 +203,29 @@ def _average_precision_macro(weighted: WeightedExpression) -> FloatArray:
 
 
 def _top2_accuracy(weighted: WeightedExpression) -> FloatArray:
-    """Share of samples whose label is one of the two most probable; `top_k_accuracy_score`."""
+    """Proportion of samples with the label among the two most probable; `top_k_accuracy_score`."""
     return weighted.mean(_among_top_two(weighted.expression))
 
 
 def _among_top_two(expression: Expression) -> BoolArray:
-    """Of equally probable classes the later ranks higher, as in scikit-learn; shape (n,)."""
+    """Shape (n,); among equally probable classes the later ranks higher, as in scikit-learn."""
     ranked = np.argsort(expression.probabilities, axis=1, kind="stable")[:, -2:]
     among: BoolArray = (ranked == expression.labels[:, None]).any(axis=1)
     return among
 
 
 def _micro_precision_at_half(weighted: WeightedExpression) -> FloatArray:
-    """Precision of all classes with p > 0.5 taken as predicted, pooled, in [0, 1].
+    """Pooled precision, in [0, 1], where every class with p > 0.5 counts as predicted.
 
     `keras.metrics.Precision` on one-hot labels; 0 when nothing is predicted.
     """
     confident = weighted.expression.probabilities.max(axis=1) > 0.5
-    right = weighted.mean(_above_half(weighted.expression))
-    return ratio(right, weighted.mean(confident), otherwise=0.0)
+    correct = weighted.mean(_above_half(weighted.expression))
+    return ratio(correct, weighted.mean(confident), otherwise=0.0)
 
 
 def _micro_recall_at_half(weighted: WeightedExpression) -> FloatArray:
-    """Share of samples whose label has p > 0.5; `keras.metrics.Recall` on one-hot labels."""
+    """Proportion of samples whose label has p > 0.5; `keras.metrics.Recall` on one-hot labels."""
     return weighted.mean(_above_half(weighted.expression))
 
 
@@ -229,7 +234,7 @@ def _above_half(expression: Expression) -> BoolArray:
     return above
 
 
-# To add a metric: write one function above and enter it here.
+# To add a metric, write one function above and enter it here.
 METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
@@ -251,6 +256,12 @@ METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
     "micro_recall_at_half": _micro_recall_at_half,
 }
 
+# Those that are also computed for many models at once, from their counts alone.
+FROM_COUNTS: dict[str, Callable[[ClassCounts], FloatArray]] = {
+    "accuracy": _accuracy,
+    "macro_f1": _macro_f1,
+}
+
 CLASS_METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
     "precision": class_precision,
     "recall": class_recall,
@@ -259,8 +270,8 @@ CLASS_METRICS: dict[str, Callable[[WeightedExpression], FloatArray]] = {
     "average_precision": class_average_precision,
 }
 
-# Metrics that are a share of all samples, and which samples count for them.
-SHARES: dict[str, Callable[[Expression], BoolArray]] = {
+# Metrics that are a proportion of all samples, and the samples that they count.
+PROPORTIONS: dict[str, Callable[[Expression], BoolArray]] = {
     "accuracy": lambda expression: expression.correct,
     "weighted_recall": lambda expression: expression.correct,
     "top2_accuracy": _among_top_two,

@@ -1,4 +1,4 @@
-"""Whether a difference between two models is real: paired tests and their correction."""
+"""Paired tests of the difference between two models, and their correction for multiple testing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,38 +8,24 @@ from scipy.special import bdtr as binomial_cdf
 from scipy.special import ndtri as normal_quantile
 from scipy.special import stdtrit as student_quantile
 
-from fer_bench.metrics.intervals import LEVEL, BoolArray, FloatArray, percentile_interval
+from fer_bench.metrics.arrays import FloatArray
+from fer_bench.metrics.intervals import CONFIDENCE, percentile_interval
 
 
-def exact_mcnemar(first_correct: BoolArray, second_correct: BoolArray) -> float:
-    """Two-sided p of McNemar's exact test that two models are right equally often.
+def exact_mcnemar(first_only: Any, second_only: Any) -> FloatArray:
+    """Two-sided p of McNemar's exact test that two models are equally accurate, for many pairs.
 
-    Only the samples on which exactly one of them is right carry information; under the hypothesis
-    each falls to either model like a fair coin.
-
-    Args:
-        first_correct: whether the first model is right, shape (n,), by sample.
-        second_correct: the same for the second model, in the same order.
-
-    Returns:
-        p in (0, 1]; 1 when the models never disagree. Source: statsmodels `mcnemar(exact=True)`,
-        of which this is the formula without the seconds that its module takes to import.
-    """
-    first_only = np.sum(first_correct & ~second_correct)
-    second_only = np.sum(second_correct & ~first_correct)
-    return float(exact_mcnemar_counts(first_only, second_only))
-
-
-def exact_mcnemar_counts(first_only: Any, second_only: Any) -> FloatArray:
-    """Two-sided p of McNemar's exact test for many pairs of models at once.
+    Only the samples on which exactly one of the two is correct carry information; under the null
+    hypothesis each of them favours either model with probability one half.
 
     Args:
-        first_only: number of samples on which only the first model of a pair is right, an integer
-            array of any shape.
+        first_only: number of samples on which only the first model of a pair is correct, an integer
+            or an integer array of any shape.
         second_only: the same for the second model.
 
     Returns:
-        p in (0, 1], of that shape; 1 where the models never disagree.
+        p in (0, 1], of that shape; 1 where the models never disagree. Equals `mcnemar(exact=True)`
+        of statsmodels, which takes seconds to import.
     """
     tail = binomial_cdf(np.minimum(first_only, second_only), np.add(first_only, second_only), 0.5)
     p_values: FloatArray = np.minimum(1.0, 2 * tail)
@@ -52,14 +38,14 @@ def paired_bootstrap(
     """Interval and two-sided p of the difference of one metric between two models.
 
     Args:
-        first_draws: the metric of the first model, one value a resample, shape (R,); NaN where
-            it is not defined, which leaves the resample out.
+        first_draws: the metric of the first model, one value per resample, shape (R,); resamples
+            where it is NaN (not defined) are left out.
         second_draws: the same for the second model on the same resamples.
 
     Returns:
         Lower bound, upper bound and p of first minus second. p inverts the percentile interval:
-        twice the smaller tail beyond zero. The resamples count one more than were drawn, so p is
-        never 0 (at least 2 / (R + 1)).
+        twice the smaller tail beyond zero. One resample is added to those drawn, so p is at least
+        2 / (R + 1) and never 0.
     """
     differences = first_draws - second_draws
     differences = differences[np.isfinite(differences)]
@@ -73,23 +59,23 @@ def seeds_difference(
 ) -> tuple[float, float, float]:
     """Interval and two-sided p of the difference of two experiments, over seeds and images.
 
-    A hierarchical bootstrap: every resample draws images, the same for all runs, and of each
-    experiment as many seeds as it has, with replacement; the difference is that of the means over
-    the seeds drawn. What a few seeds say of their spread is too little: their mean deviates by
-    (S - 1) / S of the variance only, and a normal quantile stands where Student's belongs. The
-    deviations of the seeds from their mean are therefore stretched by √(S / (S - 1)) and by
-    t / z at S1 + S2 - 2 degrees of freedom (Hesterberg 2015 calls it expanding). What single
-    images do to each seed counts twice, among seeds and among images: the test is cautious where
-    seeds differ by little else (docs/intervals.md).
+    A hierarchical bootstrap: every resample draws images, the same for all runs, and as many seeds
+    of each experiment as it has, with replacement; the difference is that of the means over the
+    seeds drawn. With few seeds this understates their spread: the mean varies by only (S - 1) / S
+    of the variance, and the percentiles are those of a normal rather than of Student's
+    distribution. The deviations of the seeds from their mean are therefore stretched by
+    √(S / (S - 1)) and by t / z at S1 + S2 - 2 degrees of freedom ("expanded" in Hesterberg 2015).
+    The effect of single images on each seed counts twice, among seeds and among images: the test is
+    conservative where seeds differ in little else (docs/intervals.md).
 
     Args:
         first_draws: the metric of the first experiment by seed and image resample, shape
-            (S1, R), S1 at least 2; NaN where it is not defined, which leaves the resample out.
+            (S1, R), S1 at least 2; resamples where it is NaN (not defined) are left out.
         second_draws: the same for the second experiment on the same image resamples, (S2, R).
         seed: of the choice of seeds.
 
     Returns:
-        Lower bound, upper bound and p of first minus second, as `paired_bootstrap`.
+        Lower bound, upper bound and p of first minus second, as in `paired_bootstrap`.
 
     Raises:
         ValueError: an experiment has fewer than two seeds, or the resamples differ in number.
@@ -100,7 +86,7 @@ def seeds_difference(
         raise ValueError("seeds_difference needs both experiments on the same resamples")
     generator = np.random.default_rng(seed)
     freedom = len(first_draws) + len(second_draws) - 2
-    upper = (1 + LEVEL) / 2
+    upper = (1 + CONFIDENCE) / 2
     stretch = float(student_quantile(freedom, upper) / normal_quantile(upper))
     means = [_seed_means(draws, stretch, generator) for draws in (first_draws, second_draws)]
     return paired_bootstrap(means[0], means[1])
@@ -119,7 +105,7 @@ def _seed_means(draws: FloatArray, stretch: float, generator: np.random.Generato
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values of one family of tests, in the order given.
 
-    The smallest of m values is multiplied by m, the next by m - 1 and so on; an adjusted value is
+    The smallest of m values is multiplied by m, the next by m - 1, and so on; an adjusted value is
     never below that of a smaller p (Holm 1979).
 
     Args:

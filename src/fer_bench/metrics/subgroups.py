@@ -1,17 +1,18 @@
-"""How a model does on groups of people: by gender, race, age or whatever the dataset says."""
+"""Metrics of groups of people: by gender, race, age or any attribute of the dataset."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from fer_bench.metrics.document import Cell, headline, resampled_cell
-from fer_bench.metrics.expression import FloatArray
+from fer_bench.metrics.arrays import FloatArray
+from fer_bench.metrics.document import headline, resampled_cell
 from fer_bench.metrics.measure import RESAMPLES, resampled
 from fer_bench.metrics.predictions import Predictions
+from fer_bench.metrics.schema import Cell, SubgroupEntry
 
-# Of fewer images nothing is said but how many there are.
+# Smaller groups are named with their size, but not measured.
 LEAST = 20
 GROUP_METRICS = ("accuracy", "macro_f1")
 
@@ -21,26 +22,26 @@ def by_attribute(
     attributes: pd.DataFrame,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> list[dict[str, Any]]:
-    """What `metrics/<evaluation>.json` says under `subgroups`.
+) -> list[SubgroupEntry]:
+    """The key `subgroups` of `metrics/<evaluation>.json`.
 
     Every group is resampled by itself and within its classes, so that resamples keep the number
-    of images of each class in each group. `difference` (best less worst) and `ratio` (worst by
-    best) are between the two groups that came out best and worst; that they were picked after the
-    fact is not in their intervals, which matters the more, the more groups there are.
+    of images of each class in each group. `difference` (best minus worst) and `ratio` (worst by
+    best) compare the groups with the best and the worst value. Their intervals do not account for
+    this choice after the fact, which matters more, the more groups there are.
 
-    Macro F1 is the mean over all classes of the model, also of those that a group lacks: these
-    count 0, and `absent` names them.
+    Macro F1 is the mean over all classes of the model; a class without an image in the group counts
+    as 0, and `absent` names it.
 
     Args:
         predictions: n samples with expression.
-        attributes: one column an attribute, values as text, index `sample_id` with at least all
+        attributes: one column per attribute, values as text, index `sample_id` with at least all
             samples of `predictions`; samples without a value (missing or empty) are left out.
         seed: of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:
-        One entry for each attribute that has any value, in the order of the columns.
+        One entry per attribute that has any value, in the order of the columns.
 
     Raises:
         ValueError: no expression is predicted, or a sample is not in the index.
@@ -65,11 +66,11 @@ def by_attribute(
 
 def _entry(
     attribute: str, groups: Mapping[str, Predictions], seed: int, resamples: int
-) -> dict[str, Any]:
+) -> SubgroupEntry:
     shown = {name: group for name, group in groups.items() if len(group) >= LEAST}
     cells: dict[str, dict[str, Cell]] = {}
     draws: dict[str, dict[str, FloatArray]] = {}
-    # Groups are other people: each has resamples of its own.
+    # The groups are disjoint, so each has its own resamples.
     for index, (name, group) in enumerate(shown.items()):
         own = int(np.random.default_rng([seed, index]).integers(2**32))
         cells[name] = headline(group, own, resamples, GROUP_METRICS)
@@ -83,8 +84,8 @@ def _entry(
         for metric, ranked in order.items()
         if len(ranked) > 1
     }
-    undefined: Cell = dict.fromkeys(("value", "low", "high"))
-    return {
+    undefined: Cell = {"value": None, "low": None, "high": None}
+    entry = {
         "attribute": attribute,
         "least": LEAST,
         "groups": [
@@ -101,6 +102,7 @@ def _entry(
             for kind in ("difference", "ratio")
         },
     }
+    return cast(SubgroupEntry, entry)
 
 
 def _compare(
@@ -109,7 +111,7 @@ def _compare(
     metric: str,
     ranked: list[str],
 ) -> dict[str, Cell]:
-    """Best less worst, and worst by best, of groups ranked from the worst."""
+    """Best minus worst, and worst by best, of groups ranked from the worst."""
     worst, best = ranked[0], ranked[-1]
     low, high = (cells[name][metric]["value"] or 0.0 for name in (worst, best))
     low_draws, high_draws = draws[worst][metric], draws[best][metric]
@@ -127,6 +129,6 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
 
 
 def _absent(group: Predictions) -> list[str]:
-    """The classes of the model of which the group has no image."""
+    """The classes of the model without an image in the group."""
     classes = group.expression.classes if group.expression is not None else ()
     return [name for name in classes if name not in set(group.label_names.tolist())]

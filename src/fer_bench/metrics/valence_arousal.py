@@ -1,10 +1,13 @@
-"""Metrics of valence and arousal."""
+"""Metrics of valence and arousal, each over the samples whose true value is known.
+
+The two are never pooled: a correlation over both would mostly show that their means differ.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from fer_bench.metrics.expression import FloatArray
+from fer_bench.metrics.arrays import FloatArray
 from fer_bench.metrics.weighting import WeightedAxis, ratio, weigh_axis, without_rounding
 
 
@@ -16,8 +19,8 @@ def _rmse(weighted: WeightedAxis) -> FloatArray:
 def _ccc(weighted: WeightedAxis) -> FloatArray:
     """Concordance correlation, in [-1, 1], with population moments (Lin 1989).
 
-    2 s_xy / (s_x² + s_y² + (m_x - m_y)²). A prediction that never changes has 0; not
-    defined is only that of true and predicted values which are all one number.
+    2 s_xy / (s_x² + s_y² + (m_x - m_y)²). A constant prediction has 0; NaN only where all true and
+    predicted values are one number.
     """
     distance = weighted.mean(weighted.true - weighted.predicted)
     denominator = sum(weighted.variances) + distance**2
@@ -25,18 +28,18 @@ def _ccc(weighted: WeightedAxis) -> FloatArray:
 
 
 def _pcc(weighted: WeightedAxis) -> FloatArray:
-    """Pearson's correlation, in [-1, 1]; NaN where either side never changes; `pearsonr`."""
+    """Pearson's correlation, in [-1, 1]; NaN where either side is constant; `pearsonr`."""
     true, predicted = weighted.variances
     correlation = ratio(weighted.covariance, np.sqrt(true * predicted), otherwise=np.nan)
     return np.clip(correlation, -1, 1)
 
 
 def _sagr(weighted: WeightedAxis) -> FloatArray:
-    """Sign agreement, in [0, 1]: share of samples predicted on the right side of 0.
+    """Sign agreement, in [0, 1]: proportion of samples predicted on the correct side of 0.
 
     As in the literature (Nicolaou et al. 2011), signs are those of `np.sign`, with 0 as a sign of
-    its own: where the true value is exactly 0, only exactly 0 agrees, which a network all but
-    never says. The share of such samples (neutral faces, mostly) is lost to any model.
+    its own: where the true value is exactly 0, only a prediction of exactly 0 agrees, which a
+    network almost never makes. Every model loses such samples, mostly neutral faces.
     """
     return weighted.mean(np.sign(weighted.true) == np.sign(weighted.predicted))
 
@@ -53,7 +56,7 @@ def concordance(true: FloatArray, predicted: FloatArray) -> FloatArray:
     """Concordance correlation of valence and of arousal, shape (2,); NaN where not defined.
 
     Args:
-        true: shape (n, 2), in [-1, 1]; a NaN leaves the sample out of its axis.
+        true: shape (n, 2), in [-1, 1]; samples with NaN are left out of that axis.
         predicted: shape (n, 2).
     """
     weights = np.ones((1, len(true)))

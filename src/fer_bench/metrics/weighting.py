@@ -1,7 +1,7 @@
-"""Samples under many weightings at once, which is what every metric is a function of.
+"""Samples under many weightings at once: what every metric is a function of.
 
-Weights of one give the value of a metric itself; the counts of bootstrap resamples, one row a
-resample, give its interval without ever copying a sample.
+With weights of one, a metric has its value. With the counts of bootstrap resamples, one row per
+resample, it has its draws, without ever copying a sample.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.metrics.predictions import Expression
+from fer_bench.metrics.arrays import BoolArray, FloatArray, WeightArray
+from fer_bench.metrics.predictions import Classification, Expression
 
-# A variance of valence or arousal below this is none: that of steps at float32's resolution.
+# Below this, a variance of valence or arousal counts as 0: the rounding of float32 makes as much.
 LEAST_VARIANCE = 1e-14
 
-FloatArray = NDArray[np.float64]
-# float32 for the counts of resamples, float64 for weights of one.
-WeightArray = NDArray[np.floating[Any]]
 
-
-def ratio(numerator: FloatArray, denominator: FloatArray, otherwise: float) -> FloatArray:
-    """Element by element; `otherwise` where the denominator is 0."""
-    result = np.full(numerator.shape, otherwise)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
+def ratio(numerator: WeightArray, denominator: WeightArray, otherwise: float) -> FloatArray:
+    """Element by element, with broadcasting; `otherwise` where the denominator is 0."""
+    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), otherwise)
+    np.divide(numerator, denominator, out=result, where=denominator != 0, dtype=np.float64)
     return result
 
 
@@ -33,36 +30,46 @@ def ratio(numerator: FloatArray, denominator: FloatArray, otherwise: float) -> F
 
 
 @dataclass(frozen=True)
-class WeightedExpression:
-    """Predicted expressions under R weightings at once; made by `Tally.weigh`.
+class ClassCounts:
+    """What the confusion matrices under R weightings say of each class, of one model or of several.
 
     Attributes:
-        expression: n samples of C classes.
-        weights: non-negative, shape (R, n), no row all zero.
-        hits: weight of the samples of each class that are classified rightly, shape (R, C).
-        predicted: weight of the samples predicted as each class, shape (R, C).
-        support: weight of the samples of each class, shape (R, C).
+        hits: weight of the samples of each class that are classified correctly, shape (R, C), or
+            (R, models, C).
+        predicted: weight of the samples predicted as each class, same shape.
+        support: weight of the samples of each class, same shape or (R, 1, C).
     """
 
-    expression: Expression
-    weights: WeightArray
-    hits: FloatArray
-    predicted: FloatArray
+    hits: WeightArray
+    predicted: WeightArray
     support: FloatArray
 
     @cached_property
     def total(self) -> FloatArray:
-        """Weight of all samples, shape (R,)."""
-        total: FloatArray = self.support.sum(axis=1)
+        """Weight of all samples, shape (R,) or (R, 1)."""
+        total: FloatArray = self.support.sum(axis=-1)
         return total
+
+
+@dataclass(frozen=True)
+class WeightedExpression(ClassCounts):
+    """The predictions of one model under R weightings: their counts, and their probabilities.
+
+    Attributes:
+        expression: n samples of C classes.
+        weights: non-negative, shape (R, n), no row all zero.
+    """
+
+    expression: Expression
+    weights: WeightArray
 
     @cached_property
     def precise_weights(self) -> FloatArray:
-        """The weights as float64, for sums of what is not a whole number; shape (R, n)."""
+        """The weights as float64, for sums of fractions; shape (R, n)."""
         return self.weights.astype(np.float64, copy=False)
 
     def mean(self, values: NDArray[Any]) -> FloatArray:
-        """Weighted mean of one value a sample, (n,) → (R,)."""
+        """Weighted mean of one value per sample, (n,) → (R,)."""
         mean: FloatArray = self.precise_weights @ values.astype(np.float64) / self.total
         return mean
 
@@ -86,13 +93,13 @@ class WeightedExpression:
 
 
 def _areas(
-    scores: FloatArray, positive: NDArray[np.bool_], weights: WeightArray, total: FloatArray
+    scores: FloatArray, positive: BoolArray, weights: WeightArray, total: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """AUC and average precision of one class, each of shape (R,); `total` is that of the weights.
 
-    Only the T different scores of the positives are thresholds that matter. The samples are sorted
-    once; sums of their weights from threshold to threshold, and running sums of those, then give
-    how much of either kind lies at or above each threshold, for every weighting.
+    Only the T different scores of the positives matter as thresholds. The samples are sorted once;
+    running sums of their weights from threshold to threshold then give the weight of positives and
+    of all samples at or above each threshold, for every weighting.
     """
     if not positive.any():
         nothing = np.full(len(weights), np.nan)
@@ -111,10 +118,10 @@ def _areas(
         np.add.reduceat(pieces, np.append(0, ends[:-1]), axis=1), axis=1, dtype=np.float64
     )
     positives = positives_above[:, -1]
-    # A threshold without any weight above has none itself, and counts for nothing.
+    # A threshold without any weight at or above it contributes nothing.
     average = np.einsum("rt,rt->r", here, ratio(positives_above, above, otherwise=0.0))
     lost = np.einsum("rt,rt->r", here, above - positives_above)
-    # Negatives with the very score of a positive lose half only.
+    # A negative with exactly the score of a positive loses only half.
     tied = np.flatnonzero(~positive & np.isin(scores, -thresholds))
     of_tied = np.searchsorted(thresholds, -scores[tied])
     lost -= np.einsum("rt,rt->r", weights[:, tied], here[:, of_tied]) / 2
@@ -126,53 +133,87 @@ def _areas(
 
 
 class Tally:
-    """Several models on the same labelled samples, ready to be weighted.
+    """Several models on the same labelled samples, whose confusion counts are weighted together.
 
-    What the counts of their confusion matrices need is stacked, so that one matrix product a class
-    and one for what is predicted serve all of them: 300 models cost little more than 30.
+    One matrix product per class and one for the predicted classes serve all of them: 300 models
+    cost little more than 30.
     """
 
-    def __init__(self, expressions: Sequence[Expression]) -> None:
-        """Prepare models that need not number the classes alike, nor know the same ones.
+    def __init__(self, models: Sequence[Classification]) -> None:
+        """Prepare the products.
 
         Args:
-            expressions: at least one; of the same n samples with the same labels, in order.
+            models: at least one; of the same n samples with the same labels, in order. They must
+                know the same classes, and may number them differently.
+
+        Raises:
+            ValueError: they know different classes.
         """
-        self.expressions = expressions
-        labels = expressions[0].labels
-        self._members = [np.flatnonzero(labels == code) for code in np.unique(labels)]
-        self._codes = [
-            [each.labels[members[0]] for members in self._members] for each in expressions
+        first = models[0]
+        if any(set(other.classes) != set(first.classes) for other in models):
+            raise ValueError("Tally needs models with the same classes")
+        # The codes of each model as those of the first.
+        self._recoded = [
+            np.array([first.classes.index(name) for name in model.classes]) for model in models
         ]
-        correct = np.stack([each.correct for each in expressions], axis=1).astype(np.float32)
-        self._correct = [correct[members] for members in self._members]
-        self._predicted = np.concatenate([_indicators(each) for each in expressions], axis=1)
+        self._classes, self._models = len(first.classes), len(models)
+        self._members = {
+            code: np.flatnonzero(first.labels == code) for code in np.unique(first.labels).tolist()
+        }
+        correct = np.stack([model.correct for model in models], axis=1).astype(np.float32)
+        self._correct = {code: correct[members] for code, members in self._members.items()}
+        # The last class is left out: it has what the others leave of the samples.
+        codes = np.arange(self._classes - 1)
+        recoded = zip(models, self._recoded, strict=True)
+        self._predicted = np.concatenate(
+            [
+                (recode[model.predicted][:, None] == codes).astype(np.float32)
+                for model, recode in recoded
+            ],
+            axis=1,
+        )
 
-    def weigh(self, weights: WeightArray) -> list[WeightedExpression]:
-        """Every model under R weightings, given as (R, n)."""
-        predicted = (weights @ self._predicted).astype(np.float64)
-        parts = [weights[:, members] for members in self._members]
-        products = [part @ correct for part, correct in zip(parts, self._correct, strict=True)]
-        hits = np.stack(products, axis=2, dtype=np.float64)  # (R, models, classes that occur)
-        support = np.stack([part.sum(axis=1, dtype=np.float64) for part in parts], axis=1)
-        weighted, first = [], 0
-        for index, (expression, codes) in enumerate(
-            zip(self.expressions, self._codes, strict=True)
-        ):
-            last = first + len(expression.classes)
-            right, there = np.zeros((2, len(weights), len(expression.classes)))
-            right[:, codes], there[:, codes] = hits[:, index], support
-            counts = right, predicted[:, first:last], there
-            weighted.append(WeightedExpression(expression, weights, *counts))
-            first = last
-        return weighted
+    def count(self, weights: WeightArray) -> ClassCounts:
+        """The counts of all models under R weightings, in the first model's order of classes.
+
+        Args:
+            weights: shape (R, n).
+
+        Returns:
+            Arrays of shape (R, models, C) in the precision of the weights; the support, which the
+            models share, of shape (R, 1, C) in float64.
+        """
+        rows, models, classes = len(weights), self._models, self._classes
+        hits = np.zeros((classes, rows, models), dtype=weights.dtype)
+        support = np.zeros((rows, 1, classes))
+        for code, members in self._members.items():
+            part = weights[:, members]
+            np.matmul(part, self._correct[code], out=hits[code])
+            support[:, 0, code] = part.sum(axis=1, dtype=np.float64)
+        predicted = np.empty((rows, models, classes), dtype=weights.dtype)
+        predicted[..., :-1] = (weights @ self._predicted).reshape(rows, models, classes - 1)
+        others = np.einsum("rmc->rm", predicted[..., :-1])
+        np.subtract(support.sum(axis=-1), others, out=predicted[..., -1])
+        return ClassCounts(np.ascontiguousarray(np.moveaxis(hits, 0, -1)), predicted, support)
+
+    def of_model(
+        self, index: int, expression: Expression, counts: ClassCounts, weights: WeightArray
+    ) -> WeightedExpression:
+        """One of the models, in its own order of classes, from the counts of all of them."""
+        order = self._recoded[index]
+        return WeightedExpression(
+            hits=np.take(counts.hits[:, index], order, axis=-1).astype(np.float64),
+            predicted=np.take(counts.predicted[:, index], order, axis=-1).astype(np.float64),
+            support=np.take(counts.support[:, 0], order, axis=-1),
+            expression=expression,
+            weights=weights,
+        )
 
 
-def _indicators(expression: Expression) -> NDArray[np.float32]:
-    """1 where a sample is predicted as a class, else 0, (n, C)."""
-    codes = np.arange(len(expression.classes))
-    members: NDArray[np.float32] = (expression.predicted[:, None] == codes).astype(np.float32)
-    return members
+def weigh(expression: Expression, weights: WeightArray) -> WeightedExpression:
+    """One model under R weightings, given as (R, n)."""
+    tally = Tally([expression])
+    return tally.of_model(0, expression, tally.count(weights), weights)
 
 
 # Valence and arousal ---------------------------------------------------------------------------
@@ -183,9 +224,9 @@ class WeightedAxis:
     """Valence or arousal under R weightings at once.
 
     Attributes:
-        true: of the n samples where it is known, shape (n,), in [-1, 1].
-        predicted: the same.
-        weights: non-negative, shape (R, n); with a row all zero, no metric is defined.
+        true: of the n samples whose true value is known, shape (n,), in [-1, 1].
+        predicted: of the same samples, shape (n,), in [-1, 1].
+        weights: non-negative, shape (R, n); no metric is defined where a row is all zero.
     """
 
     true: FloatArray
@@ -199,11 +240,11 @@ class WeightedAxis:
         return total
 
     def mean(self, values: NDArray[Any]) -> FloatArray:
-        """Weighted mean of one value a sample, (n,) → (R,)."""
+        """Weighted mean of one value per sample, (n,) → (R,)."""
         return self._means(values.astype(np.float64)[:, None])[:, 0]
 
     def _means(self, columns: FloatArray) -> FloatArray:
-        """Weighted means of several values a sample, (n, k) → (R, k)."""
+        """Weighted means of several values per sample, (n, k) → (R, k)."""
         sums: FloatArray = self.weights @ columns
         totals = np.broadcast_to(self.total[:, None], sums.shape)
         return ratio(sums, totals, otherwise=np.nan)
@@ -211,7 +252,7 @@ class WeightedAxis:
     @cached_property
     def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Population variances of true and predicted, and their covariance, each of shape (R,)."""
-        # Taken around their means first, so that the differences below lose no digits.
+        # Centred first, so that the differences below lose no digits.
         true, predicted = (
             values - values.sum() / max(len(values), 1) for values in (self.true, self.predicted)
         )

@@ -11,7 +11,7 @@ from typing import Any
 from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, Row
 from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.document import interval_method
-from fer_bench.metrics.intervals import SIGNIFICANT
+from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report.wording import (
     LABELS,
     MISSING,
@@ -33,8 +33,8 @@ MEANINGS = {
 }
 LETTERS = {
     "all": "Runs that share a letter cannot be told apart by accuracy "
-    f"(Holm-adjusted p ≥ {SIGNIFICANT}).",
-    "best": f"a: cannot be told apart from the best by accuracy (Holm-adjusted p ≥ {SIGNIFICANT}).",
+    f"(Holm-adjusted p ≥ {ALPHA}).",
+    "best": f"a: cannot be told apart from the best by accuracy (Holm-adjusted p ≥ {ALPHA}).",
 }
 _TESTS = {
     EXPRESSION_METRICS: "accuracy by exact McNemar tests, macro F1 by a paired bootstrap",

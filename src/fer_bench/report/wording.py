@@ -34,7 +34,7 @@ AXIS_LABELS = {
 }
 
 # Shown as percentages; the others as plain numbers.
-SHARES = frozenset(
+PERCENT_METRICS = frozenset(
     {
         *("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece", "ece_adaptive"),
         *("macro_precision", "macro_recall", "weighted_precision", "weighted_recall"),
@@ -51,7 +51,7 @@ def write_value(metric: str, value: float | None) -> str:
     """A metric's value: `92.34%` for a share, `0.9012` otherwise."""
     if value is None:
         return MISSING
-    return f"{value:.2%}" if metric in SHARES else f"{value:.4f}"
+    return f"{value:.2%}" if metric in PERCENT_METRICS else f"{value:.4f}"
 
 
 def write_interval(metric: str, cell: Cell) -> str:
@@ -68,7 +68,7 @@ def write_label(metric: str) -> str:
 
 def write_heading(metric: str) -> str:
     """What stands above a column of the three below: `accuracy, %`, `valence CCC`."""
-    return f"{LABELS[metric]}, %" if metric in SHARES else LABELS[metric]
+    return f"{LABELS[metric]}, %" if metric in PERCENT_METRICS else LABELS[metric]
 
 
 def write_cell(metric: str, cell: Cell | None) -> str:
@@ -91,7 +91,7 @@ def write_spread(metric: str, mean: float, deviation: float) -> str:
 
 
 def _short(metric: str, value: float, sign: str = "") -> str:
-    return f"{100 * value:{sign}.2f}" if metric in SHARES else f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.2f}" if metric in PERCENT_METRICS else f"{value:{sign}.3f}"
 
 
 def write_p(p: float) -> str:

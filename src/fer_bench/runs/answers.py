@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_bench.metrics.predictions import Expression, Predictions
+from fer_bench.metrics.predictions import Classification, Predictions
 
 _Bytes = NDArray[np.uint8]
 
@@ -40,9 +40,8 @@ def read_answers(path: Path) -> tuple[Predictions, str] | None:
     if shared is None or (predicted < 0).any():
         return None
     samples, labels, order = shared
-    unread = np.broadcast_to(np.nan, (len(order), len(classes)))
-    expression = Expression(classes, labels, predicted[order], unread)
-    return replace(samples, expression=expression), samples.fingerprint
+    answers = Classification(classes, labels, predicted[order])
+    return replace(samples, classes_only=answers), samples.fingerprint
 
 
 def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from fer_bench.errors import RunError
 from fer_bench.labels import AXES
-from fer_bench.metrics.predictions import (
-    Expression,
-    FloatArray,
-    IntArray,
-    Predictions,
-    ValenceArousal,
-)
+from fer_bench.metrics.arrays import FloatArray, IntArray
+from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
 from fer_bench.storage.files import write_atomically
 
 # How far written probabilities, valence and arousal may be off by rounding.

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench.data.pipeline import SHARES
+from fer_bench.data.pipeline import SOFT_LABELS
 
 EPSILON = 1e-6
 # How much a class that is not right for an image still counts with the loss `multi_target`, so
@@ -40,12 +40,12 @@ class Objective:
         Args:
             outputs: `expression`: logits (n, C); `valence_arousal`: (n, 2) in [-1, 1]; or one.
             targets: of the same names, class indices (n,) and (n, 2) with NaN where unknown; with
-                soft labels also `SHARES` (n, C).
+                soft labels also `SOFT_LABELS` (n, C).
         """
         loss = tf.constant(0.0)
         if "expression" in outputs:
             codes = targets["expression"]
-            losses = self._of_expression(outputs["expression"], codes, targets.get(SHARES))
+            losses = self._of_expression(outputs["expression"], codes, targets.get(SOFT_LABELS))
             weighted = losses * tf.gather(tf.constant(self.class_weights), codes)
             count = _all_sum(tf.cast(tf.size(codes), tf.float32))
             loss += tf.reduce_sum(weighted) / count

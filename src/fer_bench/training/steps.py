@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fer_bench.data.pipeline import SHARES
+from fer_bench.data.pipeline import SOFT_LABELS
 from fer_bench.device.selection import Device
 from fer_bench.models.build import named_outputs
 from fer_bench.training.losses import Objective
@@ -73,7 +73,7 @@ def build_train_step(
     @tf.function(jit_compile=compiled)
     def replica_step(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            names = tuple(name for name in targets if name != SHARES)
+            names = tuple(name for name in targets if name != SOFT_LABELS)
             outputs = named_outputs(forward(inputs), names)
             penalty = tf.add_n(model.losses) if model.losses else tf.constant(0.0)
             loss = objective(outputs, targets) + penalty / replicas

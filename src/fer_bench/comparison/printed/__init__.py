@@ -1,13 +1,14 @@
-"""Printed classification reports: the counts behind a table, and the cells that cannot be right.
+"""Printed classification reports: the counts behind a table, and the cells that must be wrong.
 
-Precision, recall and F1 of a class are ratios of three whole numbers: how many samples it has
-(support), how many of these were found (true positives) and how often it was predicted. Rounded
-cells leave few such numbers over, mostly one triple. The rows of all classes then say what the
-accuracy and the averages must be.
+Precision, recall and F1 of a class are ratios of three whole numbers: its samples (support), how
+many of these were found (true positives), and how often the class was predicted. Rounded cells are
+consistent with few such triples, usually with one. The rows of all classes then determine the
+accuracy and the averages.
 
-The search never loses the true counts. What is possible is kept by class, as spans of predicted
-counts; a printed cell cuts each span, and a sum over classes (accuracy, averages, all predictions
-together make n) cuts the spans of one class by what the others can at most and at least add.
+The search never loses the true counts. The possible counts of each class are kept as ranges of
+predicted counts. A printed cell narrows each range; a sum over classes (accuracy, averages, or that
+all predictions add up to n) narrows the ranges of a class by the least and the most that the other
+classes can contribute.
 """
 
 from fer_bench.comparison.printed.counts import WHOLE, Counts, narrowed, possible_counts

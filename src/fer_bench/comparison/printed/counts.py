@@ -1,4 +1,4 @@
-"""The whole numbers that can stand behind printed cells: of each class, and of sums over all."""
+"""The counts that printed cells allow, for each class and for sums over the classes."""
 
 import math
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from fer_bench.comparison.printed.table import (
 )
 
 WHOLE = ("support", "true_positives", "predicted")
-# Where a class prints no support, classes of up to so many samples are tried.
+# Where the support of a class is not printed, classes of up to this size are tried.
 LARGEST_SEARCHED = 5_000
 LARGEST_SEARCHED_WITHOUT_RECALL = 1_000
-# Stands for no limit on how often a class is predicted, where the number of samples is unknown.
+# No limit on how often a class is predicted, where the number of samples is unknown.
 UNLIMITED = 10**9
 
 IntArray = NDArray[np.int64]
@@ -31,17 +31,17 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Counts:
-    """What the counts of one class can be: S spans.
+    """The possible counts of one class, as S spans of predicted counts.
 
-    A span that begins at no prediction ends there: all over a span, a ratio is defined or is not.
+    A span that begins at 0 predictions also ends there, so that a ratio is either defined or
+    undefined throughout a span.
 
     Attributes:
         support: samples of the class, shape (S,).
-        true_positives: how many of them were found, shape (S,).
+        true_positives: number of them predicted as the class, shape (S,).
         first: least number of predictions of the class, shape (S,).
-        last: largest number, shape (S,); every number between is possible.
-        undefined: what stands for a ratio without anything to divide by; NaN where averages leave
-            it out.
+        last: largest number, shape (S,); every number in between is possible.
+        undefined: the value of a ratio with denominator 0; NaN where averages leave it out.
     """
 
     support: IntArray
@@ -52,7 +52,7 @@ class Counts:
 
     @property
     def number(self) -> int:
-        """How many triples of support, true positives and predictions are possible."""
+        """Number of possible triples of support, true positives and predictions."""
         return int((self.last - self.first + 1).sum())
 
     def holds(self, support: int, true_positives: int, predicted: int) -> bool:
@@ -87,7 +87,7 @@ class Counts:
         return ratio
 
     def defined(self, cell: str) -> BoolArray:
-        """Whether one of `CELLS` has something to divide by, shape (S,)."""
+        """Whether the denominator of one of `CELLS` is above 0, shape (S,)."""
         denominator = {
             "precision": self.last,
             "recall": self.support,
@@ -96,7 +96,7 @@ class Counts:
         return np.asarray(denominator > 0)
 
     def only(self, kept: BoolArray) -> "Counts":
-        """The spans that are kept; `kept` has shape (S,)."""
+        """The spans where `kept`, of shape (S,), is true."""
         return replace(
             self,
             support=self.support[kept],
@@ -106,7 +106,7 @@ class Counts:
         )
 
     def within(self, quantity: str, low: FloatArray | float, high: FloatArray | float) -> "Counts":
-        """Those for which `low` ≤ quantity ≤ `high`; the limits may differ by span."""
+        """The counts with `low` ≤ quantity ≤ `high`; the limits may differ between spans."""
         found, support = self.true_positives, self.support
         first, last = self.first.astype(float), self.last.astype(float)
         low, high = np.broadcast_to(low, first.shape), np.broadcast_to(high, first.shape)
@@ -123,10 +123,10 @@ class Counts:
             exact = self.bounds(quantity)[0]
             possible = (low <= exact) & (exact <= high)
         if quantity in CELLS:
-            # What is no number lies within no limits but those that limit nothing.
-            stands = (low <= self.undefined) & (self.undefined <= high)
-            stands |= np.isneginf(low) & np.isposinf(high)
-            possible = np.where(self.defined(quantity), possible, stands)
+            # NaN is within infinite limits only.
+            allowed = (low <= self.undefined) & (self.undefined <= high)
+            allowed |= np.isneginf(low) & np.isposinf(high)
+            possible = np.where(self.defined(quantity), possible, allowed)
         starts = np.ceil(first - SLACK).astype(np.int64)
         ends = np.floor(last + SLACK).astype(np.int64)
         return replace(self, first=starts, last=ends).only(possible & (starts <= ends))
@@ -135,13 +135,13 @@ class Counts:
 def possible_counts(
     row: PrintedClass, n: int | None, reading: Reading, without: str = ""
 ) -> Counts:
-    """All counts that fit the cells of one row.
+    """All counts that are consistent with the cells of one row.
 
     Args:
         row: as printed.
-        n: number of all samples, where it is known.
+        n: number of all samples; None if unknown.
         reading: how the table was made.
-        without: a cell, or `support`, that is not believed.
+        without: a cell, or `support`, to ignore.
     """
     cells = {name: cell for name, cell in row.cells.items() if name != without}
     if row.support is None or without == "support":
@@ -169,7 +169,7 @@ def possible_counts(
 
 
 def _spans(support: IntArray, found: IntArray, last: IntArray, undefined: float) -> Counts:
-    """From `found` to `last` predictions, none at all being a span of its own."""
+    """From `found` to `last` predictions; 0 predictions are a separate span."""
     never = found == 0
     zeros = np.zeros(never.sum(), dtype=np.int64)
     counts = Counts(
@@ -183,7 +183,7 @@ def _spans(support: IntArray, found: IntArray, last: IntArray, undefined: float)
 
 
 def _undefined_cells(row: PrintedClass, reading: Reading, without: str) -> set[str]:
-    """The cells of a row that have nothing to divide by, where these do not show a number."""
+    """The cells of a row with denominator 0, in a table where these show no number."""
     if not reading.leaves_out:
         return set()
     blank = set(CELLS) - set(row.cells) if reading.blank_is_undefined else set()
@@ -191,7 +191,7 @@ def _undefined_cells(row: PrintedClass, reading: Reading, without: str) -> set[s
 
 
 def any_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
-    """Where two cells are wrong, nothing is known but the support."""
+    """The counts of a row of which only the support is trusted, as two of its cells are wrong."""
     alone = PrintedClass(row.name, row.support, {})
     return possible_counts(alone, n, replace(reading, blank_is_undefined=False))
 
@@ -201,15 +201,15 @@ def any_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
 
 @dataclass(frozen=True)
 class Sum:
-    """A number that is a sum over the classes, and the range that it is printed to lie in.
+    """A sum over the classes, and its range according to the printed cell.
 
     Attributes:
-        name: as a reader calls it, for example `macro precision`.
-        quantity: what is summed, as in `Counts.bounds`.
+        name: as shown to the user, for example `macro precision`.
+        quantity: the summand, as in `Counts.bounds`.
         divisor: of each term.
         by_support: whether each term is weighted by the support of its class.
         range: lowest and highest sum.
-        cell: the printed cell, if it is one.
+        cell: the printed cell, if there is one.
     """
 
     name: str
@@ -232,7 +232,7 @@ class Sum:
         return sum(float(low.min()) for low in least), sum(float(high.max()) for high in most)
 
     def cut(self, counts: Counts, low: float, high: float) -> Counts:
-        """Those of a class whose term lies between `low` and `high`."""
+        """The counts of a class with a term between `low` and `high`."""
         factor = self._factor(counts)
         counted = factor > 0
         limits = (
@@ -250,7 +250,7 @@ class Sum:
 
 
 def narrowed(classes: Sequence[Counts], sums: Sequence[Sum]) -> list[Counts] | None:
-    """The counts of each class that the sums leave possible; None where they leave nothing."""
+    """The counts of each class that the sums allow; None where they allow none of some class."""
     current = list(classes)
     before = -1
     while (size := sum(counts.number for counts in current)) != before:
@@ -275,7 +275,7 @@ class Pooled:
     """A printed ratio of sums over the classes: precision or F1 of a micro average.
 
     Attributes:
-        name: as a reader calls it, for example `micro precision`.
+        name: as shown to the user, for example `micro precision`.
         quantity: `precision` or `f1`.
         cell: as printed.
     """
@@ -286,11 +286,11 @@ class Pooled:
 
     @property
     def range(self) -> Range:
-        """Lowest and highest value that would be printed like this."""
+        """Lowest and highest value that rounds to the printed cell."""
         return self.cell.range
 
     def total(self, classes: Sequence[Counts]) -> Range:
-        """No more than the least and no less than the largest ratio that the counts allow."""
+        """Bounds of the ratio: at most the least and at least the largest that the counts allow."""
         f1 = self.quantity == "f1"
         beside = [counts.support if f1 else np.zeros_like(counts.support) for counts in classes]
         pairs = list(zip(classes, beside, strict=True))
@@ -303,12 +303,12 @@ class Pooled:
 def average(
     name: str, by_support: bool, classes: Sequence[Counts], n: int | None, cell: Cell | None = None
 ) -> Sum | None:
-    """The sum behind an average over the classes; None where its divisor is not known.
+    """The sum behind an average over the classes; None where its divisor is unknown.
 
     Args:
         name: what is averaged, one of `CELLS`.
-        by_support: whether by the number of samples, or plainly.
-        classes: what the counts can be.
+        by_support: whether the average is weighted by the number of samples.
+        classes: the possible counts of each class.
         n: number of samples.
         cell: as printed.
     """
@@ -323,7 +323,7 @@ def average(
 
 
 def _defined_weight(name: str, by_support: bool, classes: Sequence[Counts]) -> int | None:
-    """The classes, or their samples, of which a ratio is defined; None where that is open."""
+    """Number of classes, or of their samples, with a defined ratio; None where undecided."""
     weight = 0
     for counts in classes:
         defined = counts.defined(name)
@@ -337,7 +337,7 @@ def _defined_weight(name: str, by_support: bool, classes: Sequence[Counts]) -> i
 def printed_sums(
     table: PrintedTable, classes: Sequence[Counts], n: int | None
 ) -> list[Sum | Pooled]:
-    """Accuracy and averages, as far as they are printed and the number of samples allows."""
+    """Accuracy and averages, as far as they are printed and the number of samples is known."""
     sums: list[Sum | Pooled | None] = []
     of_all = {"accuracy": table.accuracy, "micro recall": table.micro.get("recall")}
     for name, cell in of_all.items() if n else ():

@@ -1,4 +1,4 @@
-"""What the counts behind a printed report say: about accuracy, averages, and impossible cells."""
+"""What follows from the counts behind a printed report: accuracy, averages, impossible cells."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,15 +34,15 @@ from fer_bench.metrics.intervals import wilson
 
 @dataclass(frozen=True)
 class Solution:
-    """What is known of the counts behind a table.
+    """What is known about the counts behind a table.
 
     Attributes:
-        reading: how the table was made, as far as that can be told from it.
-        n: number of samples; None where the table does not say.
-        counts: what those of each class can be, in the order of the table.
-        refuted: printed sums that the rows of the classes do not allow.
-        notes: what else a reader should know.
-        wrong: one finding for each cell that cannot be right.
+        reading: how the table was probably made.
+        n: number of samples; None if unknown.
+        counts: the possible counts of each class, in the order of the table.
+        refuted: printed sums that contradict the rows of the classes.
+        notes: further remarks for the user.
+        wrong: one finding per cell that must be wrong.
     """
 
     reading: Reading
@@ -54,9 +54,10 @@ class Solution:
 
 
 def solve(table: PrintedTable) -> Solution:
-    """Find the counts behind a table, made in the first way in which nothing in it is wrong.
+    """Find the counts behind a table.
 
-    Where something is wrong in every way, made in the one in which the least is.
+    The table is taken to be made in the first way in which no cell is wrong, or else in the way
+    with the fewest wrong cells.
     """
     best: Solution | None = None
     for reading in readings(table):
@@ -65,12 +66,12 @@ def solve(table: PrintedTable) -> Solution:
             best = solution
         if not solution.wrong:
             break
-    assert best is not None  # there is always a way to read a table
+    assert best is not None  # `readings` is never empty
     return best
 
 
 def _solve(table: PrintedTable, reading: Reading) -> Solution:
-    """The counts by class, then through the sums that agree with the rows."""
+    """The counts by class, narrowed by the sums that agree with the rows."""
     n, wrong = _number_of_samples(table, reading)
     rows = [_row_counts(row, n, reading) for row in table.classes]
     counts, accepted, notes, too_many = _with_all_predictions(rows, n, reading)
@@ -109,7 +110,7 @@ def _number_of_samples(
     known = [support for support in supports if support is not None]
     if len(known) < len(supports) or table.total in (None, sum(known)):
         return table.total if len(known) < len(supports) else sum(known), []
-    # One support that fits nothing in its row is the likelier mistake of the two.
+    # A support that contradicts its row is more likely wrong than the total.
     if any(_only_support_is_wrong(row, table.total, reading) for row in table.classes):
         return table.total, []
     text = f"support is printed as {table.total} in all; the classes add up to {sum(known)}."
@@ -125,7 +126,7 @@ def _only_support_is_wrong(row: PrintedClass, n: int | None, reading: Reading) -
 
 
 def _row_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
-    """What fits a row; where nothing does, what fits all of it but one cell; else anything."""
+    """Counts that fit a row; if none do, those that fit all but one cell; else any counts."""
     counts = possible_counts(row, n, reading)
     if counts.number:
         return counts
@@ -142,7 +143,7 @@ def _row_counts(row: PrintedClass, n: int | None, reading: Reading) -> Counts:
 def _with_all_predictions(
     rows: list[Counts], n: int | None, reading: Reading
 ) -> tuple[list[Counts], list[Sum], list[str], list[dict[str, Any]]]:
-    """Use that there are n samples and n predictions, all of printed classes if that can be.
+    """Use that there are n samples and n predictions, if possible all of printed classes.
 
     Returns:
         The counts, the sums used, notes and findings.
@@ -173,7 +174,7 @@ def _with_all_predictions(
 def _with_other_classes(
     rows: list[Counts], samples: Sum, predicted: Sum
 ) -> tuple[list[Counts], list[Sum], list[str], list[dict[str, Any]]]:
-    """As `_with_all_predictions`, where images of other classes may be predicted as these."""
+    """As above, where images of other classes may be predicted as printed ones."""
     n = round(samples.range[0])
     here = narrowed(rows, [samples])
     if here is None:
@@ -186,7 +187,7 @@ def _with_other_classes(
 
 
 def _elsewhere(table: PrintedTable, solution: Solution) -> list[str]:
-    """A note on predictions that fall on one of several classes, and it makes no difference."""
+    """A note on predictions whose class is unknown and changes no printed cell."""
     counts, n = solution.counts, solution.n
     undecided = [
         row.name
@@ -206,7 +207,7 @@ def _elsewhere(table: PrintedTable, solution: Solution) -> list[str]:
     ]
 
 
-# How often something is missing, by the ratio that is not defined without it.
+# What makes each ratio undefined.
 _NOTHING = {
     "precision": "never predicted",
     "recall": "without an image",
@@ -215,7 +216,7 @@ _NOTHING = {
 
 
 def _undefined(table: PrintedTable, solution: Solution) -> Iterator[str]:
-    """A note on each ratio that some classes do not have, and what the averages make of it."""
+    """A note on each ratio that is undefined for some classes, and its effect on the averages."""
     for cell, nothing in _NOTHING.items():
         names = [
             row.name
@@ -226,13 +227,13 @@ def _undefined(table: PrintedTable, solution: Solution) -> Iterator[str]:
             number = solution.reading.zero_division
             are, their = ("is", "its") if len(names) == 1 else ("are", "their")
             label = _LABELS.get(cell, cell)
-            said = (
+            treated = (
                 f"{their} {label} is not defined (zero_division=nan)"
                 if solution.reading.leaves_out
                 else f"{their} {label} is what zero_division={number:g} puts there"
             )
             listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-            yield f"{listed} {are} {nothing}; {said}{_in_averages(cell, table, solution)}"
+            yield f"{listed} {are} {nothing}; {treated}{_in_averages(cell, table, solution)}"
 
 
 def _in_averages(cell: str, table: PrintedTable, solution: Solution) -> str:
@@ -263,10 +264,10 @@ def check(table: PrintedTable) -> dict[str, Any]:
 
     Returns:
         `n`; `classes`, each with its counts (None where several are possible, see `ranges`),
-        `candidates` (how many triples of support, true positives and predictions fit the row), the
-        cells that follow, and those that are `printed`; `accuracy` with its Wilson interval;
+        `candidates` (number of triples of support, true positives and predictions that fit the
+        row), the resulting cells, and the `printed` ones; `accuracy` with its Wilson interval;
         `macro` and `weighted`, each cell as {`printed`, `recomputed`, `least`, `most`}; `wrong`,
-        one entry a cell that cannot be right; `notes`; `consistent`: whether nothing is wrong.
+        one entry per cell that must be wrong; `notes`; `consistent`: whether nothing is wrong.
     """
     solution = solve(table)
     rows = zip(table.classes, solution.counts, strict=True)
@@ -298,7 +299,7 @@ def _class_document(row: PrintedClass, counts: Counts) -> dict[str, Any]:
 
 
 def _whole_range(counts: Counts, quantity: str) -> tuple[int, int | None]:
-    """Least and largest number; None where nothing limits it."""
+    """Least and largest number; None where unlimited."""
     low, high = counts.bounds(quantity)
     most = round(high.max())
     return round(low.min()), most if most < UNLIMITED else None
@@ -311,7 +312,7 @@ def _exact(counts: Counts, quantity: str) -> float | None:
 
 def _accuracy_document(table: PrintedTable, solution: Solution) -> dict[str, Any]:
     printed = table.accuracy
-    # Of a part of the classes there is no accuracy: the others may be right or wrong.
+    # Accuracy is not defined for only some of the classes.
     n = solution.n if solution.reading.all_classes else None
     document: dict[str, Any] = dict.fromkeys(("recomputed", "correct", "low", "high"))
     if n:
@@ -324,7 +325,7 @@ def _accuracy_document(table: PrintedTable, solution: Solution) -> dict[str, Any
 
 
 def _correct(table: PrintedTable, solution: Solution) -> tuple[int, int]:
-    """Least and largest number of samples that were classified rightly."""
+    """Least and largest number of correctly classified samples."""
     low, high = Sum("", "true_positives", 1, False, (0, 0)).total(solution.counts)
     refuted = {one.name for one in solution.refuted}
     if table.accuracy and solution.n and "accuracy" not in refuted:
@@ -354,7 +355,7 @@ def _same(least: float | None, most: float | None) -> bool:
     return least is not None and most is not None and abs(most - least) < SLACK
 
 
-# What cannot be right --------------------------------------------------------------------------
+# Wrong cells -----------------------------------------------------------------------------------
 
 
 _LABELS = {"f1": "F1"}
@@ -365,9 +366,9 @@ def _finding(cell: str, printed: Any, recomputed: Any, text: str) -> dict[str, A
 
 
 def _violated(row: PrintedClass, counts: Counts) -> dict[str, bool]:
-    """The cells of a row that some of the counts contradict, and whether all of them do.
+    """The cells of a row that some of the counts contradict, and whether all counts do.
 
-    Empty where counts fit the whole row.
+    Empty where some counts fit the whole row.
     """
     ranges: dict[str, Range] = {name: cell.range for name, cell in row.cells.items()}
     if row.support is not None:
@@ -420,7 +421,7 @@ def _wrong_sum(one: Sum | Pooled, table: PrintedTable, solution: Solution) -> di
     least, most = one.total(solution.counts)
     says = f"the counts say {least:.4f}"
     recomputed = least if _same(least, most) else None
-    # With `zero_division` 1 the rows of a changed table may say more right answers than images.
+    # With `zero_division` 1, the rows of an altered table may imply more correct than images.
     if one.name == "accuracy" and recomputed is not None and solution.n and least <= 1:
         correct = round(least * solution.n)
         low, high = wilson(correct, solution.n)
@@ -436,7 +437,7 @@ def _wrong_sum(one: Sum | Pooled, table: PrintedTable, solution: Solution) -> di
 
 
 def _hint(one: Sum | Pooled, recomputed: float | None, table: PrintedTable) -> str:
-    """How the mistake may have come about, where that can be seen."""
+    """The likely cause of the mistake, where it can be recognised."""
     assert one.cell is not None
     if recomputed is not None and 0 <= recomputed - one.cell.value < 2 * one.cell.half_width:
         return " It is cut off there, not rounded."

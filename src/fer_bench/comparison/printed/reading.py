@@ -1,4 +1,4 @@
-"""From the text of a printed report, its CSV or its JSON to a `PrintedTable`."""
+"""Parsing a printed report (text, CSV, JSON or Markdown) into a `PrintedTable`."""
 
 import ast
 import csv
@@ -30,8 +30,8 @@ _COLUMNS = {
     "f1": r"f1(?:[-_ ]?score)?|f[-_ ]?score|f[-_ ]?measure",
     "support": r"support|samples|images",
 }
-# Rows that are about no class; that of samples averages is not looked at. Before version 0.20,
-# scikit-learn printed only the average by support, as `avg / total`.
+# Rows that are not about a class; the average over samples is ignored. Before version 0.20,
+# scikit-learn printed only the weighted average, as `avg / total`.
 _OVERALL = re.compile(
     r"(?P<kind>accuracy)|(?P<average>macro|weighted|micro|samples)(?:[ _-]av.*)?|avg\s*/\s*total",
     re.IGNORECASE,
@@ -43,7 +43,7 @@ _ROW_EXPECTED = """a row has a name, then precision, recall, F1 and support, suc
 
 @dataclass(frozen=True)
 class _Row:
-    """A row before its numbers are read: where it stands, its name and the text of its cells."""
+    """A row before its numbers are parsed: its position, its name and the text of its cells."""
 
     place: str
     name: str
@@ -57,7 +57,7 @@ def read_printed(path: Path) -> PrintedTable:
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise TableError(f"{path}: is no text in UTF-8.\nSave the table as text.") from error
+        raise TableError(f"{path}: is not UTF-8 text.\nSave the table as text.") from error
     except TableError as error:
         raise TableError(f"{path}: {error}") from error
 
@@ -65,16 +65,16 @@ def read_printed(path: Path) -> PrintedTable:
 def parse_printed(text: str) -> PrintedTable:
     """Read a table: what scikit-learn's `classification_report` prints or returns.
 
-    That is its text; its dictionary as JSON, or JSON with one list a column; CSV, as pandas writes
-    the dictionary in either direction; or a Markdown table. What stands above is skipped. All of
-    these may leave out cells. A table is in percent where a cell of its rows is above 1 or bears a
-    percent sign; so is the accuracy, by itself.
+    Accepted are its text; its dictionary as JSON, or JSON with one list per column; CSV, as pandas
+    writes the dictionary in either orientation; and a Markdown table. Lines above the table are
+    skipped, and cells may be missing. The table is in percent if any cell of its rows is above 1 or
+    has a percent sign; the accuracy is judged separately.
 
-    A cell is taken to be rounded to the decimals that it shows. All but text drop zeros at the end,
-    so there the cells of classes have as many decimals, or as many digits, as the longest of them.
+    A cell is taken to be rounded to the decimals that it shows. All formats but text drop trailing
+    zeros, so there the cells of classes have as many decimals, or as many digits, as the longest.
 
     Raises:
-        TableError: saying what was expected, and on which line.
+        TableError: naming what was expected, and the line.
     """
     if begins := re.search(r"^\s*\{", text, re.MULTILINE):
         return _assemble(_with_zeros(list(_json_rows(text[begins.start() :]))))
@@ -95,7 +95,7 @@ _RULE = re.compile(r":?-*:?")
 
 
 def _divided(lines: Sequence[tuple[int, str]], mark: str) -> list[_Cells]:
-    """The cells of each line from the heading on; none where no line is a heading."""
+    """The cells of each line from the heading on; empty if no line is a heading."""
     numbers = [number for number, _ in lines]
     texts = [line.strip().strip("|") if mark == "|" else line for _, line in lines]
     rows = [
@@ -113,14 +113,14 @@ def _divided(lines: Sequence[tuple[int, str]], mark: str) -> list[_Cells]:
 
 
 def _turned(rows: Sequence[_Cells]) -> list[_Cells]:
-    """Rows as columns, as pandas writes a report that was not transposed: a class a column."""
+    """Rows as columns: pandas writes a report with one class per column unless transposed."""
     width = len(rows[0][1])
     filled = [cells + [""] * (width - len(cells)) for _, cells in rows]
     return [(rows[0][0], list(column)) for column in zip(*filled, strict=False)]
 
 
 def _header(cells: Sequence[str]) -> dict[str, int]:
-    """Which cell of a heading names which column."""
+    """The position of each known column in a heading."""
     names = [cell.strip().strip('"').casefold() for cell in cells]
     return {
         column: names.index(name)
@@ -136,14 +136,14 @@ def _divided_rows(rows: Sequence[_Cells]) -> Iterator[_Row]:
     names = next((at for at in range(len(heading)) if at not in columns.values()), None)
     if names is None:
         raise TableError(
-            f"line {first}: no column holds the names of the classes.\n"
+            f"line {first}: no column contains the names of the classes.\n"
             "Begin with the heading class,precision,recall,f1,support."
         )
     for number, cells in body:
         if len(cells) > len(heading):
             raise TableError(
                 f"line {number}: {len(cells)} cells below a heading of {len(heading)}.\n"
-                "Quote a name that holds the delimiter."
+                "Quote names that contain the delimiter."
             )
         found = {column: _plain(cells[at]) for column, at in columns.items() if at < len(cells)}
         name = cells[names] if names < len(cells) else ""
@@ -152,7 +152,7 @@ def _divided_rows(rows: Sequence[_Cells]) -> Iterator[_Row]:
 
 
 def _plain(text: str) -> str:
-    """A number without an exponent, with the digits that it has; other text as it is."""
+    """A number without its exponent, with all its digits; other text unchanged."""
     return f"{Decimal(text):f}" if _EXPONENT.fullmatch(text) else text
 
 
@@ -168,14 +168,14 @@ def _json_rows(text: str) -> Iterator[_Row]:
         yield from _rows_of_dictionary(document)
     else:
         raise TableError(
-            "lacks the list 'classes' of class names.\nExpected is what scikit-learn's "
+            "lacks the list 'classes' of class names.\nExpected: what scikit-learn's "
             "classification_report(output_dict=True) returns, or the keys classes, support, "
             "precision, recall, f1 (lists), accuracy, macro and weighted ({precision, recall, f1})."
         )
 
 
 def _document(text: str) -> dict[str, Any]:
-    """The object that a text begins with, as JSON or as Python prints a dictionary."""
+    """The object at the start of a text, as JSON or as a printed Python dictionary."""
     try:  # numbers as text, which keeps their digits
         decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
         document: dict[str, Any] = decoder.raw_decode(text.lstrip())[0]
@@ -184,16 +184,16 @@ def _document(text: str) -> dict[str, Any]:
         try:
             document = ast.literal_eval(printed)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise TableError(f"begins like JSON but is none ({error}).") from error
+            raise TableError(f"starts like JSON but is not JSON ({error}).") from error
         if not isinstance(document, dict):
-            raise TableError("begins like JSON but is none.") from error
+            raise TableError("starts like JSON but is not a JSON object.") from error
     return document
 
 
 def _rows_of_dictionary(document: Mapping[str, Any]) -> Iterator[_Row]:
-    """What `classification_report(output_dict=True)` returns; other keys say nothing of a class."""
-    for name, said in document.items():
-        cells = {"f1": said} if name == "accuracy" and not isinstance(said, dict) else said
+    """What `classification_report(output_dict=True)` returns; other keys are ignored."""
+    for name, entry in document.items():
+        cells = {"f1": entry} if name == "accuracy" and not isinstance(entry, dict) else entry
         if not isinstance(cells, dict):
             continue
         columns, texts = _header(list(cells)), list(_as_text(cells).values())
@@ -203,11 +203,11 @@ def _rows_of_dictionary(document: Mapping[str, Any]) -> Iterator[_Row]:
 
 
 def _rows_of_lists(document: Mapping[str, Any], names: Sequence[Any]) -> Iterator[_Row]:
-    """One list a column, one object an average."""
+    """One list per column, one object per average."""
     columns = {column: document.get(column) or [None] * len(names) for column in _COLUMNS}
     for column, cells in columns.items():
         if not isinstance(cells, list) or len(cells) != len(names):
-            raise TableError(f"'{column}' is no list of {len(names)} numbers, one a class.")
+            raise TableError(f"'{column}' is not a list of {len(names)} numbers, one per class.")
     for index, name in enumerate(names):
         cells = {column: columns[column][index] for column in columns}
         yield _Row(f"class {name!r}", str(name), _as_text(cells))
@@ -215,7 +215,7 @@ def _rows_of_lists(document: Mapping[str, Any], names: Sequence[Any]) -> Iterato
     for average in ("macro", "weighted", "micro"):
         cells = document.get(average) or {}
         if not isinstance(cells, dict):
-            raise TableError(f"'{average}' is no object {{precision, recall, f1}}.")
+            raise TableError(f"'{average}' is not an object {{precision, recall, f1}}.")
         yield _Row(f"'{average}'", average, _as_text(cells))
 
 
@@ -225,14 +225,14 @@ def _as_text(cells: Mapping[str, Any]) -> dict[str, str]:
 
 # Text ------------------------------------------------------------------------------------------
 
-# A heading has hardly any words but the names of its columns; a warning has many.
+# A heading has hardly any words beside its column names; a warning has many.
 _OTHER_WORDS = 2
-# Below this row, whatever looks like no row is no part of the table.
+# Below this row, anything that does not look like a row is not part of the table.
 _LAST = re.compile(r"weighted[ _-]av.*|avg\s*/\s*total", re.IGNORECASE)
 
 
 def _text_rows(lines: Sequence[tuple[int, str]]) -> Iterator[_Row]:
-    """The rows below the heading, which is the first line that names several columns."""
+    """The rows below the heading, the first line that names several columns."""
     ends: dict[str, int] = {}
     for at, (_, line) in enumerate(lines):
         if found := _column_ends(line):
@@ -253,9 +253,9 @@ def _text_rows(lines: Sequence[tuple[int, str]]) -> Iterator[_Row]:
 
 
 def _column_ends(line: str) -> dict[str, int]:
-    """Where the name of each column ends in a heading, from left to right; empty for other lines.
+    """The end of each column name in a heading, from left to right; empty for other lines.
 
-    A heading names at least two of them.
+    A heading names at least two columns.
     """
     found: dict[str, int] = {}
     rest = line
@@ -295,7 +295,7 @@ def _text_row(number: int, line: str, ends: Mapping[str, int]) -> _Row:
 def _in_columns(
     values: Sequence[re.Match[str]], columns: Sequence[str], ends: Mapping[str, int]
 ) -> dict[str, str]:
-    """Cells by column: flush with its name in the heading, or else from left to right."""
+    """Cells by column: right-aligned with the heading, or else from left to right."""
     texts = [value.group() for value in values]
     if len(values) < len(columns):
         by_end = {end: column for column, end in ends.items()}
@@ -307,7 +307,7 @@ def _in_columns(
     return dict(zip(columns, texts, strict=False))
 
 
-# Inside a name it is a cell that was not understood, such as one with a decimal comma.
+# Inside a name, this is a cell that was not recognised, such as one with a decimal comma.
 _DECIMAL = re.compile(r"(?<!\S)\d*[.,]\d+%?(?!\S)")
 _WHOLE = re.compile(r"\d+(?:\.0*)?|\d{1,3}(?:,\d{3})+")
 
@@ -317,7 +317,7 @@ def _is_cell(word: str) -> bool:
 
 
 def _is_whole(value: re.Match[str]) -> bool:
-    """Whether it can be a support."""
+    """Whether a word can be a support."""
     return value.group().casefold() in _MISSING or bool(_WHOLE.fullmatch(value.group()))
 
 
@@ -325,10 +325,10 @@ def _is_whole(value: re.Match[str]) -> bool:
 
 
 def _with_zeros(rows: Sequence[_Row]) -> list[_Row]:
-    """The rows with the zeros at the end of cells of classes that a program has dropped.
+    """The rows with trailing zeros restored, which programs drop, in the cells of classes.
 
-    Programs write so many decimals, or so many digits from the first that is not 0 on. A cell gets
-    as many zeros as both allow.
+    Programs write a fixed number of decimals, or of significant digits. A cell gets as many zeros
+    as both allow.
     """
     of_classes = [row for row in rows if not _OVERALL.fullmatch(row.name)]
     shares = [row.cells.get(cell, "").strip() for row in of_classes for cell in CELLS]
@@ -353,12 +353,12 @@ def _with_zeros(rows: Sequence[_Row]) -> list[_Row]:
 
 
 def _share(text: str) -> re.Match[str] | None:
-    """The parts of a printed number; None for what is missing or none."""
+    """The parts of a printed number; None for a missing cell or anything else."""
     return None if _is_missing(text) else _NUMBER.fullmatch(text)
 
 
 def _digits(match: re.Match[str]) -> int:
-    """How many digits a number shows, from the first that is not 0 on."""
+    """Number of significant digits shown."""
     return len(f"{match[1] or ''}{match[2] or ''}".lstrip("0"))
 
 
@@ -394,13 +394,13 @@ def _assemble(rows: Sequence[_Row]) -> PrintedTable:
 
 
 def _undefined(row: _Row) -> frozenset[str]:
-    """The cells that say that they are no number, instead of nothing."""
+    """The cells printed as `nan` rather than left empty."""
     return frozenset(name for name in CELLS if row.cells.get(name, "").strip().casefold() == "nan")
 
 
 def _check_names(names: Sequence[str]) -> None:
     if len(names) < 2:
-        found = f"class {names[0]!r} alone" if names else "no class"
+        found = f"only class {names[0]!r}" if names else "no class"
         raise TableError(f"has {found}, expected at least two; {_ROW_EXPECTED}")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -408,7 +408,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _repeats(row: _Row) -> bool:
-    """Whether a row of accuracy has it in every column, the support's too, as pandas writes it."""
+    """Whether the accuracy is repeated in every column, even support, as pandas writes it."""
     return row.cells.get("support") == row.cells.get("f1") and "." in row.cells.get("f1", "")
 
 
@@ -429,7 +429,7 @@ def _cell(text: str, place: str, percent: bool) -> Cell | None:
     whole = 100.0 if percent else 1.0
     value = _number(text, place) / whole
     if value > 1:
-        raise TableError(f"{place}: {text!r} is no share: it is above {whole:g}.")
+        raise TableError(f"{place}: {text!r} is not a proportion: it is above {whole:g}.")
     return Cell(text.strip(), value, 0.5 * 10.0 ** -_decimals(text, percent) / whole)
 
 
@@ -441,14 +441,14 @@ def _number(text: str, place: str) -> float:
     match = _NUMBER.fullmatch(text.strip())
     if match is None or not (match[1] or match[2]):
         raise TableError(
-            f"{place}: {text.strip()!r} is no number.\n"
-            "Write shares as 0.3077, 30.77 or 30.77%, and - for what is not printed."
+            f"{place}: {text.strip()!r} is not a number.\n"
+            "Write cells as 0.3077, 30.77 or 30.77%, and - where nothing is printed."
         )
     return float(text.strip().rstrip("% ").replace(",", ""))
 
 
 def _decimals(text: str, percent: bool) -> int:
-    """Digits after the point. A share of just `0` or `1` says as much as one of two digits."""
+    """Digits after the point. A cell of just `0` or `1` is taken to have two."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or not (match[1] or match[2]):
         return 0
@@ -465,6 +465,6 @@ def _support(row: _Row) -> int | None:
         return None
     if not _WHOLE.fullmatch(text) or float(text.replace(",", "")) > LARGEST_SUPPORT:
         raise TableError(
-            f"{row.place}: support {text!r} is no number of images up to {LARGEST_SUPPORT:,}."
+            f"{row.place}: support {text!r} is not a number of images up to {LARGEST_SUPPORT:,}."
         )
     return int(float(text.replace(",", "")))

@@ -8,14 +8,14 @@ from fer_bench.errors import FerError
 
 CELLS = ("precision", "recall", "f1")
 LARGEST_SUPPORT = 1_000_000
-# Far more than what floating point loses, far less than what a printed digit hides.
+# Much larger than floating-point error, much smaller than the rounding of a printed digit.
 SLACK = 1e-9
 
 Range = tuple[float, float]
 
 
 class TableError(FerError):
-    """A printed table cannot be understood."""
+    """A printed table cannot be parsed."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Cell:
     """A printed share.
 
     Attributes:
-        text: as it was printed.
+        text: as printed.
         value: in [0, 1]; percentages are divided by 100.
-        half_width: how far rounding can have moved it.
+        half_width: the largest rounding error.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def range(self) -> Range:
-        """Lowest and highest value that would be printed like this."""
+        """Lowest and highest value that rounds to this cell."""
         reach = self.half_width + SLACK
         return self.value - reach, self.value + reach
 
@@ -45,9 +45,9 @@ class PrintedClass:
 
     Attributes:
         name: of the class.
-        support: number of its samples; None where that is not printed.
-        cells: those of `CELLS` that are printed as numbers.
-        undefined: those that are printed as `nan`.
+        support: number of its samples; None if not printed.
+        cells: those of `CELLS` printed as numbers.
+        undefined: those printed as `nan`.
     """
 
     name: str
@@ -58,14 +58,14 @@ class PrintedClass:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A classification report as printed; what it leaves out is missing or None.
+    """A classification report as printed; omitted parts are missing or None.
 
     Attributes:
         classes: at least two, with different names.
         accuracy: of all samples.
-        macro: cells of the plain averages over classes.
+        macro: cells of the unweighted averages over classes.
         weighted: cells of the averages weighted by support.
-        micro: cells of the ratios over all classes together.
+        micro: cells of the ratios pooled over all classes.
         total: number of samples, as printed beside the averages.
     """
 
@@ -79,15 +79,15 @@ class PrintedTable:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a table leaves open about the way it was made.
+    """A hypothesis about how a table was made.
 
     Attributes:
-        zero_division: what stands for a ratio without anything to divide by, as the argument of
-            that name in scikit-learn; NaN where the averages leave such a ratio out.
-        blank_is_undefined: with NaN, whether a cell of a class that is not printed is such a ratio.
-        all_classes: whether every image is of a printed class. Else there are others, of which
-            some may be predicted as printed ones: the report has only some `labels`, or an image
-            may be of several classes.
+        zero_division: the value of a ratio with denominator 0, as the argument of that name in
+            scikit-learn; NaN where the averages leave such a ratio out.
+        blank_is_undefined: with NaN, whether a class's cell that is not printed is such a ratio.
+        all_classes: whether every image is of a printed class. Otherwise images of other classes
+            may be predicted as printed ones: the report covers only some `labels`, or an image may
+            have several classes.
     """
 
     zero_division: float = 0.0
@@ -96,18 +96,18 @@ class Reading:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether averages leave out what is not defined."""
+        """Whether averages leave out undefined ratios."""
         return math.isnan(self.zero_division)
 
 
 def readings(table: PrintedTable) -> list[Reading]:
-    """The ways in which a table may have been made, the likeliest first."""
+    """The ways in which a table may have been made, most likely first."""
     zeros = [Reading(0.0), Reading(1.0)]
     left_out = [Reading(math.nan, blank_is_undefined=True), Reading(math.nan)]
     some_are_nan = any(row.undefined for row in table.classes)
     ordered = left_out + zeros if some_are_nan else zeros + left_out
     some = [replace(reading, all_classes=False) for reading in ordered]
     if table.accuracy is not None:
-        return ordered  # it is only printed of all classes
+        return ordered  # accuracy is printed only for all classes
     ratios = {cell.value for name, cell in table.micro.items() if name != "f1"}
     return some if len(ratios) > 1 else ordered + some

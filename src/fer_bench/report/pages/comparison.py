@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from fer_bench.comparison import CONCORDANCE, Comparison, Group, Pair, Row
 from fer_bench.metrics.document import interval_method
-from fer_bench.metrics.intervals import SIGNIFICANT
+from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report import wording
 from fer_bench.report.pages import charts
 from fer_bench.report.pages.charts import Dots, Interval, Key, Point
@@ -228,7 +228,7 @@ def _crossing(
     if pair is None:
         return None
     difference = sign * pair.difference
-    differs = pair.p_holm < SIGNIFICANT
+    differs = pair.p_holm < ALPHA
     way = ("better" if difference > 0 else "worse") if differs else "not told apart"
     return {
         "p": wording.write_p(pair.p_holm),

@@ -23,6 +23,7 @@ from fer_bench.report.pages.charts import Key, Mark, Scale, Series
 from fer_bench.report.pages.document import embed, render
 from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import read_corruptions, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
 from fer_bench.storage.files import write_atomically
@@ -72,7 +73,7 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
     """The HTML of a run; its PNG figures are written on the way. As `write_run_report`."""
     record, damages = _record(run)
     config, text = _config(run)
-    found = {path.stem: run.read_json(path) for path in run.path.glob("metrics/*.json")}
+    found = {path.stem: read_metrics(run, path.stem) for path in run.path.glob("metrics/*.json")}
     ordered = sorted(found.items(), key=lambda item: (item[0] != "test", len(item[0]), item[0]))
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
@@ -123,7 +124,7 @@ def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
 def _section(
     run: RunDirectory,
     name: str,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, Any],
     record: RunRecord,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def _corruptions(run: RunDirectory, name: str) -> dict[str, Any] | None:
     source = run.corruptions(name)
     if not source.exists():
         return None
-    document = run.read_json(source)
+    document = read_corruptions(run, name)
     figure = run.figures / f"robustness_{name}.png"
     if not _is_current(figure, source):
         robustness_figure(document, figure)

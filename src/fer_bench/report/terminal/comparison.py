@@ -17,7 +17,7 @@ from fer_bench.comparison import (
     Row,
 )
 from fer_bench.comparison.pairs import PAIR_RESAMPLES
-from fer_bench.metrics.intervals import SIGNIFICANT
+from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report.paper import (
     LETTERS,
     MARKS,
@@ -252,7 +252,7 @@ def _pairs(group: Group) -> list[RenderableType]:
         note += " Accuracy and macro F1 differ by percentage points."
     # Each of these p is at least 2 / (R + 1), and Holm multiplies the smallest by their number.
     bootstrapped = sum(pair.metric != "accuracy" for pair in group.pairs)
-    if 2 * bootstrapped / (PAIR_RESAMPLES + 1) > SIGNIFICANT:
+    if 2 * bootstrapped / (PAIR_RESAMPLES + 1) > ALPHA:
         note += " With so many of them, no bootstrap can show a difference after Holm."
     heading = "Differences" if group.pairs_with == "all" else "Differences from the best run"
     return [table_heading(heading), table, add_note(note + _cut(len(group.pairs)))]

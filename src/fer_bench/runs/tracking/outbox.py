@@ -14,6 +14,7 @@ import yaml
 
 from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import read_metrics
 from fer_bench.storage.files import write_json
 from fer_bench.storage.locks import held
 
@@ -225,8 +226,8 @@ def measured(run: RunDirectory, name: str) -> dict[str, float]:
         run: the run.
         name: a path in the run directory, for example `metrics/test.json`.
     """
-    document = run.read_json(run.path / name)
     evaluation = name.removeprefix("metrics/").removesuffix(".json")
+    document = read_metrics(run, evaluation)
     return {f"{evaluation}/{key}": value for key, value in _values(document, "")}
 
 

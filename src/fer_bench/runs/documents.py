@@ -1,0 +1,95 @@
+"""Reading the documents of an evaluation: its metrics, and those on corrupted images."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fer_bench.errors import RunError
+from fer_bench.metrics.schema import (
+    CorruptionsDocument,
+    DocumentError,
+    MetricsDocument,
+    check_corruptions,
+    check_metrics,
+)
+from fer_bench.runs.directory import RunDirectory
+
+# A metrics document has about 50 kB and seven levels; anything far larger is no such document.
+MOST_BYTES = 50 * 2**20
+MOST_LEVELS = 32
+
+T = TypeVar("T")
+
+
+def read_metrics(run: RunDirectory, evaluation: str) -> MetricsDocument:
+    """Read and check `metrics/<evaluation>.json`.
+
+    Raises:
+        RunError: the file is missing or damaged; the message names the file, the key, what is
+            wrong, and the command that writes it again.
+    """
+    again = evaluate_command(run, evaluation)
+    return _read(run.metrics(evaluation), check_metrics, again)
+
+
+def read_corruptions(run: RunDirectory, evaluation: str) -> CorruptionsDocument:
+    """Read and check `corruptions/<evaluation>.json`. Raises: RunError, as `read_metrics`."""
+    again = evaluate_command(run, evaluation, corruptions=True)
+    return _read(run.corruptions(evaluation), check_corruptions, again)
+
+
+def evaluate_command(run: RunDirectory, evaluation: str, corruptions: bool = False) -> str:
+    """The command that makes an evaluation, such as `test+flip` or `test@fer2013`, again."""
+    with contextlib.suppress(RunError):  # a damaged run.json has a message of its own
+        if run.is_adopted():
+            return f"fer adopt NAME PREDICTIONS --split {evaluation} --fresh"
+    rest, _, views = evaluation.partition("+")
+    split, _, data = rest.partition("@")
+    options = {
+        "--split": split if split != "test" else "",
+        "--views": views,
+        "--data": f"configs/{data}.yaml" if data else "",
+        "--corruptions": "all" if corruptions else "",
+    }
+    chosen = "".join(f" {option} {value}" for option, value in options.items() if value)
+    return f"fer evaluate {run.run_id}{chosen}"
+
+
+def _read(path: Path, check: Callable[[object], T], again: str) -> T:
+    try:
+        return check(_parse(path))
+    except (DocumentError, OSError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise RunError(f"{path}: {reason}; write it again with `{again}`.") from error
+
+
+def _parse(path: Path) -> Any:
+    """The content of a JSON file. Raises: ValueError when it is no strict JSON, OSError."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"has {size:,} bytes, more than {MOST_BYTES:,}")
+    content = path.read_bytes()
+    if _levels(content) > MOST_LEVELS:
+        raise ValueError(f"is nested more than {MOST_LEVELS} levels deep")
+    try:
+        document = json.loads(content, parse_constant=_refuse)
+    except ValueError as error:
+        raise ValueError(f"cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def _levels(content: bytes) -> int:
+    """How deep brackets are nested, at most: those in texts are counted, too."""
+    marks = np.frombuffer(content, dtype=np.uint8)
+    opened = np.isin(marks, list(b"{[")).astype(np.int64)
+    return int((opened - np.isin(marks, list(b"}]"))).cumsum().max(initial=0))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")

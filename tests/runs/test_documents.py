@@ -1,0 +1,164 @@
+"""Reading the documents of an evaluation: what is accepted, and how damage is reported."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filled
+import pytest
+from messages import says
+
+from fer_bench.errors import RunError
+from fer_bench.runs import documents
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
+
+Damage = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled.write_run(tmp_path_factory.mktemp("runs") / "cnn-s1-00000000", images=80).path
+
+
+@pytest.fixture
+def run(written: Path, tmp_path: Path) -> RunDirectory:
+    """A run of its own, which a test may damage."""
+    return RunDirectory(shutil.copytree(written, tmp_path / written.name))
+
+
+def rewrite(path: Path, damage: Damage) -> None:
+    document = json.loads(path.read_text())
+    damage(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_complete_document_is_read_as_it_was_written(run: RunDirectory) -> None:
+    assert read_metrics(run, "test") == json.loads(run.metrics("test").read_text())
+    assert read_corruptions(run, "test") == json.loads(run.corruptions("test").read_text())
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        {"n": 3},
+        {"n": 3, "accuracy": {"value": 0.5, "low": 0.1, "high": 0.9}},
+        {"n": 3, "protocol": None, "arousal": None, "a key of another version": [1]},
+        {"n": 3, "valence": {"n": 3, "ccc": {"value": None, "low": None, "high": None}}},
+    ],
+)
+def test_an_older_document_lacks_keys(older: dict[str, Any], run: RunDirectory) -> None:
+    run.metrics("test").write_text(json.dumps(older))
+    assert read_metrics(run, "test") == older
+
+
+METRICS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "another version": (lambda d: d.update(schema=2), ("schema", "2", "1")),
+    "a text": (lambda d: d["accuracy"].update(value="0.9"), ("accuracy.value", "'0.9'", "number")),
+    "a truth value": (lambda d: d["accuracy"].update(low=True), ("accuracy.low", "True")),
+    "a missing bound": (lambda d: d["ece"].pop("high"), ("ece.high", "missing")),
+    "no cell": (lambda d: d.update(macro_f1=0.5), ("macro_f1", "0.5")),
+    "a percentage": (lambda d: d["accuracy"].update(value=92.5), ("accuracy.value", "92.5", "1")),
+    "a negative error": (lambda d: d["nll"].update(value=-0.5), ("nll.value", "-0.5")),
+    "a correlation": (lambda d: d["valence"]["ccc"].update(low=-2), ("valence.ccc.low", "-2")),
+    "bounds turned": (
+        lambda d: d["accuracy"].update(low=0.9, high=0.1),
+        ("accuracy.low", "0.9", "0.1"),
+    ),
+    "half a sample": (lambda d: d.update(n=2.5), ("n", "2.5", "integer")),
+    "a negative count": (lambda d: d.update(n=-1), ("n", "-1")),
+    "a class twice": (lambda d: d["per_class"].append(d["per_class"][0]), ("per_class", "twice")),
+    "a class too few": (lambda d: d["per_class"].pop(), ("confusion_matrix", "per_class")),
+    "a nameless class": (lambda d: d["per_class"][0].update(name=""), ("per_class.0.name",)),
+    "a row too short": (lambda d: d["confusion_matrix"][1].pop(), ("confusion_matrix",)),
+    "an unknown metric": (
+        lambda d: d["temperature"]["before"].update(ecce=d["ece"]),
+        ("temperature.before.ecce", "ece"),
+    ),
+    "without copies": (
+        lambda d: d["without_twins"]["accuracy"].update(value=3),
+        ("without_twins.accuracy.value", "3"),
+    ),
+    "a group": (lambda d: d["subgroups"][0]["groups"][0].update(n="7"), ("subgroups.0", "n")),
+}
+
+
+@pytest.mark.parametrize("name", METRICS_DAMAGES)
+def test_damaged_metrics_are_reported(name: str, run: RunDirectory) -> None:
+    damage, parts = METRICS_DAMAGES[name]
+    rewrite(run.metrics("test+flip"), damage)
+    with pytest.raises(RunError) as caught:
+        read_metrics(run, "test+flip")
+    command = f"fer evaluate {run.run_id} --views flip"
+    says(caught.value, run.metrics("test+flip"), *parts, command)
+
+
+CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "a severity": (lambda d: d["conditions"][0].update(severity=6), ("conditions.0.severity", "6")),
+    "an accuracy": (
+        lambda d: d["conditions"][3]["accuracy"].update(value=1.5),
+        ("conditions.3.accuracy.value", "1.5"),
+    ),
+    "a mean": (lambda d: d["mean_corruption_accuracy"].update(low=-1), ("low", "-1")),
+    "a corruption": (lambda d: d["by_corruption"].update(fog=1), ("by_corruption.fog", "1")),
+    "no clean accuracy": (lambda d: d.update(clean=None), ("clean", "None")),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS_DAMAGES)
+def test_damaged_corruptions_are_reported(name: str, run: RunDirectory) -> None:
+    damage, parts = CORRUPTIONS_DAMAGES[name]
+    rewrite(run.corruptions("test"), damage)
+    with pytest.raises(RunError) as caught:
+        read_corruptions(run, "test")
+    command = f"fer evaluate {run.run_id} --corruptions all"
+    says(caught.value, run.corruptions("test"), *parts, command)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ('{"n": 3', "JSON"),
+        ("[]", "list"),
+        ('{"n": NaN}', "NaN"),
+        ('{"accuracy": {"value": 1e999, "low": 0, "high": 1}}', "accuracy.value"),
+        ('{"n": ' + "[" * 100 + "]" * 100 + "}", f"{documents.MOST_LEVELS} levels"),
+        ("\x00\xff", "JSON"),
+    ],
+)
+def test_a_file_that_is_no_document_is_reported(content: str, part: str, run: RunDirectory) -> None:
+    run.metrics("test").write_text(content, encoding="latin-1")
+    with pytest.raises(RunError) as caught:
+        read_metrics(run, "test")
+    says(caught.value, run.metrics("test"), part, f"fer evaluate {run.run_id}")
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MOST_BYTES", 100)
+    with pytest.raises(RunError) as caught:
+        read_metrics(run, "test")
+    says(caught.value, run.metrics("test"), "bytes", "100")
+
+
+def test_a_missing_file_is_reported(run: RunDirectory) -> None:
+    with pytest.raises(RunError) as caught:
+        read_metrics(run, "validation")
+    says(caught.value, run.metrics("validation"), "No such file", "--split validation")
+
+
+def test_the_command_names_what_was_evaluated(run: RunDirectory) -> None:
+    command = evaluate_command(run, "validation@drawn_compact+ten_crop")
+    for part in ("--split validation", "--data configs/drawn_compact.yaml", "--views ten_crop"):
+        assert part in command
+
+
+def test_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None:
+    rewrite(run.run_json, lambda record: record["model"].update(weights="adopted"))
+    run.metrics("test").write_text("{")
+    with pytest.raises(RunError) as caught:
+        read_metrics(run, "test")
+    says(caught.value, "fer adopt", "--fresh")
