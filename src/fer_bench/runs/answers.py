@@ -16,9 +16,9 @@ def read_answers(path: Path) -> tuple[Predictions, str] | None:
     """The predictions without the probabilities, and their fingerprint; or None.
 
     Parsing the probabilities is most of the work of reading hundreds of runs, comparisons do not
-    use them, and `fer evaluate` has checked them. A file with valence and arousal, with quotes,
-    with an incomplete row, or with an error in what is read here, is left to `read_predictions`,
-    which explains errors.
+    use them, and `fer evaluate` has checked them (`scripts/benchmark_compare.py` measures what this
+    saves). A file with valence and arousal, with quotes, with an incomplete row, or with an error
+    in what is read here, is left to `read_predictions`, which explains errors.
     """
     try:
         header, _, body = path.read_bytes().partition(b"\n")
