@@ -213,8 +213,9 @@ def test_imports_are_found_in_every_form() -> None:
         ),
         # Everything else is bounded by `usable_cores`; `doctor` tells both numbers.
         (("cpu_count(", "PoolExecutor()"), {"device.machine", "device.inventory"}),
+        (("import fcntl", "fcntl.flock("), {"storage.locks"}),
     ],
-    ids=["image files are decoded", "processors are counted"],
+    ids=["image files are decoded", "processors are counted", "files are locked"],
 )
 def test_one_place_where(words: tuple[str, ...], known: set[str]) -> None:
     found = {

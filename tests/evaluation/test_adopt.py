@@ -23,7 +23,7 @@ from fer_bench.metrics.document import compute
 from fer_bench.report.pages import write_run_report
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
-from fer_bench.runs.record import ProtocolRecord, Record
+from fer_bench.runs.record import ProtocolRecord, RunRecord
 
 CLASSES = ("neutral", "happiness", "anger")
 Adopt = Callable[..., RunDirectory]
@@ -240,7 +240,7 @@ def test_separators_and_decimal_commas(
 def test_it_lacks_no_key_that_a_trained_run_has(adopted: Adopt, table: pd.DataFrame) -> None:
     run = adopted(table)
     record, protocol = run.read_json(run.run_json), run.read_json(run.metrics("test"))["protocol"]
-    assert set(record) == {field.name for field in dataclasses.fields(Record)}
+    assert set(record) == {field.name for field in dataclasses.fields(RunRecord)}
     assert set(protocol) == {field.name for field in dataclasses.fields(ProtocolRecord)}
     assert set(record["dataset"]) >= {"split_digest", "fingerprint"}
 

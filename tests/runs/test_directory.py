@@ -111,25 +111,25 @@ def test_runs_are_listed_by_name(tmp_path: Path) -> None:
 
 
 def test_unknown_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run called 'c'; it holds no runs"):
+    with pytest.raises(RunError) as raised:
         find_run(tmp_path, "c")
-    make_run(tmp_path, "a")
-    with pytest.raises(RunError, match="no run called 'c'; it holds a"):
+    says(raised.value, tmp_path, "'c'", "no runs", "--outputs")
+    make_run(tmp_path, "other")
+    with pytest.raises(RunError) as raised:
         find_run(tmp_path, "c")
+    says(raised.value, tmp_path, "'c'", "other", "--outputs")
 
 
 def test_missing_outputs(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError) as raised:
         list_runs(tmp_path / "none")
+    says(raised.value, tmp_path / "none", "no such folder")
 
 
 def test_a_lock_is_held_by_one(run: RunDirectory) -> None:
-    with (
-        run.lock(),
-        pytest.raises(RunError, match=f"being trained by process {os.getpid()} on "),
-        run.lock(),
-    ):
+    with run.lock(), pytest.raises(RunError) as raised, run.lock():
         pytest.fail("locked twice")
+    says(raised.value, run.path, f"process {os.getpid()} on ", "--outputs")
     with run.lock():
         pass
 

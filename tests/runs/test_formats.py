@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import Fer
+from messages import says
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.data.decoding import open_split
@@ -222,6 +223,18 @@ def test_its_page_is_written(prebuilt_run: Path, fer: Fer, tmp_path: Path) -> No
     page = (run / "report.html").read_text(encoding="utf-8")
     assert run.name in page
     assert "macro F1" in page
+
+
+@pytest.mark.parametrize("content", ["{", '{"seconds": "long"}'])
+def test_a_page_shows_what_is_not_damaged(
+    content: str, prebuilt_run: Path, fer: Fer, tmp_path: Path
+) -> None:
+    run = shutil.copytree(prebuilt_run, tmp_path / prebuilt_run.name)
+    (run / "run.json").write_text(content)
+    result = fer("report", run.name, "--outputs", tmp_path)
+    assert result.exit_code == 0, result.output
+    page = (run / "report.html").read_text(encoding="utf-8")
+    says(page, "run.json: ", f"fer train {run / 'config.yaml'} --fresh", "macro F1", "Training")
 
 
 def test_tracking_finds_what_to_send(prebuilt_run: Path, tmp_path: Path) -> None:

@@ -9,8 +9,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from messages import says
 
-from fer_bench.storage.locks import created_locked, is_alive, is_locked, remove_unlocked
+from fer_bench.storage import locks
+from fer_bench.storage.locks import (
+    BusyError,
+    Lock,
+    created_locked,
+    held,
+    is_alive,
+    is_locked,
+    remove_unlocked,
+)
 
 
 def test_a_file_is_locked_while_it_is_open(tmp_path: Path) -> None:
@@ -59,6 +69,41 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
         file.write(b"all")
     remove_unlocked(tmp_path / "file")  # whether somebody writes it is not known
     assert (tmp_path / "file").read_bytes() == b"all"
+
+
+def test_a_lock_that_is_held_names_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with held(path):
+        assert is_locked(path)
+        with pytest.raises(BusyError) as raised, held(path):
+            pytest.fail("held twice")
+        says(raised.value, f"process {os.getpid()} on ")
+    assert not is_locked(path)
+    assert path.read_text() == ""
+
+
+def test_what_waits_for_a_lock_gets_it(tmp_path: Path) -> None:
+    path, order = tmp_path / "lock", []
+
+    def second() -> None:
+        with held(path, wait=True):
+            order.append("second")
+
+    with held(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_without_locks_nobody_holds_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "ask", lambda *_, **__: Lock.NONE)
+    with pytest.raises(BusyError) as raised, held(tmp_path / "lock"):
+        pytest.fail("held")
+    says(raised.value, "no locks")
 
 
 def test_a_process_is_alive_until_it_ends() -> None:

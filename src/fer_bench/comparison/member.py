@@ -88,7 +88,7 @@ def known_columns(directory: RunDirectory) -> dict[str, Any]:
     Raises:
         RunError: `run.json` cannot be read, so that nothing is known.
     """
-    record = directory.read_json(directory.run_json)
+    record = directory.read_record()
     config: Document = {}
     with contextlib.suppress(RunError):
         config = _read_config(directory.config)

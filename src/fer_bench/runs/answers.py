@@ -1,4 +1,4 @@
-"""The answers of a predictions file, read fast: labels and predicted classes only."""
+"""The predicted classes of a predictions file, read fast: without its probabilities."""
 
 import functools
 from dataclasses import replace
@@ -13,12 +13,12 @@ _Bytes = NDArray[np.uint8]
 
 
 def read_answers(path: Path) -> tuple[Predictions, str] | None:
-    """What is predicted, without the probabilities, and its fingerprint; or None.
+    """The predictions without the probabilities, and their fingerprint; or None.
 
-    Nothing is computed from the probabilities here, and `fer evaluate` has checked them when it
-    computed the metrics; to parse them is most of the work of reading hundreds of runs. A file
-    with valence and arousal, with quotes, that ends within a row, or with anything wrong in what
-    is read here, is left to `read_predictions`, which knows what to say of it.
+    Parsing the probabilities is most of the work of reading hundreds of runs, comparisons do not
+    use them, and `fer evaluate` has checked them (`scripts/benchmark_compare.py` measures what this
+    saves). A file with valence and arousal, with quotes, with an incomplete row, or with an error
+    in what is read here, is left to `read_predictions`, which explains errors.
     """
     try:
         header, _, body = path.read_bytes().partition(b"\n")
@@ -45,7 +45,7 @@ def read_answers(path: Path) -> tuple[Predictions, str] | None:
 
 
 def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:
-    """Where each cell of a table ends, shape (rows, width); None where a row has not so many."""
+    """Where each cell of a table ends, shape (rows, width); None if a row has another width."""
     found = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
     if not len(found) or len(found) % width:
         return None
@@ -55,7 +55,7 @@ def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:
 
 
 def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> bytes:
-    """The parts of `text` from each start to before its stop, one after the other."""
+    """The concatenated parts of `text`, each from its start to before its stop."""
     lengths = stops - starts
     skipped = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
     joined: bytes = text[skipped + np.arange(lengths.sum())].tobytes()
@@ -65,7 +65,7 @@ def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> 
 def _codes(
     text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp], classes: tuple[str, ...]
 ) -> NDArray[np.int64]:
-    """Which of `classes` each cell names; -1 for none of them."""
+    """The index in `classes` of the name in each cell; -1 for any other text."""
     known = [name.encode() for name in classes]
     # One more than the longest, so that a longer cell is not taken for its beginning.
     places = np.arange(max(map(len, known)) + 1)
@@ -82,13 +82,13 @@ def _codes(
 def _same_samples(
     columns: bytes, classes: tuple[str, ...]
 ) -> tuple[Predictions, NDArray[np.int64], NDArray[np.intp]] | None:
-    """Sorted samples, codes of their labels, and the rows that they stood in; or None.
+    """The sorted samples, the codes of their labels, and their rows in the file; or None.
 
-    Hundreds of runs share them: they are held, sorted and summed up only once.
+    Hundreds of runs share them: they are stored, sorted and hashed only once.
 
     Args:
         columns: the cells `sample_id` and `label` of every row, a comma after each.
-        classes: what the labels may name.
+        classes: the possible labels.
     """
     try:
         cells = columns.decode().removesuffix(",").split(",")

@@ -1,4 +1,4 @@
-"""Every file name in a run directory, and the only ways to write one."""
+"""The run directory: the name of every file in it, its readers and its lock."""
 
 import contextlib
 import json
@@ -26,23 +26,23 @@ from fer_bench.storage.locks import (
 if TYPE_CHECKING:
     from fer_bench.runs.record import RunRecord, Status
 
-# Metrics of a split with subgroups take kilobytes.
+# Metrics take kilobytes, corruptions some more.
 LARGEST_JSON = 50 * 2**20
 
 # A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
-# the one that holds the run.
+# the process that holds the run.
 _TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """`<outputs>/<run_id>/`: one run, complete."""
+    """`<outputs>/<run_id>/`: all files of one run."""
 
     path: Path
 
     @property
     def run_id(self) -> str:
-        """The run's identity, which is also the name of its folder."""
+        """The id of the run, which is the name of its folder."""
         return self.path.name
 
     @property
@@ -57,7 +57,7 @@ class RunDirectory:
 
     @property
     def run_json(self) -> Path:
-        """What happened: status, device, versions, dataset, model, best epoch."""
+        """Status, device, versions, dataset, model and best epoch; see `RunRecord`."""
         return self.path / "run.json"
 
     @property
@@ -72,7 +72,7 @@ class RunDirectory:
 
     @property
     def state(self) -> Path:
-        """The folder of what resuming needs."""
+        """The folder of the checkpoint from which training resumes."""
         return self.path / "state"
 
     @property
@@ -86,7 +86,7 @@ class RunDirectory:
         return self.path / "report.html"
 
     def predictions(self, evaluation: str) -> Path:
-        """The saved predictions of one evaluation: of a split, or `test+flip`, `test@other`."""
+        """The saved predictions of one evaluation: a split, `test+flip` or `test@other`."""
         return self.path / "predictions" / f"{evaluation}.csv"
 
     def metrics(self, evaluation: str) -> Path:
@@ -94,15 +94,15 @@ class RunDirectory:
         return self.path / "metrics" / f"{evaluation}.json"
 
     def corruptions(self, evaluation: str) -> Path:
-        """What corrupted images do to one evaluation; its predictions lie beside it, as CSV."""
+        """The robustness of one evaluation to corrupted images; the predictions are beside it."""
         return self.path / "corruptions" / f"{evaluation}.json"
 
     def explanations(self, split: str) -> Path:
-        """The folder of what shows where the network looks."""
+        """The folder of the Grad-CAM sheets of a split."""
         return self.path / "explanations" / split
 
     def read_record(self) -> "RunRecord":
-        """`run.json`. Raises: RunError naming the file, the key and what is wrong there."""
+        """`run.json`. Raises: RunError naming the file, the key and the problem."""
         from fer_bench.runs.record import read_record
 
         return read_record(self.run_json)
@@ -112,7 +112,7 @@ class RunDirectory:
         return read_history(self.history)
 
     def read_json(self, path: Path) -> dict[str, Any]:
-        """One JSON object of an evaluation. Raises: RunError naming the file and the trouble."""
+        """One JSON object of an evaluation. Raises: RunError naming the file and the problem."""
         try:
             document = json.loads(read_bounded(path, LARGEST_JSON))
             if not isinstance(document, dict):
@@ -125,19 +125,19 @@ class RunDirectory:
         return document
 
     def status(self) -> "Status | None":
-        """The status in `run.json`, or None where nothing was begun."""
+        """The status in `run.json`, or None if the run has not started."""
         return self.read_record().status if self.run_json.exists() else None
 
     def is_adopted(self) -> bool:
-        """Whether its predictions come from elsewhere, so that it has no model."""
+        """Whether its predictions were adopted, so that it has no model."""
         return self.read_record().is_adopted
 
     def check_dataset(self, root: Path, fingerprint: str) -> None:
-        """Make sure that the dataset at `root` is the one this run was trained on.
+        """Check that the dataset at `root` is the one this run was trained on.
 
         Raises:
-            DataError: it is another one, or the files have changed.
-            RunError: the run does not say which one it was.
+            DataError: it is another dataset, or its files have changed.
+            RunError: the run does not record which dataset it was.
         """
         trained_on = self.read_record().dataset.fingerprint
         if trained_on is None:
@@ -153,22 +153,22 @@ class RunDirectory:
             )
 
     def replace_file(self, path: Path, write: Callable[[Path], Any]) -> None:
-        """Let `write` make a file beside `path`, then put it in its place in one step."""
+        """Let `write` make a file beside `path`, then move it to `path` in one step."""
         write_beside(path, path.with_name(f".writing-{path.name}"), write)
 
     def is_begun(self) -> bool:
-        """Whether there is anything but the lock."""
+        """Whether the folder contains anything but the lock."""
         return self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir())
 
     def is_locked(self) -> bool:
-        """Whether some process holds this run, or trains its successor."""
+        """Whether a process holds this run, or trains its successor."""
         return is_locked(self.path / LOCK) or successor.is_replaced(self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this run for one process; the lock vanishes with the process, however it ends.
 
-        What a killed process has left in the run is cleared.
+        The leftovers of a killed process are removed.
 
         Raises:
             RunError: another process holds it; the message names that process.
@@ -196,9 +196,9 @@ class RunDirectory:
         )
 
     def clear_left_behind(self) -> None:
-        """Remove what a killed process has left in the run; where one holds it, all of it stays."""
+        """Remove the leftovers of a killed process, unless another one holds the run."""
         if not self.is_locked():
-            with contextlib.suppress(OSError):  # of somebody else, or on a disk that is read only
+            with contextlib.suppress(OSError):  # of another user, or on a read-only disk
                 self._clear_left_behind()
 
     def _clear_left_behind(self) -> None:
@@ -210,7 +210,7 @@ class RunDirectory:
             shutil.rmtree(self.state)
 
     def _has_ended_without_state(self) -> bool:
-        """Whether it was killed after its end, when only the state was still to be removed."""
+        """Whether it was killed at its end, when only the state was left to be removed."""
         try:
             record = self.read_record()
         except RunError:
@@ -219,9 +219,9 @@ class RunDirectory:
 
 
 def find_run(outputs: Path, run_id: str) -> RunDirectory:
-    """The run called `run_id`. Raises: RunError naming the runs that are there."""
+    """The run called `run_id`. Raises: RunError naming the existing runs."""
     run = RunDirectory(outputs / run_id)
-    with contextlib.suppress(OSError):  # where runs can only be read, they stay as they are
+    with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
     if run.run_json.exists():
         run.clear_left_behind()
@@ -235,7 +235,7 @@ def find_run(outputs: Path, run_id: str) -> RunDirectory:
 
 
 def list_runs(outputs: Path) -> list[RunDirectory]:
-    """The runs below `outputs`, by name. Raises: RunError when the folder is missing."""
+    """The runs below `outputs`, sorted by id. Raises: RunError if the folder is missing."""
     if not outputs.is_dir():
         raise RunError(
             f"{outputs}: no such folder.\nGive the folder that holds your runs, or train one first."

@@ -1,12 +1,12 @@
-"""A run that is trained anew grows beside the one that it replaces, and then takes its place.
+"""Which folder replaces which when a run is trained again with `--fresh`.
 
-    <outputs>/.replacing-<run_id>/<run_id>   the successor, until its first save point; afterwards,
-                                             for a moment, what is left of the predecessor
-    <outputs>/.replacing-<run_id>/before     the predecessor, between the two renames
+    <outputs>/.replacing-<run_id>/<run_id>   the successor, until its first checkpoint; then briefly
+                                             the rest of the predecessor
+    <outputs>/.replacing-<run_id>/before     the predecessor, between the two renamings
 
-Neither is found by what looks for `<outputs>/*/run.json`. The process that trains holds the lock
-of the successor too. What nobody holds is of a process that was killed: `settle` finishes or undoes
-what it was about.
+A search for `<outputs>/*/run.json` finds neither. The training process holds the lock of the
+successor too. A successor without a lock was left by a killed process: `settle` finishes or undoes
+the replacement.
 """
 
 import contextlib
@@ -20,25 +20,25 @@ _PREFIX = ".replacing-"
 
 
 def beside(run: Path) -> Path:
-    """Where the successor of the run in the folder `run` grows."""
+    """The folder in which the successor of the run in the folder `run` is trained."""
     return run.parent / f"{_PREFIX}{run.name}" / run.name
 
 
 def outputs_of(run: Path) -> Path:
-    """The folder of all runs, for the folder of one that may grow beside another."""
+    """The folder of all runs, given the folder of a run or of a successor."""
     return run.parent.parent if run.parent.name.startswith(_PREFIX) else run.parent
 
 
 def is_replaced(run: Path) -> bool:
-    """Whether a living process trains a successor of the folder `run`."""
+    """Whether a process is training a successor of the run in the folder `run`."""
     return is_locked(beside(run) / LOCK)
 
 
 def take_place(run: Path) -> None:
-    """Put what grew beside the folder `run` in its place, and remove what was there.
+    """Replace the run in the folder `run` with its successor.
 
     Raises:
-        OSError: it cannot be moved; `run` is as before.
+        OSError: it cannot be moved; `run` is unchanged.
     """
     replacement.take_place(beside(run), run, _before(run))
     with contextlib.suppress(OSError):  # the next command tries again
@@ -46,17 +46,17 @@ def take_place(run: Path) -> None:
 
 
 def discard(run: Path) -> None:
-    """Remove what grew beside the folder `run`, and did not take its place."""
+    """Remove the successor of the run in the folder `run`, which has not taken its place."""
     _remove(beside(run))
-    with contextlib.suppress(OSError):  # the predecessor is there still
+    with contextlib.suppress(OSError):  # the predecessor is still in it
         beside(run).parent.rmdir()
 
 
 def settle(run: Path) -> None:
-    """Finish or undo what a killed process was about; leave alone what a living one is.
+    """Finish or undo the replacement that a killed process has begun.
 
-    Afterwards the folder `run` holds the predecessor as it was, or the successor with a save point,
-    and nothing lies beside it.
+    Afterwards the folder `run` is the unchanged predecessor or the successor with a checkpoint, and
+    there is nothing beside it. A successor in training is left alone.
     """
     fresh, before = beside(run), _before(run)
     if not fresh.parent.exists() or is_replaced(run):
@@ -69,7 +69,7 @@ def settle(run: Path) -> None:
 
 
 def settle_all(outputs: Path) -> None:
-    """Settle every run below `outputs`; where they can only be read, they stay as they are."""
+    """Settle every run below `outputs`; read-only ones stay as they are."""
     for path in sorted(outputs.glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             settle(outputs / path.name.removeprefix(_PREFIX))
@@ -80,13 +80,13 @@ def _before(run: Path) -> Path:
 
 
 def _remove_predecessor(run: Path) -> None:
-    """What is half removed must not lie where it would be put back."""
+    """Remove the predecessor, first moving it from where `settle` would put it back."""
     _before(run).rename(beside(run))
     discard(run)
 
 
 def _remove(folder: Path) -> None:
-    if folder.is_symlink():  # somebody keeps his runs on another disk
+    if folder.is_symlink():  # a run that is kept on another disk
         shutil.rmtree(folder.resolve(), ignore_errors=True)
         folder.unlink()
     else:

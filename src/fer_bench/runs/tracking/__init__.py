@@ -1,1 +1,5 @@
-"""Mirrors of a run directory in TensorBoard and MLflow, which never hold a run up."""
+"""Mirrors of a run directory in TensorBoard and MLflow, which never delay a run.
+
+`mirror` sends in the background; `outbox` knows what is left to send; `tensorboard` and `mlflow`
+send it.
+"""
