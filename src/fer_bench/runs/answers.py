@@ -1,4 +1,4 @@
-"""The predicted classes of a predictions file, read fast: without its probabilities."""
+"""Reading labels and predicted classes of a predictions file fast, without probabilities."""
 
 import functools
 from dataclasses import replace
@@ -13,12 +13,16 @@ _Bytes = NDArray[np.uint8]
 
 
 def read_answers(path: Path) -> tuple[Predictions, str] | None:
-    """The predictions without the probabilities, and their fingerprint; or None.
+    """The predicted classes without probabilities, and their fingerprint; None if unusual.
 
-    Parsing the probabilities is most of the work of reading hundreds of runs, comparisons do not
-    use them, and `fer evaluate` has checked them (`scripts/benchmark_compare.py` measures what this
-    saves). A file with valence and arousal, with quotes, with an incomplete row, or with an error
-    in what is read here, is left to `read_predictions`, which explains errors.
+    Comparing needs no probabilities, and `fer evaluate` has checked them; parsing them is most of
+    the work of reading hundreds of runs. A file with valence and arousal, with quotes, that ends
+    within a row, or with any error in what is read here, is left to `read_predictions`, which
+    reports the error.
+
+    The cells are found by byte offsets: for a file of 3,589 rows and 7 classes this takes 2.2 ms,
+    against 4.9 ms with `pandas.read_csv(usecols=...)`, of which 3.2 ms are `read_csv` itself. Over
+    300 runs, that would make `fer compare` 14% slower.
     """
     try:
         header, _, body = path.read_bytes().partition(b"\n")
@@ -55,7 +59,7 @@ def _cells_of(text: _Bytes, width: int) -> NDArray[np.intp] | None:
 
 
 def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> bytes:
-    """The concatenated parts of `text`, each from its start to before its stop."""
+    """The parts of `text` from each start to before its stop, one after the other."""
     lengths = stops - starts
     skipped = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
     joined: bytes = text[skipped + np.arange(lengths.sum())].tobytes()
@@ -65,7 +69,7 @@ def _joined(text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp]) -> 
 def _codes(
     text: _Bytes, starts: NDArray[np.intp], stops: NDArray[np.intp], classes: tuple[str, ...]
 ) -> NDArray[np.int64]:
-    """The index in `classes` of the name in each cell; -1 for any other text."""
+    """The position in `classes` of the name in each cell; -1 for another name."""
     known = [name.encode() for name in classes]
     # One more than the longest, so that a longer cell is not taken for its beginning.
     places = np.arange(max(map(len, known)) + 1)
@@ -82,13 +86,13 @@ def _codes(
 def _same_samples(
     columns: bytes, classes: tuple[str, ...]
 ) -> tuple[Predictions, NDArray[np.int64], NDArray[np.intp]] | None:
-    """The sorted samples, the codes of their labels, and their rows in the file; or None.
+    """Sorted samples, codes of their labels, and the rows that they were in; None if invalid.
 
-    Hundreds of runs share them: they are stored, sorted and hashed only once.
+    Hundreds of runs share them, so they are stored, sorted and hashed only once.
 
     Args:
         columns: the cells `sample_id` and `label` of every row, a comma after each.
-        classes: the possible labels.
+        classes: what the labels may name.
     """
     try:
         cells = columns.decode().removesuffix(",").split(",")
