@@ -163,7 +163,7 @@ def test_imports_form_no_cycle() -> None:
         ("compare", "report", False),
         ("data.splits", "errors", True),
         ("errors", "data.splits", False),
-        ("data.datasets.rafdb", "data.folders", True),
+        ("data.datasets.rafdb", "data.files.folders", True),
         ("data.load", "data.datasets.rafdb", False),
         ("data.datasets.rafdb", "data.datasets.affectnet", False),
         ("data.datasets.affectnet", "data.datasets.affectnet.kaggle", True),

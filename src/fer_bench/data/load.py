@@ -1,4 +1,4 @@
-"""Dataset adapters, one file each, and the way from a folder to a checked manifest."""
+"""From a folder to a checked manifest: which dataset it is, its classes, its splits."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,13 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import listed, read_table, reading
+from fer_bench.data.files.folders import listed, read_table, reading
 from fer_bench.data.manifest import Manifest, Problem, regrouped
 from fer_bench.data.spec import DatasetSpec
 from fer_bench.data.splits import carve, join_groups, undersample
 from fer_bench.errors import DataError
 from fer_bench.labels import chosen, ordered
 from fer_bench.registry import DATASETS
+
+# The adapter that reads one folder per class, whatever they hold.
+_GENERAL = "folder"
 
 
 def load_manifest(config: Dataset) -> Manifest:
@@ -55,6 +58,39 @@ def read_release(config: Dataset) -> Manifest:
     if spec.prepare is None:  # one's own images, where no count of a release says what is missing
         _check_training(manifest)
     return manifest
+
+
+def dataset_in(root: Path) -> str:
+    """The name of the dataset whose layout `root` has.
+
+    Several adapters may read it, since some releases are plain class folders. The one that the
+    folder is named after is preferred, then one that recognises the release, then `folder`.
+
+    Raises:
+        DataError: no adapter can read it; the message says why `folder` cannot.
+    """
+    read: dict[str, Manifest] = {}
+    errors: dict[str, DataError] = {}
+    for name in DATASETS.names():
+        try:
+            read[name] = DATASETS[name].read(Dataset(name=name, root=root))
+        except DataError as error:
+            errors[name] = error
+    if not read:
+        known = ", ".join(name for name in DATASETS.names() if name != _GENERAL)
+        raise DataError(
+            f"{errors[_GENERAL]}\nIt does not have the layout of {known} either. Give an "
+            "experiment file whose dataset.name says which it is: the error then says what is "
+            "missing."
+        )
+    recognised = [name for name, manifest in read.items() if _is_recognised(name, manifest)]
+    named_after = DATASETS.known_as(root.resolve().name)
+    return next(name for name in (named_after, *recognised, _GENERAL, *read) if name in read)
+
+
+def _is_recognised(name: str, manifest: Manifest) -> bool:
+    kinds = {problem.kind for problem in manifest.problems}
+    return name != _GENERAL and "release_unrecognised" not in kinds
 
 
 def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

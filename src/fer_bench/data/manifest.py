@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.file_names import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
+from fer_bench.data.files.file_names import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
 from fer_bench.errors import DataError
 from fer_bench.labels import AXES, SPLITS
 

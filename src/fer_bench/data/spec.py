@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.archive import unpack
-from fer_bench.data.file_names import is_release_file
+from fer_bench.data.files.archive import unpack
+from fer_bench.data.files.file_names import is_release_file
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
 from fer_bench.registry import DATASETS

@@ -282,7 +282,7 @@ def web_page(source: Path, archive: Path, kind: str) -> Path:
     return archive
 
 
-# Every kind of archive with every kind of damage: `tests/data/test_archive_formats.py`.
+# Every kind of archive with every kind of damage: `tests/data/files/test_archive_formats.py`.
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [(another_dataset, "gztar"), (cut_in_the_middle, "zip"), (web_page, "zip")],

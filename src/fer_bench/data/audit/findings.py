@@ -1,6 +1,6 @@
 """What is wrong with the images of a dataset: files that cannot be used, and copies that leak.
 
-Which images are duplicates is known to `fer_bench.data.audit.copies`.
+Which images are duplicates is known to `fer_bench.data.audit.duplicates`.
 Blank images are a finding of their own.
 """
 
@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.audit.copies import (
+from fer_bench.data.audit.duplicates import (
     LOOKED_FOR,
     NOT_LOOKED_FOR,
     Codes,
+    Duplicates,
     Progress,
     Relation,
-    Twins,
-    find_twins,
-    look_at,
+    find_duplicates,
+    inspect_images,
     row_columns,
 )
 from fer_bench.data.audit.image_files import Seen
@@ -144,8 +144,8 @@ def audit(
     # The findings must not depend on the order in which an adapter lists its samples.
     samples = manifest.samples.sort_values("sample_id", ignore_index=True)
     ordered = replace(manifest, samples=samples)
-    seen = look_at(ordered, workers, on_progress)
-    twins = find_twins(seen, on_compared=on_compared)
+    seen = inspect_images(ordered, workers, on_progress)
+    twins = find_duplicates(seen, on_compared=on_compared)
     problems = (
         *manifest.problems,
         *_file_problems(ordered, seen),
@@ -197,7 +197,7 @@ def _contamination(name: str, overlaps: Mapping[str, str]) -> Iterator[Problem]:
 # Duplicates ------------------------------------------------------------------------------------
 
 
-def _twin_problems(samples: pd.DataFrame, twins: Twins) -> Iterator[Problem]:
+def _twin_problems(samples: pd.DataFrame, twins: Duplicates) -> Iterator[Problem]:
     splits = _codes(samples["split"], SPLITS)
     labels = _codes(samples["label"], sorted(set(samples["label"])))
     cases = (
@@ -247,7 +247,7 @@ def _across(counts: NDArray[np.int64], splits: Codes) -> str:
 
 
 def _example_pairs(
-    twins: Twins, relation: Relation, categories: Codes, differ: bool, concerned: Codes
+    twins: Duplicates, relation: Relation, categories: Codes, differ: bool, concerned: Codes
 ) -> list[tuple[int, int]]:
     pairs: dict[tuple[int, int], None] = {}
     for image in concerned:
@@ -267,7 +267,7 @@ def _shown(samples: pd.DataFrame, one: int, other: int) -> str:
     return " = ".join(names)
 
 
-def _groups(samples: pd.DataFrame, twins: Twins) -> pd.DataFrame:
+def _groups(samples: pd.DataFrame, twins: Duplicates) -> pd.DataFrame:
     known = twins.contents >= 0
     pairs = np.stack(twins.near.nonzero(), axis=1)
     component = components(twins.near.shape[0], pairs)[twins.contents[known]]
@@ -286,7 +286,7 @@ _Cells = dict[tuple[int, str], list[int]]
 _Leaving = dict[int, tuple[str, int]]
 
 
-def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Twins) -> pd.DataFrame:
+def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Duplicates) -> pd.DataFrame:
     names = samples["sample_id"].tolist()
     cells = _cells(samples, twins)
     leaving = _copies_in_later_splits(cells, twins)
@@ -301,7 +301,7 @@ def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Twins) -> pd.Dat
     return pd.DataFrame(rows, columns=["sample_id", "path", "reason", "twin"])
 
 
-def _cells(samples: pd.DataFrame, twins: Twins) -> _Cells:
+def _cells(samples: pd.DataFrame, twins: Duplicates) -> _Cells:
     cells: _Cells = {}
     cells_of_images = zip(twins.contents.tolist(), samples["split"], strict=True)
     for image, (content, split) in enumerate(cells_of_images):
@@ -310,7 +310,7 @@ def _cells(samples: pd.DataFrame, twins: Twins) -> _Cells:
     return cells
 
 
-def _copies_in_later_splits(cells: _Cells, twins: Twins) -> _Leaving:
+def _copies_in_later_splits(cells: _Cells, twins: Duplicates) -> _Leaving:
     leaving: _Leaving = {}
     kept = dict(cells)
     # From the last split on: a copy goes only where the other one stays.
@@ -323,7 +323,7 @@ def _copies_in_later_splits(cells: _Cells, twins: Twins) -> _Leaving:
 
 
 def _kept_copy(
-    content: int, splits: Iterable[str], kept: _Cells, twins: Twins
+    content: int, splits: Iterable[str], kept: _Cells, twins: Duplicates
 ) -> tuple[str, int] | None:
     """The reason to leave `content` out, and the twin in one of `splits`; exact ones first."""
     near = row_columns(twins.near, content).tolist()

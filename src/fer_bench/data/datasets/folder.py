@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.file_names import IMAGE_SUFFIXES
-from fer_bench.data.folders import (
+from fer_bench.data.files.file_names import IMAGE_SUFFIXES
+from fer_bench.data.files.folders import (
     CONVERT,
     class_folders,
     contents,
@@ -22,7 +22,7 @@ from fer_bench.data.folders import (
     subfolders,
     visible,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import (
     COLUMNS,
     Manifest,

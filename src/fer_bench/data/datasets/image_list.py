@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.file_names import NOT_AN_IMAGE, is_image_name, reason_left_out
-from fer_bench.data.folders import (
+from fer_bench.data.files.file_names import NOT_AN_IMAGE, is_image_name, reason_left_out
+from fer_bench.data.files.folders import (
     SPLIT_FOLDERS,
     contents,
     file_paths,

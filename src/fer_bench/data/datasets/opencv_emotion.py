@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     class_folders,
     class_images,
     contents,

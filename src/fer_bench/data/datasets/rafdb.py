@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     CONVERT,
     INCOMPLETE,
     contents,

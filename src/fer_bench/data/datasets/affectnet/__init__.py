@@ -25,7 +25,7 @@ from fer_bench.data.datasets.affectnet.csv_2017 import (
 from fer_bench.data.datasets.affectnet.kaggle import LIST, holds_classes, read_classes
 from fer_bench.data.datasets.affectnet.npy_2021 import holds_sets, read_sets
 from fer_bench.data.datasets.affectnet.shared import Findings
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     CONVERT,
     INCOMPLETE,
     contents,

@@ -15,8 +15,8 @@ from fer_bench.data.datasets.affectnet.shared import (
     with_emotions,
     with_known_labels,
 )
-from fer_bench.data.file_names import is_image_name, reason_left_out
-from fer_bench.data.folders import (
+from fer_bench.data.files.file_names import is_image_name, reason_left_out
+from fer_bench.data.files.folders import (
     file_paths,
     has_file,
     has_folder,

@@ -13,7 +13,7 @@ from fer_bench.data.datasets.affectnet.shared import (
     Findings,
     count_dropped,
 )
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     class_folders,
     class_images,
     has_file,

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data import links
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
@@ -27,13 +26,14 @@ from fer_bench.data.datasets.affectnet.shared import (
     with_emotions,
     with_known_labels,
 )
-from fer_bench.data.folders import (
+from fer_bench.data.files import links
+from fer_bench.data.files.folders import (
     has_folder,
     image_names,
     missing_folder,
     visible,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import (
     COLUMNS,
 )

@@ -16,8 +16,8 @@ from stat import S_IFDIR, S_ISDIR, S_ISLNK, S_ISREG
 import pandas as pd
 
 from fer_bench import labels
-from fer_bench.data import links
-from fer_bench.data.file_names import (
+from fer_bench.data.files import links
+from fer_bench.data.files.file_names import (
     ARCHIVE_SUFFIXES,
     NOT_AN_IMAGE,
     NOT_UTF8,
@@ -25,7 +25,7 @@ from fer_bench.data.file_names import (
     reason_hidden,
     reason_left_out,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import has_unsupported, left_out
 from fer_bench.errors import DataError
 from fer_bench.registry import did_you_mean

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fer_bench.data.archive_formats import LARGEST_NUMBER, Member, largest_total, open_archive
-from fer_bench.data.file_names import is_image
+from fer_bench.data.files.archive_formats import LARGEST_NUMBER, Member, largest_total, open_archive
+from fer_bench.data.files.file_names import is_image
 from fer_bench.errors import DataError
 from fer_bench.storage.folder_swap import check_place, check_vacant, replacing
 

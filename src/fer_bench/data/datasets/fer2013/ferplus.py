@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.folders import INCOMPLETE, find, read_table, visible
+from fer_bench.data.files.folders import INCOMPLETE, find, read_table, visible
 from fer_bench.data.manifest import SOFT, Manifest, Problem, problem_of
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS

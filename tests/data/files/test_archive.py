@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_bench.data import archive_formats
-from fer_bench.data.archive import Unpacked, unpack
+from fer_bench.data.files import archive_formats
+from fer_bench.data.files.archive import Unpacked, unpack
 from fer_bench.errors import DataError
 
 IMAGES = {"training/happy/a.jpg": b"first", "validation/sad/b.PNG": b"second"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from permissions import forbidden
 
-from fer_bench.data import folders
+from fer_bench.data.files import folders
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
 

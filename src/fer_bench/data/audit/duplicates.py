@@ -66,7 +66,7 @@ def seen_in_training(
 
     def find(folder: Path) -> None:
         own = (manifest.samples["split"] == split).to_numpy()
-        twins = find_twins(look_at(manifest, workers, on_progress), own, on_compared)
+        twins = find_duplicates(inspect_images(manifest, workers, on_progress), own, on_compared)
         found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, twins)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
 
@@ -78,7 +78,7 @@ def seen_in_training(
 
 
 def _seen_elsewhere(
-    names: NDArray[np.object_], own: NDArray[np.bool_], twins: "Twins"
+    names: NDArray[np.object_], own: NDArray[np.bool_], twins: "Duplicates"
 ) -> dict[str, Relation]:
     found: dict[str, Relation] = {}
     relations: tuple[Relation, ...] = ("near", "exact")
@@ -88,7 +88,7 @@ def _seen_elsewhere(
     return dict(sorted(found.items()))
 
 
-def look_at(
+def inspect_images(
     manifest: Manifest, workers: int | None, on_progress: Progress | None = None
 ) -> list[Seen]:
     """What every image file holds, in the order of the manifest."""
@@ -111,7 +111,7 @@ def _boxes(samples: pd.DataFrame) -> list[Box]:
 
 
 @dataclass(frozen=True)
-class Twins:
+class Duplicates:
     """Which images equal which. Images of equal pixels have one content.
 
     Attributes:
@@ -152,11 +152,11 @@ def row_columns(matrix: Any, row: int) -> Codes:
     return columns
 
 
-def find_twins(
+def find_duplicates(
     seen: list[Seen],
     asked: NDArray[np.bool_] | None = None,
     on_compared: Progress | None = None,
-) -> Twins:
+) -> Duplicates:
     """The twins among all images of a dataset.
 
     Args:
@@ -178,7 +178,7 @@ def find_twins(
         asked_contents[contents[known][~asked[known]]] = False
     moved = moved_pairs(thumbnails, asked_contents, on_compared)
     pairs = np.unique(np.concatenate([near_pairs(thumbnails), moved]), axis=0)
-    return Twins(
+    return Duplicates(
         contents,
         _matrix(contents[known], known, (count, len(seen))),
         _matrix(pairs.ravel(), pairs[:, ::-1].ravel(), (count, count)),

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data import ferplus
-from fer_bench.data.archive_formats import format_of
-from fer_bench.data.folders import (
+from fer_bench.data.datasets.fer2013 import ferplus
+from fer_bench.data.files.archive_formats import format_of
+from fer_bench.data.files.folders import (
     INCOMPLETE,
     class_folders,
     class_images,
@@ -39,7 +39,7 @@ from fer_bench.data.folders import (
     unpack_advice,
     visible,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import COLUMNS, Manifest, Problem, problem_of
 from fer_bench.data.releases import FER2013, recognise
 from fer_bench.data.spec import DatasetSpec, check_release, preparation

@@ -12,7 +12,14 @@ from layouts import problems
 from layouts.fer2013 import VOTES, write_faces, write_votes
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.ferplus import EMOTIONS, RULES, Label, NoLabelError, Rule, label
+from fer_bench.data.datasets.fer2013.ferplus import (
+    EMOTIONS,
+    RULES,
+    Label,
+    NoLabelError,
+    Rule,
+    label,
+)
 from fer_bench.data.load import load_manifest, read_release
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
