@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StringConstraints, TypeAdapter
 
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.images import VERSION, Box, Pixels, read_image, resize
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.threads import in_order
 from fer_bench.errors import DataError
 from fer_bench.storage.array_cache import Store, Wanted
-from fer_bench.storage.cache import cached
 
 # Without a cache, up to this many bytes of decoded images are kept in memory; beyond, files are
 # decoded each time.
@@ -29,6 +30,8 @@ DECODE_BATCH = 32
 # What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
 # in its split) → uint8 image of the same shape. Called from several threads at once.
 Change = Callable[[Pixels, int], Pixels]
+
+_DIGEST = TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")])
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,10 @@ def _checked(files: Split, key: str, on_progress: Callable[[int, int], None] | N
             hashed.update(block.data)
         (folder / "digest.json").write_text(json.dumps(hashed.hexdigest()), encoding="utf-8")
 
-    folder = cached("checked", key, check)
-    return str(json.loads((folder / "digest.json").read_text(encoding="utf-8")))
+    def read(folder: Path) -> str:
+        return _DIGEST.validate_json((folder / "digest.json").read_bytes())
+
+    return cached_result("checked", key, check, read)
 
 
 def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Split:

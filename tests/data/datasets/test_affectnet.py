@@ -1,5 +1,4 @@
 import itertools
-import json
 import logging
 import pickle
 import shutil
@@ -36,6 +35,7 @@ from permissions import forbidden
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets import affectnet
 from fer_bench.data.datasets.affectnet import shared
+from fer_bench.data.files.links import Links
 from fer_bench.data.load import load_manifest, read_release
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.errors import DataError
@@ -799,7 +799,7 @@ def test_a_first_pass_that_is_cut_short_leaves_no_table(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(json, "dumps", interrupt)  # after the table was written
+        patched.setattr(Links, "below", interrupt)  # after the table was written
         with pytest.raises(KeyboardInterrupt):
             read(tmp_path)
     assert list((cache / TABLES).iterdir()) == []

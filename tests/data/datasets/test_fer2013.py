@@ -32,6 +32,7 @@ from PIL import Image
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets import fer2013 as adapter
+from fer_bench.data.datasets.fer2013 import pixel_table
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.data.releases import FER2013
@@ -121,7 +122,7 @@ def test_the_images_lie_in_the_cache_and_are_written_once(
     first = read(table(tmp_path, *GOOD))
     assert first.root.is_relative_to(cache_root())
     assert [path.name for path in tmp_path.iterdir()] == ["fer2013.csv"]
-    monkeypatch.setattr(adapter, "_write_images", None)
+    monkeypatch.setattr(pixel_table, "_write_images", None)
     second = read(tmp_path)
     pd.testing.assert_frame_equal(first.samples, second.samples)
     assert first.fingerprint == second.fingerprint
@@ -535,7 +536,7 @@ def test_unpacking_a_table_writes_its_images_once(
 ) -> None:
     archive = zipped(table(tmp_path / "source", *GOOD), tmp_path / "a.zip")
     prepare(tmp_path / "root", archive, False)
-    monkeypatch.setattr(adapter, "_write_images", None)
+    monkeypatch.setattr(pixel_table, "_write_images", None)
     assert len(read(tmp_path / "root").samples) == len(GOOD)
 
 

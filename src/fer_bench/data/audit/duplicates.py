@@ -15,20 +15,22 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.sparse import coo_array
 
 from fer_bench.data.audit.alignment import LEAST_SHARED, LEVELS, moved_pairs
 from fer_bench.data.audit.image_files import Seen, inspect_all
 from fer_bench.data.audit.perceptual_hash import CORRELATION, DISTANCE, SIDE, near_pairs
 from fer_bench.data.audit.poses import RESEMBLANCE, VIEWS
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.images import VERSION, Box
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.data.splits import split_digest
-from fer_bench.storage.cache import cached
 
 Relation = Literal["exact", "near"]
 Codes = NDArray[np.intp]
 Progress = Callable[[int, int], None]
+_SEEN = TypeAdapter(dict[str, Relation])
 
 # What makes a near twin, for the answer of an audit. The limits are those that
 # scripts/augmented_copies.py measures.
@@ -70,11 +72,12 @@ def seen_in_training(
         found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, twins)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
 
+    def read(folder: Path) -> dict[str, Relation]:
+        return _SEEN.validate_json((folder / "twins.json").read_bytes())
+
     rule = (SIDE, DISTANCE, CORRELATION, VIEWS.tolist(), RESEMBLANCE, LEVELS, LEAST_SHARED)
     parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, *rule)
-    folder = cached("twins", " ".join(map(str, parts)), find)
-    document: dict[str, Relation] = json.loads((folder / "twins.json").read_text(encoding="utf-8"))
-    return document
+    return cached_result("twins", " ".join(map(str, parts)), find, read)
 
 
 def _seen_elsewhere(

@@ -67,6 +67,11 @@ def reading(root: Path, advice: str = "") -> Iterator[Links]:
         raise DataError(f"{root}: {error}") from error
 
 
+def reading_download(name: str, root: Path) -> contextlib.AbstractContextManager[Links]:
+    """`reading`, with the advice to unpack the download of the dataset `name` as `root`."""
+    return reading(root, f"Unpack the download: fer data prepare {name} ARCHIVE --root {root}")
+
+
 def _instead(root: Path, advice: str) -> str:
     """What is at `root`, which is no folder, what to do, and what lies where it should be."""
     if root.exists():

@@ -1,7 +1,6 @@
 """AffectNet as released in 2021: images and tiny `.npy` annotations, two sets."""
 
 import io
-import json
 import logging
 import math
 import re
@@ -9,14 +8,17 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
@@ -38,7 +40,6 @@ from fer_bench.data.manifest import (
     COLUMNS,
 )
 from fer_bench.data.releases import Counts
-from fer_bench.storage.cache import cached
 
 _logger = logging.getLogger(__name__)
 
@@ -72,6 +73,17 @@ _UNREADABLE = (ValueError, SyntaxError, tokenize.TokenError)
 READERS = 16
 PART = 500  # images that a reader takes at once
 _Values = tuple[tuple[float, float, float], str]
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What was found beside the samples: files left out, by reason, and links, by their paths."""
+
+    dropped: dict[str, int]
+    links: tuple[str, ...]
+
+
+_BESIDE = TypeAdapter(_Beside)
 
 
 def holds_sets(folder: Path) -> bool:
@@ -113,17 +125,24 @@ def _table(folder: Path, met: Links, dropped: Counter[str]) -> pd.DataFrame:
     # when they are complete, does not read everything twice.
     identities = [f"{of.st_dev} {of.st_ino} {of.st_mtime_ns}" for of in statuses]
     key = "\n".join([f"format {FORMAT}", *identities])
-    entry = cached("affectnet-npy", key, partial(_write_table, folder, met))
-    seen = json.loads((entry / "seen.json").read_text())
-    dropped.update(seen["dropped"])
-    for place in seen["links"]:
-        met.refusal(f"{folder}/{place}")
-    return pd.read_csv(
-        entry / "table.csv",
+    make = partial(_write_table, folder, met)
+    table, beside = cached_result("affectnet-npy", key, make, _read_entry)
+    dropped.update(beside.dropped)
+    for link in beside.links:
+        met.refusal(f"{folder}/{link}")
+    return table
+
+
+def _read_entry(folder: Path) -> tuple[pd.DataFrame, _Beside]:
+    """An entry of the cache. Raises: ValueError or OSError when it is damaged."""
+    table = pd.read_csv(
+        folder / "table.csv",
         dtype=dict(TABLE_TYPES),
         keep_default_na=False,
         na_values={column: [""] for column in ANNOTATIONS.values()},
+        usecols=list(TABLE_TYPES),
     )
+    return table, _BESIDE.validate_json((folder / "seen.json").read_bytes())
 
 
 def _write_table(folder: Path, met: Links, entry: Path) -> None:
@@ -134,8 +153,8 @@ def _write_table(folder: Path, met: Links, entry: Path) -> None:
     rows = [row for name in SETS for row in _rows(folder, name, images[name], dropped)]
     table = pd.DataFrame(rows, columns=list(TABLE_TYPES))
     table.to_csv(entry / "table.csv", index=False)
-    seen = {"dropped": dropped, "links": met.below(folder)}
-    (entry / "seen.json").write_text(json.dumps(seen))
+    beside = _Beside(dict(dropped), tuple(met.below(folder)))
+    (entry / "seen.json").write_bytes(_BESIDE.dump_json(beside))
 
 
 def _image_sizes(folder: Path, dropped: Counter[str]) -> dict[str, int]:
