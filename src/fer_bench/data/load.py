@@ -20,13 +20,13 @@ _GENERAL = "folder"
 
 
 def load_manifest(config: Dataset) -> Manifest:
-    """Read the folder of a dataset, take its validation split and balance its training split.
+    """Read the folder of a dataset, make its splits and undersample its training split.
 
-    A test split that the release has is left as it is.
+    A test split of the release stays as it is.
 
     Raises:
-        DataError: the folder is missing or incomplete, it has not the splits that the experiment
-            asks for, or a class is too small to be split.
+        DataError: the folder is missing or incomplete, it does not have the splits that the
+            experiment needs, or a class is too small to be split.
     """
     manifest = read_release(config)
     if config.groups:
@@ -42,7 +42,7 @@ def load_manifest(config: Dataset) -> Manifest:
 
 
 def read_release(config: Dataset) -> Manifest:
-    """The dataset in its official splits, without what `exclude` leaves out, in its classes.
+    """The dataset in its official splits, with `exclude`, `classes` and `contempt` applied.
 
     Raises: DataError.
     """
@@ -55,7 +55,7 @@ def read_release(config: Dataset) -> Manifest:
     elif config.contempt != "keep":
         manifest = _without_contempt(manifest, config.contempt)
     manifest = _without_absent_classes(manifest, config.root)
-    if spec.prepare is None:  # one's own images, where no count of a release says what is missing
+    if spec.prepare is None:  # own images: no numbers of a release show what is missing
         _check_training(manifest)
     return manifest
 
@@ -134,19 +134,20 @@ def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
 def _check_training(manifest: Manifest) -> None:
     """Raises: DataError when training lacks a class that another split has."""
     counts = manifest.counts()
-    shown = {name for split in counts.values() for name, count in split.items() if count}
+    shown = set(manifest.samples["label"])
     training = counts.get("train", {})
     if unknown := [name for name, count in training.items() if name in shown and not count]:
         raise DataError(
-            f"{manifest.root}: training has no image of {', '.join(unknown)}, which another split "
-            "has.\nAdd such images to training, or choose other classes with dataset.classes."
+            f"{manifest.root}: training has no image of {', '.join(unknown)}, but another "
+            "split has.\nAdd such images to training, or choose other classes with "
+            "dataset.classes."
         )
 
 
 def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
-    """Nothing can be learnt or measured about a class that no sample of any split shows.
+    """The manifest without classes that no sample shows: they cannot be learnt or measured.
 
-    A class that soft labels alone name is learnt.
+    A class that occurs in soft labels only is kept.
     """
     shown = set(manifest.samples["label"].unique()) | manifest.shared_classes()
     absent = tuple(name for name in manifest.classes if name not in shown)
@@ -155,13 +156,13 @@ def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
     classes = tuple(name for name in manifest.classes if name in shown)
     if len(classes) < 2:
         raise DataError(
-            f"{root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            f"{root}: all images show {classes[0]}, and training needs two classes.\n"
             "Check that dataset.root names the whole dataset."
         )
     text = "classes of this dataset have no image here and are left out"
     problem = Problem("class_absent", "warning", len(absent), absent, text)
-    shown_ones = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
-    return replace(shown_ones, problems=(*manifest.problems, problem))
+    manifest = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
+    return replace(manifest, problems=(*manifest.problems, problem))
 
 
 def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:
@@ -176,7 +177,7 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
         if set(sizes) != {"train"}:
             raise DataError(
                 f"{config.root}: {manifest.release} has splits of its own ({_shown(sizes)}), which "
-                "are kept as they are.\nRemove dataset.split."
+                "stay as they are.\nRemove dataset.split."
             )
         samples = carve(samples, "test", config.split.test, seed)
         rest = config.split.train + config.split.validation
@@ -208,8 +209,8 @@ def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:
     images = int((samples["split"] == "train").sum())
     if config.expand and config.expand < images:
         raise DataError(
-            f"dataset.expand: {config.expand:,} is less than the {images:,} training images that "
-            "there are.\nGive the number of training images after expansion, or remove it."
+            f"dataset.expand: {config.expand:,} is less than the number of training images "
+            f"({images:,}).\nGive the number of images after expansion, or remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a dataset adapter offers, and how its folder is made from an archive."""
+"""The interface of a dataset adapter, and the unpacking of its archive."""
 
 import logging
 from collections.abc import Callable, Mapping
