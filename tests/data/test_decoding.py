@@ -60,7 +60,7 @@ def test_only_the_face_in_its_box_is_used(experiment: Experiment) -> None:
 def test_a_face_outside_of_its_image_is_named(experiment: Experiment) -> None:
     manifest = boxed(load_manifest(experiment.dataset), (0, 0, 9, 9), (99, 99, 5, 5))
     second = decoding.split_files(manifest, "train", 10).paths
-    with pytest.raises(DataError, match=r"(?s)png.*outside of the 24x24 pixels") as found:
+    with pytest.raises(DataError, match=r"(?s)png.*outside the 24x24 pixels") as found:
         decoding.open_split(manifest, "train", 10)
     assert str(found.value).partition(":")[0] in second
 

@@ -58,8 +58,8 @@ def test_a_missing_column_is_a_bug(tmp_path: Path) -> None:
     [
         ([], "no images found for dataset 'tiny'"),
         ([ROWS[0], ROWS[0]], "1 sample ids occur twice, first 'b'"),
-        ([("a", "a.png", "holdout", "fear")], "split 'holdout' is none of train, validation, test"),
-        ([("a", "a.png", "train", "joy")], "label 'joy' is none of fear, anger, sadness"),
+        ([("a", "a.png", "holdout", "fear")], "split 'holdout'; known: train, validation, test"),
+        ([("a", "a.png", "train", "joy")], "label 'joy'; known: fear, anger, sadness"),
     ],
 )
 def test_bad_rows(tmp_path: Path, rows: list[tuple[str, str, str, str]], message: str) -> None:

@@ -443,7 +443,7 @@ def test_json(tmp_path: Path) -> None:
     document = json.loads(json.dumps(found.to_json()))
     assert list(document) == [
         *("dataset", "release", "fingerprint", "classes", "counts", "dropped", "problems"),
-        *("copies", "image_sizes", "quarantined"),
+        *("soft_labels", "copies", "image_sizes", "quarantined"),
     ]
     assert (document["dataset"], document["release"]) == ("mine", "mine-1")
     assert document["fingerprint"] == manifest.fingerprint

@@ -29,6 +29,7 @@ from layouts.affectnet import (
     sets_2021,
     write_annotations,
 )
+from messages import says
 from pandas.testing import assert_frame_equal
 from permissions import forbidden
 
@@ -163,7 +164,7 @@ def test_it_is_registered() -> None:
     spec = DATASETS["affectnet"]
     assert spec.read is affectnet.read
     assert list(spec.labels) == ["csv", "folder"]
-    assert "may not be passed on" in spec.source
+    assert "may not be redistributed" in spec.source
 
 
 def test_the_counts_of_the_releases_add_up() -> None:
@@ -212,8 +213,9 @@ def test_an_empty_root(tmp_path: Path) -> None:
 def test_two_releases_side_by_side(tmp_path: Path, some: Sequence[Face]) -> None:
     lists_2017(tmp_path, some)
     sets_2021(tmp_path, some)
-    with pytest.raises(DataError, match="holds affectnet-2017-csv and affectnet-2021-npy side by"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "affectnet-2017-csv", "affectnet-2021-npy")
 
 
 @pytest.mark.parametrize("layout", [lists_2017, sets_2021])
@@ -244,10 +246,10 @@ def test_unreadable_permissions(
     monkeypatch.setenv(VARIABLE, "cache")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o777)
-    message = rf"^{Path('root', place)}: cannot be read \(Permission denied\)\.\nCheck your r"
     part = tmp_path / "root" / place
-    with forbidden(part, inside=tmp_path), pytest.raises(DataError, match=message):
+    with forbidden(part, inside=tmp_path), pytest.raises(DataError) as caught:
         read(Path("root"))
+    says(caught.value, Path("root", place), "Permission denied")
 
 
 # 2017 ------------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ def test_a_folder_of_images_of_another_name_beside_that_of_the_lists(
     assert (
         f"no folder '{IMAGES}' in '{tmp_path.name}'; found Manually_Annotated_compressed, " in first
     )
-    assert second.startswith(f"Rename 'Manually_Annotated_compressed' to '{IMAGES}'")
+    says(second, "'Manually_Annotated_compressed'", "rename", f"'{IMAGES}'")
     (tmp_path / "Manually_Annotated_compressed").rename(tmp_path / IMAGES)
     assert len(read(tmp_path).samples) == 24
 
@@ -315,7 +317,7 @@ def test_a_list_of_another_name(tmp_path: Path, few: Sequence[Face], name: str) 
     with pytest.raises(DataError) as caught:
         read(tmp_path)
     assert f"'validation.csv' is missing; found {IMAGES}, " in str(caught.value)
-    assert f"Rename '{name}' to 'validation.csv'" in str(caught.value)
+    says(caught.value, f"'{name}'", "rename it to 'validation.csv'")
 
 
 def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
@@ -325,7 +327,7 @@ def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
         DataError, match=r"no folder 'val_set' in .*; found train_set, valid"
     ) as one:
         read(tmp_path)
-    assert "Rename 'validation_set' to 'val_set'" in str(one.value)
+    says(one.value, "'validation_set'", "rename it to 'val_set'")
     (tmp_path / "validation_set").rename(tmp_path / "val_set")
     (tmp_path / "val_set" / "images").rename(tmp_path / "val_set" / "image")
     with pytest.raises(DataError, match=r"no folder 'images' in 'val_set'; found annotations, im"):
@@ -335,8 +337,9 @@ def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
 def test_a_list_beside_class_folders_of_another_name(tmp_path: Path, few: Sequence[Face]) -> None:
     noamsegal(tmp_path, few)
     (tmp_path / "labels.csv").rename(tmp_path / "list.csv")
-    with pytest.raises(DataError, match=r"found anger, .*\nName the list .* labels\.csv, or take"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "found anger, ", "labels.csv", "dataset.name: folder")
 
 
 def test_links_are_met_again_when_the_table_is_cached(
@@ -378,8 +381,9 @@ def test_missing_columns(tmp_path: Path, few: Sequence[Face]) -> None:
 def test_a_path_out_of_the_folder(path: str, tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     change_row(tmp_path / "training.csv", 3, subDirectory_filePath=path)
-    with pytest.raises(DataError, match=r"'training.csv' names '.*', which leads out of"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'training.csv'", repr(path))
 
 
 def test_lists_without_rows(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -752,7 +756,8 @@ def test_the_second_start_uses_the_table(
     sets_2021(tmp_path, some)
     with caplog.at_level(logging.INFO, "fer_bench.data.datasets.affectnet"):
         first = read(tmp_path)
-    assert caplog.messages == [f"{tmp_path}: reading the annotations of 9 images, this once"]
+    (message,) = caplog.messages
+    says(message, tmp_path, "9 images")
     # Written in place, so that the times of the folders stay as they are.
     damaged = list(tmp_path.rglob("*_exp.npy"))
     assert len(damaged) == 9
@@ -936,8 +941,9 @@ def test_a_list_without_its_columns(tmp_path: Path, few: Sequence[Face]) -> None
 def test_a_listed_path_out_of_the_folder(path: str, tmp_path: Path, few: Sequence[Face]) -> None:
     noamsegal(tmp_path, few)
     change_row(tmp_path / "labels.csv", 3, pth=path)
-    with pytest.raises(DataError, match=r"'labels.csv' names .*, which leads out of"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'labels.csv'", repr(path))
 
 
 def test_an_image_that_is_listed_twice(tmp_path: Path, few: Sequence[Face]) -> None:

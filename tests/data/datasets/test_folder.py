@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from layouts import Face, Layout, Writer, Written, assert_samples, folder, of_each, problems, save
+from messages import says
 from permissions import forbidden
 from PIL import Image
 
@@ -80,16 +81,17 @@ def test_classes_are_those_that_occur_in_the_canonical_order(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("folders", "found"),
     [
-        ({"happy": 3}, r"1 class only \(happiness\)"),
-        ({"happy": 3, "sad": 0}, r"1 class only \(happiness\)"),
-        ({"train/happy": 3, "test/happy": 3}, r"1 class only \(happiness\)"),
-        ({"happy": 0, "sad": 0}, r"0 classes only \(none\)"),
-        ({}, r"0 classes only \(none\)"),
+        ({"happy": 3}, "happiness"),
+        ({"happy": 3, "sad": 0}, "happiness"),
+        ({"train/happy": 3, "test/happy": 3}, "happiness"),
+        ({"happy": 0, "sad": 0}, "none"),
+        ({}, "none"),
     ],
 )
 def test_one_class_is_none(tmp_path: Path, folders: Mapping[str, int], found: str) -> None:
-    with pytest.raises(DataError, match=rf"{found}.*\nEvery class needs a folder"):
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, folders))
+    says(caught.value, f"({found})", "left out: ", "happy/")
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
@@ -108,8 +110,9 @@ def test_nothing_but_unknown_class_folders(tmp_path: Path) -> None:
 
 
 def test_two_folders_of_one_class(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"/Happy' and '\w+/happiness' stand for the same"):
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, ["Happy", "happiness", "sad"]))
+    says(caught.value, "/Happy'", "/happiness'")
 
 
 def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
@@ -129,8 +132,9 @@ def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["val", "test"])
 def test_a_class_that_training_lacks_is_refused(tmp_path: Path, where: str) -> None:
     tree(tmp_path, [*splits("train", "val", "test"), f"{where}/fear"])
-    with pytest.raises(DataError, match="training has no image of fear, which another split has"):
+    with pytest.raises(DataError) as caught:
         read_release(Dataset(name="folder", root=tmp_path))
+    says(caught.value, tmp_path, "fear", "dataset.classes")
 
 
 # splits ----------------------------------------------------------------------------------------
@@ -175,15 +179,15 @@ def test_no_training(tmp_path: Path, names: tuple[str, ...]) -> None:
 
 def test_splits_beside_classes(tmp_path: Path) -> None:
     tree(tmp_path, [*splits("train", "test"), "happy"])
-    with pytest.raises(
-        DataError, match=r"splits \(test, train\) beside folders of classes \(happy"
-    ):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "(test, train)", "(happy)")
 
 
 def test_two_folders_of_one_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'valid' stand for the same"):
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, splits("train", "val", "valid")))
+    says(caught.value, "'val'", "'valid'")
 
 
 # people ----------------------------------------------------------------------------------------
@@ -288,8 +292,9 @@ def test_a_second_name_of_an_image_is_no_second_sample(tmp_path: Path) -> None:
 def test_links_that_were_copied_as_text_are_named(tmp_path: Path) -> None:
     for name in ("happy", "sad"):
         (tmp_path / name).write_text(f"../store/{name}")
-    with pytest.raises(DataError, match=r"found happy, sad;.*\nhappy, sad: files where folders"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "found happy, sad", "happy, sad: files")
 
 
 def test_nothing_but_images_of_formats_that_are_not_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from layouts import (
     zipped,
 )
 from layouts.rafdb import official, shuvoalok, tanishmittal, write
+from messages import says
 from pandas.testing import assert_frame_equal
 from permissions import forbidden
 
@@ -105,8 +106,9 @@ def test_the_other_images_are_not_taken_silently(tmp_path: Path, few: Sequence[F
 @pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
 def test_the_copies_have_no_original_images(layout: Writer, written: Written) -> None:
     root = written(layout, 2).dataset["root"]
-    with pytest.raises(DataError, match=r"only aligned ones\.\nRemove dataset\.images"):
+    with pytest.raises(DataError) as caught:
         read(root, images="original")
+    says(caught.value, root, "dataset.images")
     assert len(read(root, images="aligned").samples) == 14
 
 
@@ -179,10 +181,9 @@ def test_the_correct_spelling_of_the_list(tmp_path: Path, few: Sequence[Face]) -
     label_list = tmp_path / LABELS
     correct = label_list.with_name("list_partition_label.txt")
     correct.write_bytes(label_list.read_bytes())
-    with pytest.raises(
-        DataError, match=r"'EmoLabel' holds both list_patition_label\.txt and list_p"
-    ):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'EmoLabel'", "list_patition_label.txt", "list_partition_label.txt")
     label_list.unlink()
     assert len(read(tmp_path).samples) == 14
 
@@ -301,8 +302,9 @@ def test_a_path_out_of_the_folder(
 ) -> None:
     layout(tmp_path, few)
     append(list_of(layout, tmp_path), row(layout, name, "4"))
-    with pytest.raises(DataError, match="which leads out of the folder of images"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, list_of(layout, tmp_path).name, "train_9")
 
 
 @every_layout
@@ -423,8 +425,9 @@ def test_a_list_that_is_no_text(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     text = (tmp_path / LABELS).read_text()
     (tmp_path / LABELS).write_bytes(b"\xff" + text.encode())
-    with pytest.raises(DataError, match=r"'list_patition_label\.txt' is not a text file"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'list_patition_label.txt'", "0xff")
 
 
 @pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
@@ -569,7 +572,7 @@ def test_empty_root(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         read(tmp_path)
     lines = str(raised.value).splitlines()
-    assert lines[0] == f"{tmp_path}: none of the layouts of RAF-DB; found nothing."
+    says(lines[0], tmp_path, "RAF-DB", "found nothing")
     assert [re.sub(":.*", "", line).strip() for line in lines[2:]] == list(rafdb.LAYOUTS)
 
 
@@ -624,8 +627,9 @@ def test_a_part_that_is_a_link(
     part = tmp_path / "root" / place
     part.rename(tmp_path / "moved")
     part.symlink_to(tmp_path / "moved")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError) as caught:
         read(tmp_path / "root")
+    says(caught.value, Path("root", place), "Permission denied")
 
 
 def test_a_link_among_the_attributes(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -672,10 +676,10 @@ def test_a_part_that_must_not_be_read(
     layout: Writer, tmp_path: Path, few: Sequence[Face], place: str
 ) -> None:
     layout(tmp_path / "root", few)
-    message = rf"^{Path('root', place)}\S*: cannot be read \(Permission denied\)\.\nCheck your r"
     part = tmp_path / "root" / place
-    with forbidden(part, inside=tmp_path), pytest.raises(DataError, match=message):
+    with forbidden(part, inside=tmp_path), pytest.raises(DataError) as caught:
         read(Path("root"))
+    says(caught.value, Path("root", place), "Permission denied")
 
 
 # Lists and folders in other clothes ------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_no_archive_at_all(tmp_path: Path, root: Path, bytes_: bytes) -> None:
 )
 def test_paths_out_of_the_folder(tmp_path: Path, root: Path, mode: str, name: str) -> None:
     archive = tarred(tmp_path / "a.tar", {**IMAGES, name: b"evil"}, mode)
-    refused(archive, root, r"unsafe member .* a path out of the folder")
+    refused(archive, root, r"unsafe member .* outside the folder")
 
 
 @pytest.mark.parametrize(
@@ -198,26 +198,26 @@ def test_modes_and_owners_are_not_applied(tmp_path: Path, root: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_one_path_twice(tmp_path: Path, root: Path, mode: str) -> None:
     files = {"train/a.jpg": b"1", "train/./a.jpg": b"2"}
-    refused(tarred(tmp_path / "a.tar", files, mode), root, r"holds 'a\.jpg' 2 times")
+    refused(tarred(tmp_path / "a.tar", files, mode), root, r"'a\.jpg' 2 times")
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_bomb(tmp_path: Path, root: Path, mode: str) -> None:
     archive = tarred(tmp_path / "a.tar", {"a/bomb.jpg": bytes(2**24)}, mode)
-    refused(archive, root, "grows beyond|would grow to")
+    refused(archive, root, r"expands? to .*[0-9],[0-9]{3}")
 
 
 def test_a_bomb_of_empty_files(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_formats, "HARMLESS", 2**16)
     archive = tarred(tmp_path / "a.tar", {f"{number}.jpg": b"" for number in range(2000)}, "w:xz")
     assert archive.stat().st_size * 100 < 2000 * 512
-    refused(archive, root, "grows beyond")
+    refused(archive, root, "expands to more than 333,200")
 
 
 def test_too_many_files(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tarred(tmp_path / "a.tar", {f"{number}.jpg": b"" for number in range(30)})
     monkeypatch.setattr(archive_formats, "LARGEST_NUMBER", 20)
-    refused(archive, root, "member 20 makes no sense")
+    refused(archive, root, "member 20")
 
 
 def test_a_bomb_in_a_header_is_not_read_into_memory(tmp_path: Path, root: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_sparse_file_that_claims_to_be_huge(tmp_path: Path, root: Path) -> Non
     info.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": "0,0"}
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(info)
-    refused(tmp_path / "a.tar", root, "would grow to")
+    refused(tmp_path / "a.tar", root, "1,099,511,627,776")
 
 
 def test_a_small_table_of_even_pictures_is_no_bomb(tmp_path: Path, root: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_changed_byte_never_leaves_a_part(
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_wanted(tmp_path: Path, root: Path, mode: str) -> None:
     archive = tarred(tmp_path / "a.tar", {"a.txt": b""}, mode)
-    refused(archive, root, "none of its files is wanted")
+    refused(archive, root, "no images or label files")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

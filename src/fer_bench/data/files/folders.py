@@ -411,5 +411,5 @@ def _add(found: dict[str, Path], name: str, folder: Path, top: Path) -> None:
     """Enter the folder of a split or class. Raises: DataError, relative to `top`, for a second."""
     if name in found:
         both = " and ".join(f"'{one.relative_to(top).as_posix()}'" for one in (found[name], folder))
-        raise DataError(f"{both} are both the folder of {name}.\nMove or rename one of them.")
+        raise DataError(f"{both} are both folders of '{name}'.\nMove or rename one of them.")
     found[name] = folder

@@ -191,7 +191,7 @@ def _annotations(folder: Path, dropped: Counter[str]) -> dict[str, set[str]]:
 
 
 def _all_values(present: Sequence[tuple[str, set[str]]]) -> Iterator[_Values]:
-    """`_values` of every pair, in threads because most of the time is spent waiting for the disk."""
+    """`_values` of every pair, in threads because most of the time is spent waiting for files."""
     parts = [present[start : start + PART] for start in range(0, len(present), PART)]
     with ThreadPoolExecutor(READERS) as pool:
         for values in pool.map(lambda part: [_values(*one) for one in part], parts):
