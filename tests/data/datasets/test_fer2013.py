@@ -5,7 +5,6 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from layouts import (
     zipped,
 )
 from messages import says
-from permissions import forbidden
 from PIL import Image
 
 from fer_bench.config.dataset import Dataset
@@ -85,24 +83,10 @@ def table(root: Path, *rows: str, header: str = "emotion,pixels,Usage", end: str
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.parametrize("wrapper", ["", "download/archive"])
-def test_every_layout_is_read_as_written(
-    tmp_path: Path, faces: list[Face], writer: Writer, wrapper: str
-) -> None:
-    layout = writer(tmp_path / wrapper, of_each(3, faces))
+def test_every_layout_is_read_as_written(tmp_path: Path, faces: list[Face], writer: Writer) -> None:
+    layout = writer(tmp_path, of_each(3, faces))
     assert len(layout.samples) == 21
-    if wrapper and writer is not fer2013.csv:
-        layout.samples["path"] = f"{wrapper}/" + layout.samples["path"]
-    layout.dataset["root"] = str(tmp_path)
     check(layout)
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("writer", WRITERS)
-def test_every_layout_with_real_faces(
-    tmp_path: Path, real_faces: list[Face], writer: Writer
-) -> None:
-    check(writer(tmp_path, of_each(3, real_faces)))
 
 
 # the table of pixels ---------------------------------------------------------------------------
@@ -439,10 +423,6 @@ def test_an_unknown_class_folder(tmp_path: Path, name: str, hint: str) -> None:
 
 
 def test_nothing_that_is_known(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.\n.*fer data prepare fer2013 ARCHIVE"):
-        read(tmp_path / "none")
-    with pytest.raises(DataError, match="no FER2013 here; found nothing"):
-        read(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(
@@ -462,44 +442,6 @@ def test_two_copies_at_once(tmp_path: Path) -> None:
     table(tmp_path / "b", *GOOD)
     with pytest.raises(DataError, match="could be in any of 'a', 'b'"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["fer2013.csv", "train", "train/sad", "."])
-def test_no_rights(tmp_path: Path, name: str) -> None:
-    root = table(tmp_path / "root", *GOOD) if "csv" in name else tree(tmp_path / "root", NAMES)
-    message = rf"^{Path('root', name)}: cannot be read \(Permission denied\)"
-    with forbidden(root / name, inside=tmp_path), pytest.raises(DataError, match=message):
-        read(Path("root"))
-
-
-@pytest.mark.parametrize(
-    ("release", "names"),
-    [
-        ("fer2013-csv", {}),
-        ("fer2013-msambare", {"train": ["a", "b"], "test": ["c", "d"]}),
-        ("fer2013-original-names", NAMES | {"train": ["Training_1", "Training_2"]}),
-    ],
-)
-def test_a_release_is_told_by_its_counts(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    release: str,
-    names: Names,
-) -> None:
-    def write(root: Path) -> Path:
-        if not names:
-            return table(root, *GOOD, *[row(label) for label in range(7)])
-        return tree(root, names)
-
-    counts = write(tmp_path)
-    found = read(counts)
-    assert found.release == f"{release}-unrecognised"
-    problem = next(one for one in found.problems if one.kind == "release_unrecognised")
-    assert problem.severity == "warning"
-    assert "instead of 4965" in problem.examples[0]
-    monkeypatch.setitem(adapter.RELEASES, release, found.counts())
-    assert read(counts).release == release
-    assert problem not in read(counts).problems
 
 
 def test_the_counts_of_the_releases_add_up() -> None:
@@ -523,14 +465,6 @@ def test_its_own_validation_split_is_used_when_asked_for(written: Written) -> No
 
 
 # preparation -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_prepare_from_an_archive(tmp_path: Path, written: Written, writer: Writer) -> None:
-    layout = written(writer, 3)
-    archive = zipped(Path(layout.dataset["root"]), tmp_path / "a.zip")
-    prepare(tmp_path / "root", archive, False)
-    check(replace(layout, dataset={"name": "fer2013", "root": str(tmp_path / "root")}))
 
 
 def test_unpacking_a_table_writes_its_images_once(
@@ -661,9 +595,3 @@ def test_prepare_refuses_what_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be copied there"):
         prepare(tmp_path / "file" / "root", table(tmp_path / "t", *GOOD) / "fer2013.csv", False)
     assert not (tmp_path / "root").exists()
-
-
-def test_it_is_registered() -> None:
-    spec = DATASETS["fer2013"]
-    assert spec.read is adapter.read
-    assert set(spec.overlaps) == {"opencv_emotion"}

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from layouts import (
     problems,
     save,
     sizes,
-    zipped,
 )
 from layouts.rafdb import official, shuvoalok, tanishmittal, write
 from messages import says
 from pandas.testing import assert_frame_equal
-from permissions import forbidden
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets import rafdb
@@ -28,7 +25,6 @@ from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
-from fer_bench.registry import DATASETS
 
 WRITERS = (official, shuvoalok, tanishmittal)
 LABELS = "basic/EmoLabel/list_patition_label.txt"
@@ -69,14 +65,6 @@ def test_what_was_written_is_read_back(
     assert manifest.split_sizes() == {"train": 7, "test": 7}
     assert manifest.image_size == (100, 100)
     assert ("race" in manifest.samples) == (layout is official)
-
-
-@pytest.mark.real_data
-@every_layout
-def test_what_was_written_is_read_back_from_real_faces(
-    layout: Writer, tmp_path: Path, real_faces: Sequence[Face], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_read_back(layout(tmp_path, of_each(3, real_faces)), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -131,17 +119,6 @@ def test_the_root_may_be_an_inner_folder(
     manifest = read(tmp_path / inner)
     assert len(manifest.samples) == 14
     assert all((tmp_path / inner / path).is_file() for path in manifest.samples["path"])
-
-
-@every_layout
-@pytest.mark.parametrize("wrapper", ["archive", "RAF-DB/unpacked"])
-def test_the_root_may_wrap_the_release(
-    layout: Writer, tmp_path: Path, few: Sequence[Face], wrapper: str
-) -> None:
-    written = layout(tmp_path / wrapper, few)
-    manifest = read(tmp_path)
-    assert set(manifest.samples["path"]) == {f"{wrapper}/{p}" for p in written.samples["path"]}
-    assert problems(manifest) == {}
 
 
 def test_a_relative_root(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,20 +245,6 @@ def row(layout: Writer, name: str, code: str) -> bytes:
 
 def append(path: Path, content: bytes) -> None:
     path.write_bytes(path.read_bytes() + content)
-
-
-@every_layout
-def test_windows_line_ends_marks_and_blanks(
-    layout: Writer, tmp_path: Path, few: Sequence[Face]
-) -> None:
-    layout(tmp_path, few)
-    before = read(tmp_path)
-    path = list_of(layout, tmp_path)
-    lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\xef\xbb\xbf" + b" \t\r\n\r\n".join(lines) + b"\r\n  \r\n\r\n")
-    after = read(tmp_path)
-    assert_frame_equal(after.samples, before.samples)
-    assert (after.dropped, problems(after)) == ({}, {})
 
 
 @pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
@@ -430,14 +393,6 @@ def test_a_list_that_is_no_text(tmp_path: Path, few: Sequence[Face]) -> None:
     says(caught.value, "'list_patition_label.txt'", "0xff")
 
 
-@pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
-def test_a_list_without_its_columns(layout: Writer, tmp_path: Path, few: Sequence[Face]) -> None:
-    layout(tmp_path, few)
-    change(tmp_path / "train_labels.csv", b"image,label", b"file,label")
-    with pytest.raises(DataError, match=r"lacks the columns image; its first line is 'file,label'"):
-        read(tmp_path)
-
-
 def test_the_official_list_is_missing(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     (tmp_path / LABELS).rename(tmp_path / "basic/EmoLabel/labels.txt")
@@ -563,19 +518,6 @@ def test_a_missing_split(layout: Writer, tmp_path: Path, few: Sequence[Face], fo
         read(tmp_path)
 
 
-def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.\n.*fer data prepare rafdb ARCHIVE"):
-        read(tmp_path / "none")
-
-
-def test_empty_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as raised:
-        read(tmp_path)
-    lines = str(raised.value).splitlines()
-    says(lines[0], tmp_path, "RAF-DB", "found nothing")
-    assert [re.sub(":.*", "", line).strip() for line in lines[2:]] == list(rafdb.LAYOUTS)
-
-
 def test_another_layout(tmp_path: Path) -> None:
     for name in ("training/happy", "validation/happy", "train", "test/images"):
         (tmp_path / name).mkdir(parents=True)
@@ -591,19 +533,6 @@ def test_two_layouts(tmp_path: Path, few: Sequence[Face]) -> None:
         match=r"rafdb-official in 'rafdb/basic', rafdb-shuvoalok in 'kaggle/DATASET'\.\nSet data",
     ):
         read(tmp_path)
-
-
-@every_layout
-def test_links_out_of_the_root_are_not_followed(
-    layout: Writer, tmp_path: Path, faces: Sequence[Face]
-) -> None:
-    written = layout(tmp_path / "root", of_each(4, faces))
-    image = tmp_path / "root" / written.samples["path"].iloc[0]
-    image.rename(tmp_path / "image.jpg")
-    image.symlink_to(tmp_path / "image.jpg")
-    manifest = read(tmp_path / "root")
-    assert manifest.dropped == {"symbolic link: out of the root": 1, "listed without a file": 1}
-    assert len(manifest.samples) == 27
 
 
 @pytest.mark.parametrize(
@@ -627,9 +556,8 @@ def test_a_part_that_is_a_link(
     part = tmp_path / "root" / place
     part.rename(tmp_path / "moved")
     part.symlink_to(tmp_path / "moved")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=message):
         read(tmp_path / "root")
-    says(caught.value, Path("root", place), "Permission denied")
 
 
 def test_a_link_among_the_attributes(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -644,42 +572,6 @@ def test_a_link_among_the_attributes(tmp_path: Path, few: Sequence[Face]) -> Non
     (tmp_path / "moved.txt").rename(tmp_path / "root" / "moved.txt")
     file.symlink_to(tmp_path / "root" / "moved.txt")
     assert "attributes_missing" not in problems(read(tmp_path / "root"))
-
-
-@every_layout
-def test_what_is_no_image_is_counted(layout: Writer, tmp_path: Path, few: Sequence[Face]) -> None:
-    written = layout(tmp_path, few)
-    folder = (tmp_path / written.samples["path"].iloc[0]).parent
-    for name in ("Thumbs.db", "notes.txt", ".DS_Store", "._train_00001_aligned.jpg"):
-        (folder / name).touch()
-    manifest = read(tmp_path)
-    assert manifest.dropped == {"not an image": 1, "system file": 3}
-    assert len(manifest.samples) == 14
-
-
-@pytest.mark.parametrize(
-    ("layout", "place"),
-    [
-        (official, "."),
-        (official, "basic"),
-        (official, ALIGNED),
-        (official, LABELS),
-        (official, MANUAL),
-        (official, f"{MANUAL}/{FIRST}_manu_attri.txt"),
-        (shuvoalok, "DATASET/test/2"),
-        (shuvoalok, "train_labels.csv"),
-        (tanishmittal, "dataset"),
-        (tanishmittal, "test_labels.csv"),
-    ],
-)
-def test_a_part_that_must_not_be_read(
-    layout: Writer, tmp_path: Path, few: Sequence[Face], place: str
-) -> None:
-    layout(tmp_path / "root", few)
-    part = tmp_path / "root" / place
-    with forbidden(part, inside=tmp_path), pytest.raises(DataError) as caught:
-        read(Path("root"))
-    says(caught.value, Path("root", place), "Permission denied")
 
 
 # Lists and folders in other clothes ------------------------------------------------------------
@@ -791,20 +683,6 @@ def test_a_third_part_of_a_copy_is_named(tmp_path: Path, few: Sequence[Face]) ->
 # Which release it is ---------------------------------------------------------------------------
 
 
-@every_layout
-def test_an_unknown_release_says_how_it_differs(layout: Writer, written: Written) -> None:
-    manifest = read(written(layout, 2).dataset["root"])
-    assert manifest.release == f"rafdb-{layout.__name__}-unrecognised"
-    (problem,) = manifest.problems
-    assert (problem.kind, problem.severity, problem.count) == (
-        "release_unrecognised",
-        "warning",
-        14,
-    )
-    assert "train fear 1 instead of 281" in problem.examples
-    assert "test fear 1 instead of 74" in problem.examples
-
-
 def test_the_counts_of_the_releases_are_the_official_ones() -> None:
     assert set(rafdb.RELEASES) == set(rafdb.LAYOUTS)
     official_sizes = {"train": 12_271, "test": 3_068}
@@ -824,23 +702,3 @@ def test_a_validation_split_is_carved_and_the_test_split_stays(written: Written)
 
 
 # Preparation -----------------------------------------------------------------------------------
-
-
-@every_layout
-def test_prepare(layout: Writer, tmp_path: Path, written: Written) -> None:
-    source = Path(written(layout, 2).dataset["root"])
-    archive = zipped(source, tmp_path / "a.zip")
-    DATASETS["rafdb"].prepare(tmp_path / "root", archive, False)
-    columns = ["sample_id", "split", "label"]
-    assert_frame_equal(read(tmp_path / "root").samples[columns], read(source).samples[columns])
-
-
-def test_prepare_says_where_the_data_comes_from(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"by application.*raf-db-dataset"):
-        DATASETS["rafdb"].prepare(tmp_path / "root", None, False)
-
-
-def test_it_is_registered() -> None:
-    spec = DATASETS["rafdb"]
-    assert (spec.read, spec.options) == (rafdb.read, ("images",))
-    assert "may not be redistributed" in spec.source
