@@ -445,7 +445,7 @@ TRUNCATED = ("jpeg colour", "png colour 8", "bmp 24", "gif", "webp lossless", "t
 def test_a_file_that_ends_too_early_is_an_error(tmp_path: Path, name: str, share: float) -> None:
     content = KINDS[name].content
     content = content[: int(share * len(content))]
-    with pytest.raises(ImageError, match=rf"(?s)file.jpg.*{len(content)} bytes;.*Restore"):
+    with pytest.raises(ImageError, match=rf"(?s)file.jpg.*{len(content)} bytes;.*Replace"):
         seen_by_training(tmp_path, content)
     assert seen_by_audit(tmp_path / "file", content).kind in ("truncated", "undecodable")
 

@@ -88,7 +88,7 @@ class ImageError(DataError, ValueError):
         self.fault, self.reason = fault, length + reason
         super().__init__(
             f"{path}: this image cannot be decoded ({self.reason}).\n"
-            "Restore the file from the original archive, or leave it out: `fer data audit` lists "
+            "Replace the file from the original archive, or leave it out: `fer data audit` lists "
             "all such files for dataset.exclude."
         )
 

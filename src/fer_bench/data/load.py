@@ -83,14 +83,14 @@ def dataset_in(root: Path) -> str:
             "experiment file whose dataset.name says which it is: the error then says what is "
             "missing."
         )
-    recognised = [name for name, manifest in read.items() if _is_recognised(name, manifest)]
+    recognised = [
+        name
+        for name, manifest in read.items()
+        if name != _GENERAL
+        and all(problem.kind != "release_unrecognised" for problem in manifest.problems)
+    ]
     named_after = DATASETS.known_as(root.resolve().name)
     return next(name for name in (named_after, *recognised, _GENERAL, *read) if name in read)
-
-
-def _is_recognised(name: str, manifest: Manifest) -> bool:
-    kinds = {problem.kind for problem in manifest.problems}
-    return name != _GENERAL and "release_unrecognised" not in kinds
 
 
 def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -107,7 +107,9 @@ def _exclude(manifest: Manifest, path: Path) -> Manifest:
             f"'{manifest.name}': {listed(unknown)}.\n"
             "Give the file that `fer data audit` wrote for this dataset."
         )
-    return _drop(manifest, samples["sample_id"].isin(names), "excluded")
+    excluded = samples["sample_id"].isin(names)
+    dropped = {**manifest.dropped, "excluded": int(excluded.sum())}
+    return replace(manifest, samples=samples[~excluded].reset_index(drop=True), dropped=dropped)
 
 
 def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
@@ -163,11 +165,6 @@ def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
     problem = Problem("class_absent", "warning", len(absent), absent, text)
     manifest = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
     return replace(manifest, problems=(*manifest.problems, problem))
-
-
-def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:
-    samples = manifest.samples[~rows].reset_index(drop=True)
-    return replace(manifest, samples=samples, dropped={**manifest.dropped, reason: int(rows.sum())})
 
 
 def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -92,16 +93,22 @@ def join_groups(samples: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
         (f"{kind} " + column.astype(str)).where(column.notna())
         for kind, column in (("own", samples["group"]), ("given", known))
     ]
-    nodes = pd.concat(named)
-    codes, _ = pd.factorize(nodes)
+    codes, names = pd.factorize(pd.concat(named))
     first, second = codes[: len(samples)], codes[len(samples) :]
     both = (first >= 0) & (second >= 0)
-    count = int(codes.max(initial=-1)) + 1
-    edges = coo_array((np.ones(int(both.sum())), (first[both], second[both])), shape=(count, count))
-    component = connected_components(edges, directed=False)[1] if count else np.empty(0)
+    component = components(len(names), np.stack([first[both], second[both]], axis=1))
     code = np.where(first >= 0, first, second)
     group = [f"group {component[node]}" if node >= 0 else None for node in code]
     return samples.assign(group=pd.Series(group, index=samples.index, dtype=object))
+
+
+def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The index of the connected component of each of `count` nodes, linked by pairs (m, 2)."""
+    if not count:
+        return np.empty(0, dtype=np.int32)
+    edges = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    labels: NDArray[np.int32] = connected_components(edges, directed=False)[1]
+    return labels
 
 
 def split_digest(samples: pd.DataFrame) -> str:
@@ -134,7 +141,9 @@ def _chosen_by_groups(
     groups = _groups(samples)
     # Sorted, because a sum of floats depends on the order of its terms.
     train = samples[in_train].assign(group=groups[in_train]).sort_values("sample_id")
-    members = _labels_by_group(train)
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, label in zip(train["group"], train["label"], strict=True):
+        members[group][label] += 1
     order = _shuffled(members, f"{into}\t{seed}\t")
     return groups.isin(_choose_groups({group: members[group] for group in order}, fraction))
 
@@ -145,27 +154,13 @@ def _groups(samples: pd.DataFrame) -> pd.Series:
     return ("group " + samples["group"].astype(str)).where(samples["group"].notna(), alone)
 
 
-def _labels_by_group(train: pd.DataFrame) -> dict[str, Counter[str]]:
-    members: dict[str, Counter[str]] = defaultdict(Counter)
-    for group, label in zip(train["group"], train["label"], strict=True):
-        members[group][label] += 1
-    return members
-
-
-def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
-    total = Counter[str]()
-    for labels in counts:
-        total.update(labels)
-    return total
-
-
 def _choose_groups(members: Mapping[str, Counter[str]], fraction: float) -> set[str]:
     """Take a group when that brings the shares of its classes closer to `fraction`.
 
     Groups are tried in the order of `members`. Then each class that is still missing gets the
     smallest group with it. A group with all remaining samples of a class is never taken.
     """
-    sizes = _total(members.values())
+    sizes = sum(members.values(), Counter[str]())
     taken = Counter[str]()
     chosen: set[str] = set()
 

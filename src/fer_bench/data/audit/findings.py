@@ -25,7 +25,6 @@ from fer_bench.data.audit.duplicates import (
     row_columns,
 )
 from fer_bench.data.audit.image_files import Seen
-from fer_bench.data.audit.perceptual_hash import components
 from fer_bench.data.manifest import (
     EXAMPLES,
     Manifest,
@@ -34,6 +33,7 @@ from fer_bench.data.manifest import (
     Severity,
     problem_of,
 )
+from fer_bench.data.splits import components
 from fer_bench.labels import SPLITS
 
 OTHER_LABEL = "duplicate with another label"

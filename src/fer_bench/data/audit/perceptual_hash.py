@@ -26,8 +26,6 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 # Sides in pixels of a thumbnail, and of the smaller picture that is hashed.
 SIDE = 48
@@ -107,13 +105,6 @@ def close_pairs(hashes: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray
     found = [np.stack([np.arange(len(distinct))] * 2, axis=1)]
     found += _close_distinct(distinct, distance)
     return _with_members(np.concatenate(found), kind)
-
-
-def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The index of the connected component of each of `count` nodes, linked by pairs (m, 2)."""
-    edges = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    labels: NDArray[np.int32] = connected_components(edges, directed=False)[1]
-    return labels
 
 
 def candidates(

@@ -42,9 +42,7 @@ from fer_bench.labels import EXPRESSIONS, canonical
 from fer_bench.registry import DATASETS
 
 NAME = "affectnet"
-
 _EIGHT = " ".join(EXPRESSIONS)
-
 _500_EACH = dict.fromkeys(EXPRESSIONS, 500)
 
 RELEASES: Mapping[str, Counts] = {

@@ -31,16 +31,12 @@ from fer_bench.data.releases import Counts
 from fer_bench.errors import DataError
 
 LISTS = {"training.csv": "train", "validation.csv": "test"}
-
 UNUSED_LIST = "automatically_annotated.csv"
-
 IMAGES = "Manually_Annotated_Images"
-
 IMAGE_FOLDERS = (IMAGES, f"Manually_Annotated/{IMAGES}")
 
 # All but the 68 landmarks, which are nine tenths of the lists.
 LIST_COLUMNS = ("subDirectory_filePath", *BOX, "expression", *EMOTIONS)
-
 LARGEST_PIXEL = 2**16
 
 

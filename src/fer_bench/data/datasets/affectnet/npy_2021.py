@@ -44,12 +44,10 @@ from fer_bench.data.releases import Counts
 _logger = logging.getLogger(__name__)
 
 SETS = {"train_set": "train", "val_set": "test"}
-
 NPY_FOLDERS = tuple(f"{name}/{part}" for name in SETS for part in ("images", "annotations"))
 
 # Suffix of each annotation; the landmarks, `lnd`, are not read.
 ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal"}
-
 _ANNOTATION = re.compile(r"(.+)_(exp|val|aro|lnd)\.npy")
 
 # Increase this when the table below changes.
@@ -69,7 +67,6 @@ TABLE_TYPES: Mapping[str, Any] = {
 
 LONGEST_ANNOTATION = 4096  # bytes; one number with its header takes about 150
 _UNREADABLE = (ValueError, SyntaxError, tokenize.TokenError)
-
 READERS = 16
 PART = 500  # images that a reader reads at once
 _Values = tuple[tuple[float, float, float], str]

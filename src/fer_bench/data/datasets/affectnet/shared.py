@@ -12,13 +12,9 @@ from fer_bench.labels import CODES, EXPRESSIONS
 
 # Codes for pictures without an expression.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non-face"}
-
 OUTSIDE = "label outside the map"
-
 UNLISTED = "not listed"
-
 NO_FILE = "listed without a file"
-
 MISSING = -2  # in place of a valence or arousal that was not annotated
 EMOTIONS = ("valence", "arousal")
 

@@ -104,20 +104,13 @@ PROTOTYPES = {
 
 # Weaker than this, an expression cannot be distinguished from a neutral face.
 INTENSITY = (0.65, 1.0)
-
 UNIT_JITTER = 0.06
 SKINS = ((255, 224, 196), (241, 194, 155), (224, 172, 125), (190, 132, 92), (141, 90, 60))
-
 HAIRS = ((35, 28, 26), (78, 50, 34), (125, 80, 45), (205, 165, 95), (160, 75, 40), (150, 150, 155))
-
 IRISES = ((70, 45, 30), (95, 70, 40), (60, 105, 70), (55, 95, 150), (95, 110, 120))
-
 WHITE = (250, 249, 245)
-
 PUPIL = (20, 16, 16)
-
 MOUTH = (96, 30, 36)
-
 SUPERSAMPLING = 3
 FACE_UNIT = 0.385  # of the image's width, at scale 1
 IMAGE_SIZE = 64  # pixels
@@ -127,7 +120,6 @@ Points = NDArray[np.float64]
 
 # Shapes of half width 1 that ellipses, bows and lids are made from; closer points at the ends.
 ACROSS = -np.cos(np.linspace(0, np.pi, 14))
-
 CIRCLE = np.column_stack([f(np.linspace(0, 2 * np.pi, 28)) for f in (np.cos, np.sin)])
 
 
