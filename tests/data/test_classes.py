@@ -80,13 +80,13 @@ def test_one_choice_has_one_spelling(written: Any, read: Any) -> None:
         ({"a,b": ["x"], "b": ["y"]}, "the name of a class is up to 40 letters"),
     ],
 )
-def test_what_is_no_choice_of_classes(classes: Any, message: str) -> None:
+def test_invalid_choices_of_classes(classes: Any, message: str) -> None:
     (line,) = refusal(classes=classes)
     assert line.startswith("classes: ")
     assert message in line
 
 
-def test_contempt_is_said_in_one_place() -> None:
+def test_contempt_and_classes_cannot_be_combined() -> None:
     (line,) = refusal(classes=["happy", "sad"], contempt="drop")
     assert "dataset.contempt: must be left out beside classes" in line
 

@@ -355,7 +355,7 @@ def test_broken_exif_makes_no_image_worse(tmp_path: Path, kind: str, content: by
     assert upright_size(str(path)) == (SIDE, SIDE)
 
 
-def test_an_orientation_that_is_none_is_passed_over(tmp_path: Path) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 77
     path = tmp_path / "file.png"
@@ -451,7 +451,7 @@ def test_a_file_that_ends_too_early_is_an_error(tmp_path: Path, name: str, share
 
 
 @pytest.mark.parametrize("content", [b"<html>log in</html>", b"P5 2 2 255 abcd", b"\0" * 500])
-def test_what_is_no_image_is_named_with_its_size(tmp_path: Path, content: bytes) -> None:
+def test_invalid_images_are_named_with_their_size(tmp_path: Path, content: bytes) -> None:
     expected = rf"(?s)file.jpg.*\({len(content)} bytes; .*JPEG, PNG.*leave it out"
     with pytest.raises(ImageError, match=expected):
         seen_by_training(tmp_path, content)

@@ -122,7 +122,7 @@ def test_a_dataset_without_contempt_has_none_to_leave_out(
 # absent classes --------------------------------------------------------------------------------
 
 
-def test_a_class_that_nobody_shows_is_no_class(drawn: dict[str, Any], tmp_path: Path) -> None:
+def test_a_class_without_any_image_is_left_out(drawn: dict[str, Any], tmp_path: Path) -> None:
     rows = read_release(Dataset.model_validate(drawn)).samples
     fear = rows[rows["label"] == "fear"]["sample_id"].tolist()
     manifest = load(drawn, exclude=csv(tmp_path / "q.csv", sample_id=fear))

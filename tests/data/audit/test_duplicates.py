@@ -40,7 +40,7 @@ def make(tmp_path: Path) -> Make:
     return make
 
 
-def test_copies_are_told_from_what_is_new(make: Make) -> None:
+def test_copies_are_distinguished_from_new_images(make: Make) -> None:
     brighter = Image.eval(picture(0), lambda value: min(255, value + 8))
     manifest = make(
         a=("train", picture(0)),

@@ -251,7 +251,7 @@ def test_a_list_beside_class_folders_of_another_name(tmp_path: Path, few: Sequen
     says(caught.value, "found anger, ", "labels.csv", "dataset.name: folder")
 
 
-def test_links_are_met_again_when_the_table_is_cached(
+def test_links_are_reported_again_when_the_table_is_cached(
     tmp_path: Path, some: Sequence[Face], cache: Path
 ) -> None:
     sets_2021(tmp_path, some)
@@ -332,7 +332,7 @@ def test_a_whole_number_may_have_a_point(
     assert_read_back(layout, monkeypatch)
 
 
-def test_valence_and_arousal_that_are_no_such(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_invalid_valence_and_arousal(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     path = tmp_path / "training.csv"
     given = [("-2", "-2"), ("0.5", "-2"), ("1.5", "0"), ("none", ""), ("-1", "1"), ("-2", "nan")]
@@ -352,7 +352,7 @@ def test_valence_and_arousal_that_are_no_such(tmp_path: Path, few: Sequence[Face
     assert len(manifest.samples) == 24
 
 
-def test_boxes_that_are_no_such(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_invalid_boxes(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     path = tmp_path / "training.csv"
     cells = [
@@ -394,7 +394,7 @@ def test_formats_that_cannot_be_decoded(tmp_path: Path, few: Sequence[Face]) -> 
     assert len(manifest.samples) == 20
 
 
-def test_the_release_is_told_by_its_lists_not_its_files(
+def test_the_release_is_recognised_by_its_lists_not_its_files(
     tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = lists_2017(tmp_path, few)
@@ -494,7 +494,7 @@ def test_every_way_to_store_a_value(
     assert_read_back(layout, monkeypatch)
 
 
-def test_a_number_stands_for_two_faces(written: Written) -> None:
+def test_a_number_names_two_faces(written: Written) -> None:
     layout = written(sets_2021, 3)
     assert {"train/3", "test/3"} <= set(layout.samples["sample_id"])
     rows = read(layout.dataset["root"]).samples.set_index("sample_id")
@@ -673,7 +673,9 @@ def test_the_second_start_uses_the_table(
     assert len(list((cache / TABLES).iterdir())) == 1
 
 
-def test_another_image_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]) -> None:
+def test_the_table_is_made_again_after_an_image_is_added(
+    tmp_path: Path, some: Sequence[Face]
+) -> None:
     sets_2021(tmp_path, some)
     for number, folder in enumerate(("train_set", "val_set")):
         assert len(read(tmp_path).samples) == 9 + number
@@ -684,7 +686,9 @@ def test_another_image_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]
     assert rows.loc[["train/1000", "test/1000"], "label"].tolist() == [some[5].label] * 2
 
 
-def test_a_removed_annotation_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]) -> None:
+def test_the_table_is_made_again_after_an_annotation_is_removed(
+    tmp_path: Path, some: Sequence[Face]
+) -> None:
     sets_2021(tmp_path, some)
     assert len(read(tmp_path).samples) == 9
     (tmp_path / "val_set" / "annotations" / "3_val.npy").unlink()
@@ -697,7 +701,7 @@ def test_two_roots_have_two_tables(tmp_path: Path, some: Sequence[Face]) -> None
     assert [len(read(tmp_path / name).samples) for name in ("a", "b", "a")] == [9, 8, 9]
 
 
-def test_a_first_pass_that_is_cut_short_leaves_no_table(
+def test_an_interrupted_first_pass_leaves_no_table(
     tmp_path: Path, some: Sequence[Face], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     layout = sets_2021(tmp_path, some)
@@ -738,7 +742,7 @@ def test_the_list_decides(tmp_path: Path, few: Sequence[Face]) -> None:
 
 
 @pytest.mark.parametrize(("labels", "kept"), [("csv", 23), ("folder", 24)])
-def test_the_release_is_told_by_its_folders(
+def test_the_release_is_recognised_by_its_folders(
     labels: str, kept: int, tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = noamsegal(tmp_path, few)

@@ -53,7 +53,7 @@ def test_a_prototype_for_every_expression() -> None:
         assert set(prototype.units) <= set(face_module.ACTION_UNITS)
 
 
-def test_a_face_is_the_same_whatever_was_drawn_before() -> None:
+def test_a_face_does_not_depend_on_those_drawn_before() -> None:
     forwards = [face_module.draw_face(1, index, SIZE).image for index in range(9)]
     backwards = [face_module.draw_face(1, index, SIZE).image for index in reversed(range(9))]
     np.testing.assert_array_equal(forwards, backwards[::-1])

@@ -142,7 +142,7 @@ def test_an_experiment_gets_three_disjoint_splits_of_known_classes(manifest: Man
     assert all(manifest.counts()["train"].values())
 
 
-def test_every_image_is_there_and_decodes(manifest: Manifest) -> None:
+def test_every_image_exists_and_can_be_decoded(manifest: Manifest) -> None:
     for split, size in manifest.split_sizes().items():
         opened = decoding.open_split(manifest, split, 24)
         assert opened.pixels is not None
@@ -316,7 +316,7 @@ def test_a_folder_without_permission_is_named(
     says(caught.value, part.relative_to(tmp_path), "Permission denied")
 
 
-def test_images_of_formats_that_are_not_read_are_counted_and_said(copied: Layout) -> None:
+def test_images_of_unsupported_formats_are_counted_and_reported(copied: Layout) -> None:
     root = Path(copied.dataset["root"])
     images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
     if not images:
@@ -333,7 +333,7 @@ def test_images_of_formats_that_are_not_read_are_counted_and_said(copied: Layout
     says(line, root, "format not supported: .heic 2, .avif 1")
 
 
-def test_an_empty_folder_is_told_what_to_do(layout: Layout, tmp_path: Path) -> None:
+def test_the_error_for_an_empty_folder_says_what_to_do(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "whatever.rst").touch()
     (tmp_path / "root" / "Thumbs.db").touch()
@@ -462,7 +462,7 @@ def truncated(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [bomb, empty, text, truncated])
-def test_a_file_that_is_no_image_is_named_before_training(
+def test_an_invalid_image_is_named_before_training(
     damage: Callable[[Path], None], tmp_path: Path, faces: list[Face]
 ) -> None:
     layout = WRITERS["folder.flat"](tmp_path, faces)

@@ -239,7 +239,7 @@ def test_missing_columns(tmp_path: Path, header: str, message: str) -> None:
     [b"", b"\xff\xfe\x00binary", b'emotion,pixels,Usage\n0,"1 2' + b" 3" * 70_000],
     ids=["empty", "binary", "an open quotation mark"],
 )
-def test_a_file_that_is_no_table(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_table(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "fer2013.csv").write_bytes(content)
     with pytest.raises(
         DataError, match=r"'fer2013\.csv' (lacks the columns|cannot be read as CSV)"
@@ -290,13 +290,13 @@ def test_alphabetical_folders_are_read_by_name(tmp_path: Path) -> None:
     assert in_order != CODES["fer2013"]
 
 
-def test_a_merged_test_split_is_said(tmp_path: Path) -> None:
+def test_a_merged_test_split_is_reported(tmp_path: Path) -> None:
     merged = problems(read(tree(tmp_path, {"train": ["a"], "test": ["b", "c"]})))["merged_test"]
     assert (merged.severity, merged.count) == ("info", 14)
     assert "not PrivateTest scores" in merged.text
 
 
-def test_original_names_tell_merged_test_parts_apart(tmp_path: Path) -> None:
+def test_original_names_distinguish_merged_test_parts(tmp_path: Path) -> None:
     names = {"train": ["Training_1"], "test": ["PublicTest_2", "PrivateTest_3"]}
     manifest = read(tree(tmp_path, names))
     assert manifest.split_sizes() == {"train": 7, "validation": 7, "test": 7}
@@ -307,9 +307,7 @@ def test_original_names_tell_merged_test_parts_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folders", [("a", "b", "c"), ("Train", "VAL", "Testing")])
-def test_names_count_whatever_the_folders_are_called(
-    tmp_path: Path, folders: tuple[str, ...]
-) -> None:
+def test_names_count_and_not_folders(tmp_path: Path, folders: tuple[str, ...]) -> None:
     manifest = read(tree(tmp_path, dict(zip(folders, NAMES.values(), strict=True))))
     assert manifest.split_sizes() == {"train": 7, "validation": 7, "test": 7}
     assert problems(manifest) == {}
@@ -355,7 +353,7 @@ def test_spellings_of_class_folders(
     assert manifest.counts()["train"] == dict.fromkeys(EXPRESSIONS[:7], 1)
 
 
-def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
+def test_other_files_are_counted(tmp_path: Path) -> None:
     sad = tree(tmp_path / "root", NAMES) / "train" / "sad"
     (sad / "notes.txt").touch()
     (sad / ".DS_Store").touch()
@@ -523,9 +521,7 @@ def test_the_table_in_the_folder_itself_is_not_replaced_by_itself(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["fer2013.tar.gz", "fer2013", "fer2013.csv", "FER2013.CSV"])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_the_tar_file_of_the_challenge_whatever_it_is_called(
-    tmp_path: Path, name: str, mode: str
-) -> None:
+def test_the_tar_file_of_the_challenge_under_any_name(tmp_path: Path, name: str, mode: str) -> None:
     source = table(tmp_path / "source" / "fer2013", *GOOD)
     (source / "README").write_text("see the challenge")
     (source / "fer2013.bib").write_text("@misc{}")
@@ -583,7 +579,7 @@ def test_the_table_under_another_name_is_recognised(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_prepare_refuses_what_is_no_table(tmp_path: Path) -> None:
+def test_prepare_refuses_files_that_are_not_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not downloaded automatically"):
         prepare(tmp_path / "root", None, False)
     with pytest.raises(DataError, match=r"none\.csv: no such file"):

@@ -88,7 +88,7 @@ def test_classes_are_those_that_occur_in_the_canonical_order(tmp_path: Path) -> 
         ({}, "none"),
     ],
 )
-def test_one_class_is_none(tmp_path: Path, folders: Mapping[str, int], found: str) -> None:
+def test_one_class_is_not_enough(tmp_path: Path, folders: Mapping[str, int], found: str) -> None:
     with pytest.raises(DataError) as caught:
         read(tree(tmp_path, folders))
     says(caught.value, f"({found})", "left out: ", "happy/")
@@ -115,7 +115,7 @@ def test_two_folders_of_one_class(tmp_path: Path) -> None:
     says(caught.value, "/Happy'", "/happiness'")
 
 
-def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
+def test_a_class_that_only_training_has_is_reported(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, [*splits("train", "val"), "test/happy"]))
     missing = problems(manifest)["class_missing"]
     assert (missing.severity, missing.count) == ("warning", 2)
@@ -123,7 +123,7 @@ def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
     assert manifest.counts()["test"] == {"neutral": 0, "happiness": 1, "sadness": 0}
 
 
-def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_reported(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, {"happy": 2, "sad": 2, "fear": 0}))
     assert manifest.classes == ("happiness", "sadness")
     assert problems(manifest)["class_missing"].examples == ("train fear",)
@@ -149,7 +149,7 @@ def test_spellings_of_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
     assert manifest.problems == ()
 
 
-def test_the_only_images_held_out_are_the_test_split(tmp_path: Path) -> None:
+def test_the_only_held_out_images_are_the_test_split(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, splits("train", "val")))
     assert manifest.split_sizes() == {"train": 3, "test": 3}
     moved = manifest.samples[manifest.samples["split"] == "test"]
@@ -229,7 +229,7 @@ def test_two_trees_at_once(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
+def test_other_files_are_counted(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", [*splits("train", "test"), "train/sad/anna"])
     for place in ("train/sad/notes.txt", "train/sad/anna/notes.txt", "train/sad/.DS_Store"):
         (root / place).touch()
@@ -259,9 +259,7 @@ def test_class_folders_that_are_links_out_of_the_root_are_named(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["folders", "images"])
-def test_a_folder_that_keeps_what_class_folders_link_to_is_no_class(
-    tmp_path: Path, kind: str
-) -> None:
+def test_a_folder_of_link_targets_is_not_a_class(tmp_path: Path, kind: str) -> None:
     tree(tmp_path, ["store/happy", "store/sad"])
     for name in ("happy", "sad"):
         if kind == "folders":
@@ -277,7 +275,7 @@ def test_a_folder_that_keeps_what_class_folders_link_to_is_no_class(
         read(tmp_path)
 
 
-def test_a_second_name_of_an_image_is_no_second_sample(tmp_path: Path) -> None:
+def test_a_second_name_of_an_image_is_not_a_second_sample(tmp_path: Path) -> None:
     tree(tmp_path, splits("train", "test"))
     (tmp_path / "train" / "sad" / "link.png").symlink_to("0.png")
     (tmp_path / "train" / "fear").symlink_to("sad")

@@ -130,7 +130,7 @@ def test_spellings_of_the_first_line(
         ("path,label\nhappy0.png,happy\nhappy1.png,happy\n", "all images the label happiness"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_in_a_table_are_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(table(tmp_path, text))
 
@@ -247,7 +247,7 @@ def test_without_splits_the_experiment_divides(tmp_path: Path) -> None:
         load_manifest(section(tmp_path))
 
 
-def test_the_only_images_held_out_are_the_test_split(tmp_path: Path) -> None:
+def test_the_only_held_out_images_are_the_test_split(tmp_path: Path) -> None:
     told = {name: "dev" if name[-5] == "1" else "train" for name in SIX}
     text = "path,label,set\n" + "".join(f"{n},{n[:-5]},{split}\n" for n, split in told.items())
     manifest = read(table(tmp_path, text))

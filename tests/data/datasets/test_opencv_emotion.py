@@ -109,7 +109,7 @@ def test_the_suffix_may_be_spelled_in_capitals(tmp_path: Path) -> None:
     assert read(tmp_path).counts()["train"]["sadness"] == 4
 
 
-def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
+def test_other_files_are_counted(tmp_path: Path) -> None:
     dataset(tmp_path)
     sad = tmp_path / "training" / "sad"
     (sad / "notes.txt").touch()
@@ -232,7 +232,7 @@ def test_an_unknown_release_says_how_it_differs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("disgust_images", [2, 3])
-def test_releases_are_told_apart_by_their_counts(
+def test_releases_are_distinguished_by_their_counts(
     tmp_path: Path, disgust_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_each = dict.fromkeys(CLASSES, 1)

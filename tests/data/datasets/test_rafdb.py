@@ -85,7 +85,7 @@ def test_the_images_that_were_chosen(
     assert assert_read_back(layout, monkeypatch).image_size == size
 
 
-def test_the_other_images_are_not_taken_silently(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_the_other_images_are_not_used_silently(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few, "original")
     with pytest.raises(DataError, match=r"'Image/aligned' is missing; found original\.\n.*images"):
         read(tmp_path)
@@ -137,7 +137,7 @@ def test_samples_have_the_same_names_and_order_everywhere(layout: Writer, writte
 @pytest.mark.parametrize(
     "where", [".", "dataset", "dataset/aligned", "dataset/aligned/{split}"], ids=str
 )
-def test_where_the_lists_of_tanishmittal_may_lie(
+def test_places_of_the_lists_of_tanishmittal(
     tmp_path: Path, few: Sequence[Face], where: str
 ) -> None:
     tanishmittal(tmp_path, few, where)
@@ -375,7 +375,7 @@ def test_an_image_with_two_labels(layout: Writer, tmp_path: Path, few: Sequence[
         read(tmp_path)
 
 
-def test_a_line_that_is_no_pair(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_a_line_that_is_not_a_pair(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     append(tmp_path / LABELS, b"train_9.jpg\n")
     with pytest.raises(
@@ -384,7 +384,7 @@ def test_a_line_that_is_no_pair(tmp_path: Path, few: Sequence[Face]) -> None:
         read(tmp_path)
 
 
-def test_a_list_that_is_no_text(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_a_list_that_is_not_text(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     text = (tmp_path / LABELS).read_text()
     (tmp_path / LABELS).write_bytes(b"\xff" + text.encode())
@@ -693,7 +693,7 @@ def test_the_counts_of_the_releases_are_the_official_ones() -> None:
         assert (counts["train"]["fear"], counts["test"]["anger"]) == (281, 162)
 
 
-def test_a_validation_split_is_carved_and_the_test_split_stays(written: Written) -> None:
+def test_validation_is_taken_from_train_and_the_test_split_stays(written: Written) -> None:
     layout = written(official, 6)
     manifest = load_manifest(Dataset(**layout.dataset, validation=1 / 3))
     assert manifest.split_sizes() == {"train": 14, "validation": 7, "test": 21}

@@ -177,7 +177,7 @@ def test_not_a_zip(tmp_path: Path, root: Path) -> None:
         unpack(page, root, force=False)
 
 
-def test_nothing_wanted(tmp_path: Path, root: Path) -> None:
+def test_no_image_in_the_archive(tmp_path: Path, root: Path) -> None:
     with pytest.raises(DataError) as caught:
         unpack(zipped(tmp_path / "a.zip", {"a.txt": b""}), root, force=False)
     says(caught.value, "a.zip", "no images")

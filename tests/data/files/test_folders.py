@@ -189,7 +189,7 @@ def test_the_folder_itself_may_be_a_link(mixed: Path) -> None:
     assert folders.has_file(mixed / "link", "y/e.jpg")
 
 
-def test_what_is_in_a_closed_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+def test_files_in_a_closed_folder_are_not_reported_as_missing(tmp_path: Path) -> None:
     closed = make(tmp_path / "root", "closed/z/", "closed/a.jpg") / "closed"
     for has, place in ((folders.has_folder, "closed/z"), (folders.has_file, "closed/a.jpg")):
         with forbidden(closed, inside=tmp_path), pytest.raises(PermissionError):
@@ -275,7 +275,7 @@ def test_class_folders_are_in_the_order_of_the_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_class_folders_are_complete_unless_told_otherwise(tmp_path: Path) -> None:
+def test_class_folders_must_be_complete_by_default(tmp_path: Path) -> None:
     make(tmp_path / "train", "happy/", "sad/")
     expected = ("happiness", "sadness", "fear", "anger")
     with pytest.raises(
