@@ -27,7 +27,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import affine_transform
 
 from fer_bench.config.loading import load_experiment
-from fer_bench.data.audit.copies import find_twins, look_at
+from fer_bench.data.audit.duplicates import find_duplicates, inspect_images
 from fer_bench.data.audit.image_files import Seen, inspect_all
 from fer_bench.data.audit.perceptual_hash import SIDE
 from fer_bench.data.load import read_release
@@ -171,7 +171,7 @@ def found(crowd: list[Seen], pictures: Sequence[Picture], mode: str) -> int:
             picture.save(file)
         seen = inspect_all([(file, None) for file in files], mode, 1)
     asked = np.arange(len(crowd) + len(seen)) >= len(crowd)
-    twins = find_twins([*crowd, *seen], asked)
+    twins = find_duplicates([*crowd, *seen], asked)
     return sum(
         len(crowd) + number in (*twins.of(number, "near"), *twins.of(number, "exact"))
         for number in range(len(seen))
@@ -192,7 +192,7 @@ def recall(manifest: Manifest, count: int) -> Iterator[str]:
     """A table in Markdown: found of `count` copies by each operation, each fill."""
     mode = "L" if manifest.channels == 1 else "RGB"
     crowd = crowd_of(manifest, count)
-    seen = look_at(crowd, None)
+    seen = inspect_images(crowd, None)
     paths = [manifest.root / path for path in crowd.samples["path"][:count]]
     images = [Image.open(path).convert(mode) for path in paths]
     yield f"| of {count:,} copies found | {' | '.join(FILLS.values())} |"
@@ -217,7 +217,7 @@ def false_pairs(own: list[Seen], folder: Path, sheet: Path | None) -> Iterator[s
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     seen = [*own, *inspect_all([(str(path), None) for path in paths], "L", None)]
     asked = np.arange(len(seen)) < len(own)
-    twins = find_twins(seen, asked)
+    twins = find_duplicates(seen, asked)
     first, second = twins.near.nonzero()
     thumbnails = {twins.contents[n]: file.thumbnail for n, file in enumerate(seen) if file.digest}
     ours = np.unique(twins.contents[asked & (twins.contents >= 0)])
@@ -249,9 +249,9 @@ def told(arguments: argparse.Namespace) -> Iterator[str]:
     """What was measured, in Markdown."""
     manifest = read_release(load_experiment(arguments.config, arguments.set).dataset)
     began, used = time.perf_counter(), cpu_seconds()
-    seen = look_at(manifest, None)
+    seen = inspect_images(manifest, None)
     read = time.perf_counter()
-    twins = find_twins(seen)
+    twins = find_duplicates(seen)
     ended = time.perf_counter()
     yield (
         f"{len(seen):,} images, {twins.near.nnz // 2:,} near pairs of different images: read in "

@@ -174,7 +174,7 @@ def test_imports_form_no_cycle() -> None:
         ("comparison", "report", False),
         ("data.splits", "errors", True),
         ("errors", "data.splits", False),
-        ("data.datasets.rafdb", "data.folders", True),
+        ("data.datasets.rafdb", "data.files.folders", True),
         ("data.load", "data.datasets.rafdb", False),
         ("data.datasets.rafdb", "data.datasets.affectnet", False),
         ("data.datasets.affectnet", "data.datasets.affectnet.kaggle", True),

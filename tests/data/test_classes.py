@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import Face, folder, save
+from messages import says
 from PIL import Image
 from pydantic import ValidationError
 from typer.testing import Result
@@ -79,13 +80,13 @@ def test_one_choice_has_one_spelling(written: Any, read: Any) -> None:
         ({"a,b": ["x"], "b": ["y"]}, "the name of a class is up to 40 letters"),
     ],
 )
-def test_what_is_no_choice_of_classes(classes: Any, message: str) -> None:
+def test_invalid_choices_of_classes(classes: Any, message: str) -> None:
     (line,) = refusal(classes=classes)
     assert line.startswith("classes: ")
     assert message in line
 
 
-def test_contempt_is_said_in_one_place() -> None:
+def test_contempt_and_classes_cannot_be_combined() -> None:
     (line,) = refusal(classes=["happy", "sad"], contempt="drop")
     assert "dataset.contempt: must be left out beside classes" in line
 
@@ -151,8 +152,9 @@ def test_an_expression_that_one_dataset_lacks_may_stand_beside_one_that_it_has(
 
 def test_training_must_have_what_another_split_has(tmp_path: Path) -> None:
     tree(tmp_path, "train/1", "train/2", "test/1", "test/2", "test/3", "train/drafts")
-    with pytest.raises(DataError, match="training has no image of c, which another split has"):
+    with pytest.raises(DataError) as caught:
         read_release(section(tmp_path, classes={"a": [1], "b": [2], "c": [3]}))
+    says(caught.value, tmp_path, " c,", "dataset.classes")
     # What is not chosen does not matter.
     manifest = read_release(section(tmp_path, classes={"a": [1], "b": [2, 3]}))
     assert manifest.counts() == {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 2}}

@@ -60,7 +60,7 @@ def test_only_the_face_in_its_box_is_used(experiment: Experiment) -> None:
 def test_a_face_outside_of_its_image_is_named(experiment: Experiment) -> None:
     manifest = boxed(load_manifest(experiment.dataset), (0, 0, 9, 9), (99, 99, 5, 5))
     second = decoding.split_files(manifest, "train", 10).paths
-    with pytest.raises(DataError, match=r"(?s)png.*outside of the 24x24 pixels") as found:
+    with pytest.raises(DataError, match=r"(?s)png.*outside the 24x24 pixels") as found:
         decoding.open_split(manifest, "train", 10)
     assert str(found.value).partition(":")[0] in second
 
@@ -119,7 +119,7 @@ def test_with_a_store_the_second_start_decodes_nothing(
         assert_same(batches(split, experiment, 1), batches(training, experiment, 1))
 
 
-def test_every_size_and_kind_of_pixels_is_stored_apart(
+def test_every_size_and_kind_of_pixels_has_its_own_entry(
     experiment: Experiment, store: Store
 ) -> None:
     manifest, count = load_manifest(experiment.dataset), Decoded()
@@ -133,7 +133,7 @@ def test_every_size_and_kind_of_pixels_is_stored_apart(
     assert count.images == 4 * 72
 
 
-def test_an_image_changed_in_place_is_decoded_anew(
+def test_an_image_changed_in_place_is_decoded_again(
     experiment: Experiment, copied_root: Path, store: Store
 ) -> None:
     manifest = load_manifest(experiment.dataset.model_copy(update={"root": copied_root}))

@@ -58,8 +58,8 @@ def test_a_missing_column_is_a_bug(tmp_path: Path) -> None:
     [
         ([], "no images found for dataset 'tiny'"),
         ([ROWS[0], ROWS[0]], "1 sample ids occur twice, first 'b'"),
-        ([("a", "a.png", "holdout", "fear")], "split 'holdout' is none of train, validation, test"),
-        ([("a", "a.png", "train", "joy")], "label 'joy' is none of fear, anger, sadness"),
+        ([("a", "a.png", "holdout", "fear")], "split 'holdout'; known: train, validation, test"),
+        ([("a", "a.png", "train", "joy")], "label 'joy'; known: fear, anger, sadness"),
     ],
 )
 def test_bad_rows(tmp_path: Path, rows: list[tuple[str, str, str, str]], message: str) -> None:
@@ -149,7 +149,7 @@ def test_what_is_left_out_in_one_line(dropped: dict[str, int], text: str) -> Non
     assert left_out(dropped) == text
 
 
-def test_a_warning_says_which_files_may_have_been_meant_as_images(tmp_path: Path) -> None:
+def test_a_warning_counts_files_that_may_be_images(tmp_path: Path) -> None:
     quiet = {"system file": 9, "hidden": 2, "unrelated folder": 1, "undersampled": 5}
     files = {"format not supported: .heic": 3, "not an image": 1, "name is not UTF-8": 0}
     assert replace(manifest(tmp_path), dropped=quiet).warnings() == []

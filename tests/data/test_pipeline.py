@@ -73,7 +73,7 @@ def test_images_that_do_not_fit_in_memory_are_read_from_their_files(
     assert_same(batches(training, experiment, 0), batches(streamed, experiment, 0))
 
 
-def test_a_file_that_breaks_while_it_is_read_anew_is_named_and_is_no_lost_worker(
+def test_a_file_that_breaks_during_training_is_named_and_not_taken_for_a_lost_worker(
     experiment: Experiment, copied_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "MEMORY_BYTES", 0)
@@ -221,7 +221,7 @@ def rows_of(split: decoding.Split, config: Experiment, views: int = 1) -> decodi
     ids=["plain", "oversample", "expand", "both"],
 )
 @pytest.mark.parametrize("first_step", [0, 2])
-def test_rows_come_in_the_very_order_of_their_images(
+def test_rows_come_in_the_order_of_their_images(
     dataset: dict[str, Any], first_step: int, experiment: Experiment, training: decoding.Split
 ) -> None:
     config = with_still_images(experiment, **dataset)
@@ -334,7 +334,7 @@ def test_views_take_turns_over_the_epochs(experiment: Experiment, training: deco
     assert len(set(view_of[0])) == views  # not all images show their first view at once
 
 
-def test_views_are_different_and_fixed_whatever_the_seed(
+def test_views_are_different_and_do_not_depend_on_the_seed(
     experiment: Experiment, training: decoding.Split
 ) -> None:
     key, shown = pipeline.trunk_views(training, experiment, 3)

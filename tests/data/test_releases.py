@@ -10,7 +10,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
-def test_a_release_is_told_by_all_its_numbers(name: str) -> None:
+def test_a_release_is_recognised_by_all_its_numbers(name: str) -> None:
     assert recognise(KNOWN[name], KNOWN) == (name, ())
 
 
@@ -35,7 +35,7 @@ def test_a_class_of_no_image_is_a_class_that_is_not_there() -> None:
         ),
     ],
 )
-def test_a_difference_from_the_nearest_release_is_said(
+def test_differences_from_the_nearest_release_are_reported(
     change: dict[str, dict[str, int]], examples: tuple[str, ...]
 ) -> None:
     name, (problem,) = recognise({**KNOWN["small"], **change}, KNOWN)

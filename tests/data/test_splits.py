@@ -1,9 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fer_bench.data.splits import carve, split_digest, undersample
+from fer_bench.data.splits import carve, components, split_digest, undersample
 from fer_bench.errors import DataError
 
 LABELS = ("anger", "fear", "happiness")
@@ -180,3 +181,12 @@ def test_the_digest_sees_splits_and_not_the_order() -> None:
     assert split_digest(samples) == split_digest(samples.iloc[::-1])
     assert split_digest(samples) != split_digest(samples.assign(split="test"))
     assert len(split_digest(samples)) == 64
+
+
+def test_components() -> None:
+    pairs = np.array([[0, 3], [3, 5], [1, 2]])
+    found = components(6, pairs)
+    assert found[0] == found[3] == found[5]
+    assert found[1] == found[2]
+    assert len({found[0], found[1], found[4]}) == 3
+    assert len(set(components(3, np.empty((0, 2), dtype=np.int64)))) == 3

@@ -34,7 +34,7 @@ def test_it_begins_with_the_keys_of_the_contract(manifest: Manifest) -> None:
     )
 
 
-def test_image_sizes_are_counted_and_a_broken_file_is_no_size(manifest: Manifest) -> None:
+def test_image_sizes_are_counted_and_broken_files_are_unreadable(manifest: Manifest) -> None:
     first, second = (manifest.root / path for path in manifest.samples["path"].iloc[:2])
     Image.new("RGB", (31, 17)).save(first)
     second.write_bytes(b"")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import augmented_copies
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.audit.copies import look_at
+from fer_bench.data.audit.duplicates import inspect_images
 from fer_bench.data.load import read_release
 
 
@@ -64,7 +64,7 @@ def test_the_table(tmp_path: Path, faces: list[Face], monkeypatch: pytest.Monkey
 def test_pairs_of_two_folders_are_false(tmp_path: Path, faces: list[Face]) -> None:
     layout = opencv_emotion(tmp_path / "faces", faces)
     manifest = read_release(Dataset(**layout.dataset))
-    own = look_at(manifest, 1)
+    own = inspect_images(manifest, 1)
     other = tmp_path / "other"
     other.mkdir()
     Image.open(manifest.root / manifest.samples["path"][0]).rotate(9).save(other / "copy.png")

@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data import decoding
-from fer_bench.data.ferplus import RULES
+from fer_bench.data.datasets.fer2013.ferplus import RULES
 from fer_bench.data.load import load_manifest
 from fer_bench.labels import EXPRESSIONS
 

@@ -82,7 +82,7 @@ def _dataset(data: Path, overrides: Sequence[str]) -> "Dataset":
     """The dataset of an experiment or a run, or the one in a folder."""
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import dataset_of_folder, load_experiment
-    from fer_bench.data.recognition import dataset_in
+    from fer_bench.data.load import dataset_in
 
     if not data.is_dir() or run_at(data):
         return load_experiment(experiment_file(data, Path("outputs")), overrides).dataset

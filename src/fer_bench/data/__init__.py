@@ -1,5 +1,6 @@
 """From a folder to batches, in the order in which a sample travels.
 
-`datasets` and `load` read a folder into a `manifest` with `splits`; `audit` looks for what is wrong
-with it; `images` and `decoding` make pixels of files; `augmentation` and `pipeline` make batches.
+`files` reads archives and folders; `datasets` and `load` make a `manifest` with `splits` of them;
+`audit` looks for files and duplicates that spoil results; `images` and `decoding` read pixels;
+`augmentation` and `pipeline` make batches.
 """

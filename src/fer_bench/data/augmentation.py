@@ -1,4 +1,4 @@
-"""Random changes of images: drawn with numpy for many at once, made in one warp and one map."""
+"""Random augmentation: drawn with numpy for many images at once, applied with TensorFlow."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def draw_warps(
     """Affine maps from output to input pixels, shape (count, 8), as `ImageProjectiveTransformV3`.
 
     Row: (a0, a1, a2, b0, b1, b2, 0, 0) with x_in = a0 x + a1 y + a2 and y_in = b0 x + b1 y + b2.
-    Mirror, zoom, shear and rotation act around the image centre; the shift comes last.
+    Mirror, zoom, shear and rotation are relative to the image centre; the shift comes last.
     """
     uniform = generator.uniform(-1, 1, size=(count, 6))
     angle = uniform[:, 0] * augment.rotation * 2 * np.pi
@@ -38,9 +38,9 @@ def draw_warps(
 
 
 def compose(first: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Affine maps (n, 8) that do what `first` and then `then` do, in one step.
+    """Affine maps (n, 8) that apply `first` and then `then` in one step.
 
-    Both map from output to input pixels: the later map's input is the earlier one's output.
+    Both map from output to input pixels: the input of the later map is the output of the earlier.
     """
     earlier, later = (
         np.concatenate([maps, np.ones((len(maps), 1))], axis=1).reshape(-1, 3, 3)
@@ -61,7 +61,7 @@ def draw_intensities(
 
 
 def warp(images: Any, maps: Any, fill: str) -> Any:
-    """Images (n, h, w, channels) after the affine `maps` (n, 8); `fill` as in `Augment`."""
+    """Images (n, h, w, channels) warped by affine `maps` (n, 8); `fill` as in `Augment`."""
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
         transforms=maps,
@@ -73,7 +73,7 @@ def warp(images: Any, maps: Any, fill: str) -> Any:
 
 
 def change_intensities(images: Any, intensities: Any, augment: Augment) -> Any:
-    """Images in [0, 255] with changed contrast, around each one's mean, and brightness."""
+    """Images in [0, 255] with changed brightness, and contrast around the mean of each image."""
     if not (augment.contrast or augment.brightness):
         return images
     contrast, added = (intensities[:, k, None, None, None] for k in (0, 1))

@@ -1,4 +1,4 @@
-"""The images of a split: each decoded once, kept, and looked up by its number."""
+"""The images of a split: each is decoded once, kept, and looked up by its index."""
 
 import hashlib
 import json
@@ -7,48 +7,51 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StringConstraints, TypeAdapter
 
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.images import VERSION, Box, Pixels, read_image, resize
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.threads import in_order
 from fer_bench.errors import DataError
 from fer_bench.storage.array_cache import Store, Wanted
-from fer_bench.storage.cache import cached
 
-# Without a cache, up to this many bytes of decoded images are kept in memory; beyond, files are
+# Without a cache, up to this many bytes of decoded images are kept in memory; larger splits are
 # decoded each time.
 MEMORY_BYTES = 4 * 2**30
-# A thread decodes so many images at once: enough to make the hand-over cheap, and few enough for
-# many threads to hold as many.
+# The number of images that a thread decodes at once: enough to make the hand-over cheap, and few
+# enough to limit the memory of many threads.
 DECODE_BATCH = 32
-# What is done to an image before it is resized: (uint8 image (h, w, channels), index of the sample
-# in its split) → uint8 image of the same shape. Called from several threads at once.
+# A change of an image before it is resized: (uint8 image (h, w, channels), index of the sample in
+# its split) → uint8 image of the same shape. Called from several threads at once.
 Change = Callable[[Pixels, int], Pixels]
+
+_DIGEST = TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")])
 
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of one split, every image of which has been decoded once.
+    """The samples of one split, whose images have all been decoded once.
 
     Attributes:
         paths: absolute file names, shape (n,).
         codes: class indices, shape (n,).
         valence_arousal: float32 in [-1, 1], shape (n, 2), NaN where unknown.
-        boxes: what of each image is used, in pixels: left, top, width, height, shape (n, 4); None
-            where that is the whole image.
+        boxes: the part of each image that is used, in pixels: left, top, width, height, shape
+            (n, 4); None for whole images.
         pixels: decoded uint8 images (n, size, size, channels), in memory or mapped from the cache;
-            None where they are too many.
+            None if they are too many.
         size: height and width in pixels.
         channels: 1 or 3.
-        soft_labels: float32 shares of the classes, shape (n, C), each row summing to 1; None
-            where labels are hard.
-        change: what happens to each image between decoding and resizing; None for nothing.
-        digest: SHA-256 of all pixels; empty where no cache was asked.
+        soft_labels: float32 shares of the classes, shape (n, C), each row summing to 1; None for
+            hard labels.
+        change: applied to each image between decoding and resizing; None for no change.
+        digest: SHA-256 of all pixels; empty without a cache.
     """
 
     paths: NDArray[np.str_]
@@ -73,12 +76,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Rows:
-    """Values that stand for images: one row for each fixed view of each image.
+    """Values in place of images, such as features: one row for each fixed view of each image.
 
     Attributes:
         values: shape (views * m, ...), m images (with those of `dataset.expand`) in each view;
             bfloat16 as uint16.
-        dtype: the name of their type.
+        dtype: the name of the type of the values.
     """
 
     values: NDArray[Any]
@@ -97,18 +100,18 @@ def open_split(
     store: Store | None = None,
     change: Change | None = None,
 ) -> Split:
-    """Decode every image of a split, so that a broken one is named before anything is computed.
+    """Decode every image of a split, so that a broken one is reported before training starts.
 
-    With a `store`, each image is decoded once, ever: the next call finds what this one left.
+    With a `store`, the decoded images are kept for later calls.
 
     Args:
         manifest: the dataset.
         split: the name of the split.
         size: height and width in pixels.
-        on_progress: called with (images decoded, images in all).
+        on_progress: called with (images decoded, all images).
         store: where decoded images are kept; None: in memory.
-        change: is made to each image as it comes from its file, after the crop and before the
-            resize. Such images are never kept in a store.
+        change: applied to each image after the crop and before the resize. Changed images are
+            never kept in a store.
 
     Raises:
         DataError: an image cannot be decoded; the message names it.
@@ -126,7 +129,7 @@ def open_split(
 
 
 def _key(files: Split, root: Path) -> str:
-    """What the pixels of a split depend on; a file is known by its name, size and last change."""
+    """Everything that the pixels of a split depend on; files by name, size and time of change."""
     hashed, above = hashlib.sha256(), f"{root}{os.sep}"
     for path in files.paths.tolist():
         status = _status(path)
@@ -148,7 +151,7 @@ def _status(path: str) -> os.stat_result:
 
 
 def _checked(files: Split, key: str, on_progress: Callable[[int, int], None] | None) -> str:
-    """Decode what is too much to keep, once, ever; the SHA-256 of all pixels."""
+    """The SHA-256 of pixels that are too many to keep; they are decoded for it only once."""
 
     def check(folder: Path) -> None:
         hashed = hashlib.sha256()
@@ -156,8 +159,10 @@ def _checked(files: Split, key: str, on_progress: Callable[[int, int], None] | N
             hashed.update(block.data)
         (folder / "digest.json").write_text(json.dumps(hashed.hexdigest()), encoding="utf-8")
 
-    folder = cached("checked", key, check)
-    return str(json.loads((folder / "digest.json").read_text(encoding="utf-8")))
+    def read(folder: Path) -> str:
+        return _DIGEST.validate_json((folder / "digest.json").read_bytes())
+
+    return cached_result("checked", key, check, read)
 
 
 def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Split:
@@ -175,7 +180,7 @@ def _decoded(files: Split, on_progress: Callable[[int, int], None] | None) -> Sp
 def _decoded_blocks(
     files: Split, on_progress: Callable[[int, int], None] | None
 ) -> Iterator[Pixels]:
-    """All images in their order. Raises: DataError naming the first that cannot be decoded."""
+    """All images in order. Raises: DataError that names the first one that cannot be decoded."""
     done = 0
     for block in in_order(partial(decode, files), _parts(np.arange(len(files)))):
         yield block
@@ -189,7 +194,7 @@ def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def decode(split: Split, rows: NDArray[np.int64]) -> Pixels:
-    """Some images of a split, from their files: shape (rows, size, size, channels).
+    """Decode some images of a split: shape (rows, size, size, channels).
 
     Raises:
         DataError: an image cannot be decoded; the message names it.
@@ -204,8 +209,8 @@ def decode(split: Split, rows: NDArray[np.int64]) -> Pixels:
 
 
 def decode_together(split: Split, rows: NDArray[np.int64]) -> Pixels:
-    """As `decode`, by several threads."""
-    # Each thread gets the same number of images, even if they are few.
+    """`decode` with several threads."""
+    # Each thread gets about the same number of images, however few they are.
     parts = np.array_split(rows, min(usable_cores().number, len(rows)) or 1)
     return np.concatenate(list(in_order(partial(decode, split), parts)))
 
@@ -218,9 +223,9 @@ def _box(split: Split, row: int) -> Box:
 
 
 def split_files(manifest: Manifest, split: str, size: int) -> Split:
-    """A split whose images are decoded each time they are used, and of which none was so far."""
+    """A split of which no image has been decoded yet."""
     rows = manifest.split(split)
-    root = f"{manifest.root}{os.sep}"  # joined as text: a Path for each takes ten times as long
+    root = f"{manifest.root}{os.sep}"  # joined as text: creating a Path each is ten times slower
     paths = np.array([root + path for path in rows["path"].tolist()])
     boxes = rows[list(BOX)].to_numpy(np.int32) if BOX[0] in rows else None
     values = manifest.valence_arousal(split)

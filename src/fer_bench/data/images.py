@@ -1,13 +1,14 @@
-"""Image files as pixels: the only place where a file of a dataset is decoded.
+"""Decoding image files: the only place where pixels of a dataset are read.
 
-Training, evaluation, the audit and the search for copies all read through here, so that they see
-the same pixels. The content of a file decides its format, whatever its name ends with:
+Training, evaluation, the audit and the search for duplicates all read through here, so that they
+see the same pixels. The content of a file determines its format, not the suffix of its name:
 
-- JPEG (grey, RGB, CMYK and YCCK with Adobe's inverted inks), PNG, BMP, GIF, WebP and TIFF, of each
-  the first frame or page;
-- 16 bits a channel: the high byte stays; grey of 32 bits or floats has no known range: refused;
-- palettes are looked up; alpha is dropped, and the colour beneath it stays, as in OpenCV and Keras;
-- the orientation that EXIF states is applied, before a box is cut out;
+- JPEG (grey, RGB, CMYK and YCCK with Adobe's inverted inks), PNG, BMP, GIF, WebP and TIFF; the
+  first frame or page of each;
+- 16 bits per channel: the high byte is kept; grey values of 32 bits or floats have no known range
+  and are refused;
+- palettes are applied; alpha is dropped and the colour beneath it kept, as in OpenCV and Keras;
+- the EXIF orientation is applied before a face box is cut out;
 - RGB becomes grey by ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
 
 Colour profiles are not applied.
@@ -27,30 +28,30 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin 
 
 from fer_bench.errors import DataError
 
-# Part of the key of everything in the cache that was computed from pixels. It changes when
-# decoding or resizing does.
+# Part of the key of everything in the cache that was computed from pixels. Increase it when
+# decoding or resizing changes.
 VERSION = 2
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF")
-# A BMP without its file header is a format of its own to Pillow.
+# Pillow treats a BMP without its file header as a format of its own.
 _PILLOW_FORMATS = (*FORMATS, "DIB")
-# What no picture of a face has. Pillow warns from here on; we refuse.
+# No picture of a face has more. Pillow warns from this limit on; here it is an error.
 MOST_PIXELS = 89_478_485
 
 Pixels = NDArray[np.uint8]
-# Left, upper, right and lower edge in pixels of what is used of an image; None means all of it.
+# Left, top, right and bottom edge in pixels of the part of an image that is used; None: all of it.
 Box = tuple[int, int, int, int] | None
 Fault = Literal["missing", "undecodable", "truncated", "too_large"]
 
 _BOMB = (Image.DecompressionBombWarning, Image.DecompressionBombError)
-# What Pillow raises where the bytes of a file make no sense.
+# What Pillow raises for damaged files.
 _DAMAGE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, OverflowError, ZeroDivisionError),
     *(LookupError, AttributeError, RuntimeError, MemoryError, struct.error, zlib.error),
 )
 # Tags of EXIF and TIFF.
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262
-# Where Pillow keeps what may state an orientation.
-_STATING = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+# Keys of metadata that may contain an orientation.
+_ORIENTATION_SOURCES = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _WHITE_IS_ZERO = 0
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,22 +64,22 @@ _TURNS = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-# Pillow warns of metadata that it cannot read, on which no pixel depends. The filter is set once
-# for the process: `warnings.catch_warnings` is not safe in threads.
+# Pillow warns about metadata that it cannot read, but no pixel depends on them. The filter is set
+# once for the process because `warnings.catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Loads the other formats now, instead of in several threads at once.
+# Load the other formats now, instead of in several threads at once.
 Image.preinit()
 
 
 class ImageError(DataError, ValueError):
-    """A file that gives no pixels.
+    """A file that cannot be decoded.
 
-    It is a ValueError too, so that TensorFlow takes it for a wrong argument and not for a lost
-    worker when it is raised while batches are made.
+    It is a ValueError too: TensorFlow then treats it as an invalid argument and not as a lost
+    worker when it is raised in an input pipeline.
 
     Attributes:
         fault: what is wrong, in one word that programs can rely on.
-        reason: the same for people: the size of the file and what is wrong, without its name.
+        reason: what is wrong, in words, with the size of the file but without its name.
     """
 
     def __init__(self, path: str, fault: Fault, reason: str) -> None:
@@ -93,7 +94,7 @@ class ImageError(DataError, ValueError):
 
 
 class UnusableError(ValueError):
-    """An image can be decoded, but not used; the message says why, without naming its file."""
+    """An image can be decoded but not used; the message says why, without the name of the file."""
 
 
 def read_image(path: str, channels: int, box: Box = None) -> Pixels:
@@ -102,13 +103,13 @@ def read_image(path: str, channels: int, box: Box = None) -> Pixels:
     Args:
         path: the name of the file.
         channels: 1 for grey, 3 for RGB.
-        box: what of the upright image is used; it is cut at the edges of the image.
+        box: the part of the upright image that is used; it is clipped to the image.
 
     Returns:
         Values in [0, 255], shape (height, width, channels).
 
     Raises:
-        ImageError: the file gives no pixels, or none inside `box`.
+        ImageError: the file cannot be decoded, or no pixel is inside `box`.
     """
     with _opened(path) as image:
         image.load()
@@ -119,10 +120,10 @@ def read_image(path: str, channels: int, box: Box = None) -> Pixels:
 
 
 def crop(pixels: Pixels, box: Box) -> Pixels:
-    """What of an image (height, width, channels) lies in a box.
+    """The part of an image (height, width, channels) inside a box.
 
     Raises:
-        UnusableError: nothing does.
+        UnusableError: no pixel is inside the box.
     """
     if box is None:
         return pixels
@@ -130,12 +131,12 @@ def crop(pixels: Pixels, box: Box) -> Pixels:
     inside = pixels[upper:lower, left:right]
     if not inside.size:
         height, width = pixels.shape[:2]
-        raise UnusableError(f"its face lies outside of the {width}x{height} pixels")
-    return np.ascontiguousarray(inside)  # of its own, so that the rest can go
+        raise UnusableError(f"its face box is outside the {width}x{height} pixels")
+    return np.ascontiguousarray(inside)  # a copy, so that the rest can be freed
 
 
 def upright_size(path: str) -> tuple[int, int]:
-    """Width and height of an image as it is to be shown, by the header of its file alone.
+    """Width and height of an upright image; only the header of its file is read.
 
     Raises:
         ImageError: the header cannot be read.
@@ -148,8 +149,8 @@ def upright_size(path: str) -> tuple[int, int]:
 def resize(pixels: Pixels, size: int) -> Pixels:
     """An image (height, width, channels) as (size, size, channels).
 
-    Each new pixel is a mean weighted by a triangle as wide as two new pixels, or two old ones where
-    these are larger: bilinear interpolation without aliasing.
+    Bilinear interpolation without aliasing: each new pixel is a mean weighted by a triangle that is
+    as wide as two new pixels, or as two old ones if these are larger.
     """
     channels = pixels.shape[2]
     if pixels.shape[:2] == (size, size):
@@ -168,14 +169,15 @@ def to_grey(pixels: Pixels) -> Pixels:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """The image of a file, of which no more than the header is read yet.
+    """The image in a file, of which only the header has been read.
 
     Raises:
-        ImageError: for whatever Pillow raises about the file, here or later.
+        ImageError: for anything that Pillow raises within the block.
     """
     try:
-        # Given the name of a file, Pillow may map it, and then takes a TIFF file that EXIF turns by
-        # 90 degrees for one of the upright size. `Path.open` takes a tenth of a small image's time.
+        # A file object, not its name: Pillow may map a named file, and then confuses the sides of a
+        # TIFF file that EXIF turns by 90 degrees. `Path.open` would take a tenth of the time of a
+        # small image.
         with (
             open(path, "rb") as file,  # noqa: PTH123
             Image.open(file, formats=_PILLOW_FORMATS) as image,
@@ -190,7 +192,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
     except _BOMB as error:
         raise ImageError(path, "too_large", str(error).partition(" exceeds")[0]) from error
     except UnidentifiedImageError as error:
-        reason = f"no {', '.join(FORMATS)} image that can be read"
+        reason = f"not a readable {', '.join(FORMATS)} image"
         raise ImageError(path, "undecodable", reason) from error
     except _DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -200,42 +202,45 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """A decoded image in mode L or RGB."""
-    # With it, Pillow would make the colour transparent pixels have into another one.
+    # Otherwise Pillow would change the colour of transparent pixels.
     image.info.pop("transparency", None)
     if image.mode in ("L", "RGB"):
         return image
     if image.mode in ("1", "LA"):
         return image.convert("L")
-    # Pillow up to 10 opens a PNG file of 16 bits as integers.
+    # Pillow up to 10 opens a 16-bit PNG file as integers.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return Image.fromarray(_high_bytes(image))
     if image.mode in ("I", "F"):
-        kind = "floats" if image.mode == "F" else "signed integers or of 32 bits"
+        kind = "floats" if image.mode == "F" else "signed integers or have 32 bits"
         raise UnusableError(
-            f"its grey values are {kind}, so that nothing tells which of them is white; convert "
-            "it to 8 or 16 bits"
+            f"its grey values are {kind}, so the value of white is unknown; convert it to 8 or 16 "
+            "bits"
         )
     return image.convert("RGB")
 
 
 def _high_bytes(image: Image.Image) -> Pixels:
-    """The upper 8 of the 16 bits of a grey image, or of the 12 that some TIFF files have."""
+    """The upper 8 of the 16 bits of a grey image, or of the 12 bits of some TIFF files."""
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (16,))[0]
     values: Pixels = (np.asarray(image) >> bits - 8).astype(np.uint8)
-    # Pillow turns these round for fewer bits, but not for so many.
+    # Pillow inverts such values for up to 8 bits only.
     return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says of how the pixels as they are have to be turned, 1 to 8; 1 if nothing."""
-    # That of a TIFF file has been applied by Pillow.
-    if isinstance(image, TiffImagePlugin.TiffImageFile) or not _STATING & image.info.keys():
+    """The EXIF orientation of the decoded pixels, 1 to 8; 1 if there is none."""
+    # Pillow has already applied that of a TIFF file.
+    if (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        or not _ORIENTATION_SOURCES & image.info.keys()
+    ):
         return 1
     try:
-        # The method of a PNG file would decode it, to look for EXIF behind the pixels.
+        # Not the method of PNG images, which decodes the file to look for EXIF behind the pixels.
         return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
-    except _DAMAGE:  # an image is not worse for metadata that are broken
+    except _DAMAGE:  # broken metadata do not make an image unusable
         return 1
 
 

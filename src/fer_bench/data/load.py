@@ -1,4 +1,4 @@
-"""Dataset adapters, one file each, and the way from a folder to a checked manifest."""
+"""From a folder to a checked manifest: which dataset it is, its classes, its splits."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import listed, read_table, reading
+from fer_bench.data.files.folders import listed, read_table, reading
 from fer_bench.data.manifest import Manifest, Problem, regrouped
 from fer_bench.data.spec import DatasetSpec
 from fer_bench.data.splits import carve, join_groups, undersample
@@ -15,15 +15,18 @@ from fer_bench.errors import DataError
 from fer_bench.labels import chosen, ordered
 from fer_bench.registry import DATASETS
 
+# The adapter that reads one folder per class, whatever they hold.
+_GENERAL = "folder"
+
 
 def load_manifest(config: Dataset) -> Manifest:
-    """Read the folder of a dataset, take its validation split and balance its training split.
+    """Read the folder of a dataset, make its splits and undersample its training split.
 
-    A test split that the release has is left as it is.
+    A test split of the release stays as it is.
 
     Raises:
-        DataError: the folder is missing or incomplete, it has not the splits that the experiment
-            asks for, or a class is too small to be split.
+        DataError: the folder is missing or incomplete, it does not have the splits that the
+            experiment needs, or a class is too small to be split.
     """
     manifest = read_release(config)
     if config.groups:
@@ -39,7 +42,7 @@ def load_manifest(config: Dataset) -> Manifest:
 
 
 def read_release(config: Dataset) -> Manifest:
-    """The dataset in its official splits, without what `exclude` leaves out, in its classes.
+    """The dataset in its official splits, with `exclude`, `classes` and `contempt` applied.
 
     Raises: DataError.
     """
@@ -52,9 +55,42 @@ def read_release(config: Dataset) -> Manifest:
     elif config.contempt != "keep":
         manifest = _without_contempt(manifest, config.contempt)
     manifest = _without_absent_classes(manifest, config.root)
-    if spec.prepare is None:  # one's own images, where no count of a release says what is missing
+    if spec.prepare is None:  # own images: no numbers of a release show what is missing
         _check_training(manifest)
     return manifest
+
+
+def dataset_in(root: Path) -> str:
+    """The name of the dataset whose layout `root` has.
+
+    Several adapters may read it, since some releases are plain class folders. The one that the
+    folder is named after is preferred, then one that recognises the release, then `folder`.
+
+    Raises:
+        DataError: no adapter can read it; the message says why `folder` cannot.
+    """
+    read: dict[str, Manifest] = {}
+    errors: dict[str, DataError] = {}
+    for name in DATASETS.names():
+        try:
+            read[name] = DATASETS[name].read(Dataset(name=name, root=root))
+        except DataError as error:
+            errors[name] = error
+    if not read:
+        known = ", ".join(name for name in DATASETS.names() if name != _GENERAL)
+        raise DataError(
+            f"{errors[_GENERAL]}\nIt does not have the layout of {known} either. Give an "
+            "experiment file whose dataset.name says which it is: the error then says what is "
+            "missing."
+        )
+    recognised = [
+        name
+        for name, manifest in read.items()
+        if name != _GENERAL
+        and all(problem.kind != "release_unrecognised" for problem in manifest.problems)
+    ]
+    named_after = DATASETS.known_as(root.resolve().name)
+    return next(name for name in (named_after, *recognised, _GENERAL, *read) if name in read)
 
 
 def _read_list(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -71,7 +107,9 @@ def _exclude(manifest: Manifest, path: Path) -> Manifest:
             f"'{manifest.name}': {listed(unknown)}.\n"
             "Give the file that `fer data audit` wrote for this dataset."
         )
-    return _drop(manifest, samples["sample_id"].isin(names), "excluded")
+    excluded = samples["sample_id"].isin(names)
+    dropped = {**manifest.dropped, "excluded": int(excluded.sum())}
+    return replace(manifest, samples=samples[~excluded].reset_index(drop=True), dropped=dropped)
 
 
 def _without_contempt(manifest: Manifest, choice: str) -> Manifest:
@@ -98,19 +136,20 @@ def _choose_classes(manifest: Manifest, config: Dataset) -> Manifest:
 def _check_training(manifest: Manifest) -> None:
     """Raises: DataError when training lacks a class that another split has."""
     counts = manifest.counts()
-    shown = {name for split in counts.values() for name, count in split.items() if count}
+    shown = set(manifest.samples["label"])
     training = counts.get("train", {})
     if unknown := [name for name, count in training.items() if name in shown and not count]:
         raise DataError(
-            f"{manifest.root}: training has no image of {', '.join(unknown)}, which another split "
-            "has.\nAdd such images to training, or choose other classes with dataset.classes."
+            f"{manifest.root}: training has no image of {', '.join(unknown)}, but another "
+            "split has.\nAdd such images to training, or choose other classes with "
+            "dataset.classes."
         )
 
 
 def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
-    """Nothing can be learnt or measured about a class that no sample of any split shows.
+    """The manifest without classes that no sample shows: they cannot be learnt or measured.
 
-    A class that soft labels alone name is learnt.
+    A class that occurs in soft labels only is kept.
     """
     shown = set(manifest.samples["label"].unique()) | manifest.shared_classes()
     absent = tuple(name for name in manifest.classes if name not in shown)
@@ -119,18 +158,13 @@ def _without_absent_classes(manifest: Manifest, root: Path) -> Manifest:
     classes = tuple(name for name in manifest.classes if name in shown)
     if len(classes) < 2:
         raise DataError(
-            f"{root}: all images show {classes[0]}, and there is nothing to tell apart.\n"
+            f"{root}: all images show {classes[0]}, and training needs two classes.\n"
             "Check that dataset.root names the whole dataset."
         )
     text = "classes of this dataset have no image here and are left out"
     problem = Problem("class_absent", "warning", len(absent), absent, text)
-    shown_ones = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
-    return replace(shown_ones, problems=(*manifest.problems, problem))
-
-
-def _drop(manifest: Manifest, rows: "pd.Series[bool]", reason: str) -> Manifest:
-    samples = manifest.samples[~rows].reset_index(drop=True)
-    return replace(manifest, samples=samples, dropped={**manifest.dropped, reason: int(rows.sum())})
+    manifest = regrouped(manifest, {name: [name] for name in classes}, "class_absent")
+    return replace(manifest, problems=(*manifest.problems, problem))
 
 
 def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
@@ -140,7 +174,7 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
         if set(sizes) != {"train"}:
             raise DataError(
                 f"{config.root}: {manifest.release} has splits of its own ({_shown(sizes)}), which "
-                "are kept as they are.\nRemove dataset.split."
+                "stay as they are.\nRemove dataset.split."
             )
         samples = carve(samples, "test", config.split.test, seed)
         rest = config.split.train + config.split.validation
@@ -172,8 +206,8 @@ def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:
     images = int((samples["split"] == "train").sum())
     if config.expand and config.expand < images:
         raise DataError(
-            f"dataset.expand: {config.expand:,} is less than the {images:,} training images that "
-            "there are.\nGive the number of training images after expansion, or remove it."
+            f"dataset.expand: {config.expand:,} is less than the number of training images "
+            f"({images:,}).\nGive the number of images after expansion, or remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""The checked sample table: a dataset after its folder was read and before any pixel is."""
+"""The checked table of samples: what a dataset holds, before any pixel is read."""
 
 import hashlib
 import os
@@ -7,42 +7,65 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.file_names import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
+from fer_bench.data.files.file_names import NOT_AN_IMAGE, NOT_SUPPORTED, NOT_UTF8
 from fer_bench.errors import DataError
 from fer_bench.labels import AXES, SPLITS
 
 COLUMNS = ("sample_id", "path", "split", "label")
 
-# The face in the image, in pixels: left and upper edge, width and height.
+# The face in the image, in pixels: left and top edge, width and height.
 BOX = ("face_x", "face_y", "face_width", "face_height")
 
-# Before the name of a class: how much of a sample's soft label falls to it.
+# Prefix of the column that holds the share of a class in each soft label.
 SOFT = "soft_"
 
-# Reasons in `Manifest.dropped` for files that may have been meant as images.
+# Reasons in `Manifest.dropped` for files that may be images.
 _WORTH_A_WARNING = (NOT_SUPPORTED, NOT_AN_IMAGE, NOT_UTF8)
 
 Severity = Literal["info", "warning", "error"]
 
-EXAMPLES = 5  # of what a problem concerns
+EXAMPLES = 5  # shown with a problem
+
+
+class ProblemDocument(TypedDict):
+    """A `Problem` in the JSON of `fer data`."""
+
+    kind: str
+    severity: Severity
+    count: int
+    examples: list[str]
+    text: str
+
+
+class ManifestDocument(TypedDict):
+    """What the JSON of `fer data stats` and `fer data audit` begins with."""
+
+    dataset: str
+    release: str
+    fingerprint: str | None
+    classes: list[str]
+    counts: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+    problems: list[ProblemDocument]
+    soft_labels: bool
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a dataset that its user should know.
+    """Something that the user of a dataset should know.
 
     Attributes:
         kind: a short name that programs can rely on, for example `label_disagreement`.
-        severity: `error` where numbers measured on the data cannot be trusted.
-        count: how many samples, files or rows it concerns.
+        severity: `error` when numbers measured on the data cannot be trusted.
+        count: the number of samples, files or rows concerned.
         examples: the first few of them.
-        text: what is wrong, and what to do, in one sentence.
+        text: what is wrong and what to do, in one sentence.
     """
 
     kind: str
@@ -51,8 +74,8 @@ class Problem:
     examples: tuple[str, ...]
     text: str
 
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the JSON of `fer data`."""
+    def to_json(self) -> ProblemDocument:
+        """The problem as a JSON document."""
         return {
             "kind": self.kind,
             "severity": self.severity,
@@ -63,18 +86,18 @@ class Problem:
 
 
 def problem_of(kind: str, severity: Severity, names: Iterable[str], text: str) -> list[Problem]:
-    """The problem that concerns what is named, or none when nothing is."""
-    concerned = list(names)
+    """A problem that concerns the given names, in a list; an empty list for no names."""
+    concerned = tuple(names)
     if not concerned:
         return []
-    return [Problem(kind, severity, len(concerned), tuple(concerned[:EXAMPLES]), text)]
+    return [Problem(kind, severity, len(concerned), concerned[:EXAMPLES], text)]
 
 
 def left_out(dropped: Mapping[str, int]) -> str:
-    """What `Manifest.dropped` counts, in one line.
+    """The counts of `Manifest.dropped` in one line.
 
-    For example `2 hidden, 4 not an image; format not supported: .heic 3, .avif 1`: what comes
-    after a colon in a reason is told together.
+    For example `2 hidden, 4 not an image; format not supported: .heic 3, .avif 1`: reasons that
+    differ only after a colon are listed together.
     """
     plain, detailed = [], defaultdict[str, list[str]](list)
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
@@ -88,32 +111,32 @@ def left_out(dropped: Mapping[str, int]) -> str:
 
 
 def has_unsupported(dropped: Mapping[str, int]) -> bool:
-    """Whether images were left out for their format."""
+    """Whether images were left out because of their format."""
     return any(reason.startswith(f"{NOT_SUPPORTED}: ") for reason in dropped)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One row a sample.
+    """The samples of a dataset: one row per sample.
 
     Attributes:
         name: the registered name of the dataset.
-        release: which release was recognised, for example `opencv-emotion`.
+        release: the release that was recognised, for example `opencv-emotion-public`.
         root: the folder that `path` is relative to.
-        classes: class names, in the order of the model's logits: canonical ones, but for what
-            `dataset.classes` names otherwise.
-        channels: 1 when every image is grey (kept as one channel until the model), else 3.
+        classes: class names in the order of the model's logits; canonical ones, unless
+            `dataset.classes` renames them.
+        channels: 1 when every image is grey (and stays one channel up to the model), else 3.
         samples: columns `sample_id` (unique), `path` (relative to `root`), `split` (one of
             `SPLITS`), `label` (one of `classes`); optional: `valence` and `arousal` in [-1, 1] or
-            NaN, `group` (samples of one person or source; they stay in one split), the columns of
-            `BOX` (what of the image is used), of `ATTRIBUTES` (subgroups of people), `usage` (the
-            part of the release) and `bytes` (size of the source, where that is not the file).
-            Soft labels are a column `soft_<class>` for every class: shares in [0, 1] that add up
-            to 1. What is trained on is then this distribution; `label` stays what is counted,
-            balanced and evaluated.
-        dropped: how many rows of the source were left out, by reason.
-        problems: what reading found that a user should know.
-        image_size: height and width in pixels of every image, where the release fixes them.
+            NaN, `group` (samples of one person or source, which stay in one split), the columns
+            of `BOX` (the part of the image that is used), of `ATTRIBUTES` (subgroups of people),
+            `usage` (the part of the release) and `bytes` (size of the source, if that is not the
+            file). Soft labels are a column `soft_<class>` for every class: shares in [0, 1] that
+            add up to 1. Training then uses this distribution; counts, balance and evaluation use
+            `label`.
+        dropped: the number of rows of the source that were left out, by reason.
+        problems: what the user should know.
+        image_size: height and width in pixels of every image, if the release fixes them.
     """
 
     name: str
@@ -146,10 +169,10 @@ class Manifest:
                 "Remove one of the two, or unpack the download again."
             )
         for column, known in (("split", SPLITS), ("label", self.classes)):
-            strange = sorted(set(samples[column].unique()) - set(known))
-            if strange:
+            unknown = sorted(set(samples[column].unique()) - set(known))
+            if unknown:
                 raise DataError(
-                    f"{self.root}: {column} {strange[0]!r} is none of {', '.join(known)}."
+                    f"{self.root}: unknown {column} {unknown[0]!r}; known: {', '.join(known)}."
                 )
         if self.is_soft:
             self._check_soft_labels()
@@ -164,7 +187,7 @@ class Manifest:
             row = int(wrong.argmax())
             raise DataError(
                 f"{self.root}: the soft label of {self.samples['sample_id'].iloc[row]!r} is "
-                f"{shares[row].tolist()}.\nShares must not be negative, and add up to 1."
+                f"{shares[row].tolist()}.\nShares must not be negative and must add up to 1."
             )
 
     @property
@@ -173,7 +196,7 @@ class Manifest:
         return any(str(name).startswith(SOFT) for name in self.samples)
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split, index 0..n-1. Raises: DataError when it is empty."""
+        """The rows of one split with index 0..n-1. Raises: DataError when there are none."""
         rows = self.samples[self.samples["split"] == name]
         if rows.empty:
             present = ", ".join(f"{split} ({n})" for split, n in self.split_sizes().items())
@@ -189,7 +212,7 @@ class Manifest:
         return np.array([index[label] for label in labels], dtype=np.int32)
 
     def soft_labels(self, split: str) -> NDArray[np.float32] | None:
-        """Shares of one split, shape (n, len(classes)), each row summing to 1; None without any."""
+        """Shares in one split, shape (n, len(classes)), rows summing to 1; None for hard labels."""
         if not self.is_soft:
             return None
         return _shares(self.split(split), self.classes).astype(np.float32)
@@ -208,12 +231,12 @@ class Manifest:
         return rows[list(AXES)].to_numpy(np.float32)
 
     def split_sizes(self) -> dict[str, int]:
-        """Number of samples in each split that has any, in the order of `SPLITS`."""
+        """Number of samples per split, in the order of `SPLITS`, without empty splits."""
         sizes = self.samples["split"].value_counts()
         return {split: int(sizes[split]) for split in SPLITS if split in sizes}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of samples by split and class; classes without a sample count 0."""
+        """Number of samples per split and class; 0 for classes without a sample."""
         columns = (self.samples[column].tolist() for column in ("split", "label"))
         sizes = Counter(zip(*columns, strict=True))
         return {
@@ -222,9 +245,9 @@ class Manifest:
         }
 
     def warnings(self) -> list[str]:
-        """A line for each problem that is more than for information, with examples.
+        """One line for each warning and error, with examples.
 
-        The last says how many files were left out that may have been meant as images.
+        The last line counts the files that were left out and may be images.
         """
         lines = []
         for problem in self.problems:
@@ -235,18 +258,22 @@ class Manifest:
         files = {
             reason: count
             for reason, count in self.dropped.items()
-            if reason.partition(": ")[0] in _WORTH_A_WARNING and count
+            if count and reason.partition(": ")[0] in _WORTH_A_WARNING
         }
         if files:
             lines.append(f"{self.root}: files were left out: {left_out(files)}")
         return lines
 
-    def to_json(self) -> dict[str, Any]:
-        """What the JSON of `fer data stats` and `fer data audit` begins with."""
+    def to_json(self) -> ManifestDocument:
+        """The manifest as a JSON document; its fingerprint is None when files are missing."""
+        try:
+            fingerprint = self.fingerprint
+        except OSError:
+            fingerprint = None
         return {
             "dataset": self.name,
             "release": self.release,
-            "fingerprint": self.fingerprint,
+            "fingerprint": fingerprint,
             "classes": list(self.classes),
             "counts": self.counts(),
             "dropped": dict(self.dropped),
@@ -256,9 +283,9 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over what decides a sample, whatever the order: id, split, label, size in bytes.
+        """SHA-256 over the id, split, label and size in bytes of every sample, in any order.
 
-        Where only a part of each image is used, its box too; where labels are soft, these.
+        It covers the boxes of faces and the soft labels too, if there are any.
         """
         samples = self.samples
         if "bytes" in samples:
@@ -275,16 +302,16 @@ class Manifest:
 
 
 def regrouped(manifest: Manifest, groups: Mapping[str, Collection[str]], reason: str) -> Manifest:
-    """The samples of some classes, under the names of groups of them.
+    """The samples of some classes, under new classes that each stand for a group of them.
 
-    Soft labels are added up in each group and divided by what is left of them. Where that makes
-    another group likelier than the one of the own label, it becomes the label.
+    The shares of soft labels are added within each group and normalised again. If another group
+    then has a larger share than the group of the label, it becomes the label.
 
     Args:
         manifest: left as it is.
-        groups: new class → classes of `manifest` that make it, each in one group at most, in the
-            order of the new classes.
-        reason: under which samples of the other classes are counted.
+        groups: new class → classes of `manifest` in that group, in the order of the new classes;
+            a class is in one group at most.
+        reason: the reason in `dropped` that counts samples of all other classes.
     """
     group_of = {name: group for group, names in groups.items() for name in names}
     labels = manifest.samples["label"].map(group_of)
@@ -292,9 +319,9 @@ def regrouped(manifest: Manifest, groups: Mapping[str, Collection[str]], reason:
     samples = manifest.samples[stays].assign(label=labels[stays]).reset_index(drop=True)
     if manifest.is_soft:
         samples = _soft_in_groups(samples, groups)
-    left_out = int((~stays).sum())
-    counted = {reason: manifest.dropped.get(reason, 0) + left_out} if left_out else {}
-    dropped = {**manifest.dropped, **counted}
+    dropped = dict(manifest.dropped)
+    if not stays.all():
+        dropped[reason] = dropped.get(reason, 0) + int((~stays).sum())
     return replace(manifest, samples=samples, classes=tuple(groups), dropped=dropped)
 
 

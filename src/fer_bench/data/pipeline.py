@@ -1,8 +1,8 @@
 """Manifest → batches of images: order, look up, augment, batch.
 
 Order and augmentation are pure functions of (seed, epoch). They are drawn with numpy for the whole
-epoch at once, so that an epoch can start at any of its steps and no random operation is left for
-the parallel part, where it would not be reproducible.
+epoch at once, so that an epoch can start at any step, and no random operation is left for the
+parallel part, where it would not be reproducible.
 """
 
 import hashlib
@@ -27,29 +27,29 @@ from fer_bench.data.augmentation import (
 from fer_bench.data.decoding import Rows, Split, decode, decode_together, split_files
 from fer_bench.data.manifest import Manifest
 
-# The name of the soft label of the expression among the targets of a batch.
+# Key of the soft labels of the expression among the targets of a batch.
 SOFT_LABELS = "shares"
 
-_ORDER, _AUGMENT = 0, 1  # streams of random numbers of one epoch
-_VIEWS, _TRUNK_VIEWS = 2, 3  # streams of random numbers of a split seed
-# What `dataset.expand` may do to an image.
+_ORDER, _AUGMENT = 0, 1  # streams of random numbers for each epoch
+_VIEWS, _TRUNK_VIEWS = 2, 3  # streams of random numbers for each split seed
+# The changes of `dataset.expand`.
 VIEW = Augment(flip=True, rotation=20 / 360, shear=0.2, zoom=0.2)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every training batch this process reads.
+    """The part of every training batch that this process reads.
 
     Attributes:
-        parts: in how many parts a batch is divided, one for each device of all processes.
-        own: the numbers of those that are read here; each is an element of its own.
+        parts: the number of parts of a batch, one for each device of all processes.
+        own: the indices of the parts that are read here; each is an element of its own.
     """
 
     parts: int = 1
     own: range = range(1)
 
     def of(self, batch: slice) -> Iterator[slice]:
-        """The own parts of `batch`; the sizes of all parts differ by one at most."""
+        """The parts of `batch` that are read here; all parts differ by one in size at most."""
         size = batch.stop - batch.start
         for part in self.own:
             first, end = (batch.start + size * number // self.parts for number in (part, part + 1))
@@ -64,8 +64,8 @@ def epoch_order(
 ) -> NDArray[np.int64]:
     """Sample indices of one training epoch: every sample once, in random order.
 
-    With `per_class`, each class occurs that often: its samples all equally often, but for a random
-    remainder.
+    With `per_class`, each class occurs that often, and its samples equally often except for a
+    random remainder.
     """
     generator = np.random.default_rng([seed, epoch, _ORDER])
     if per_class is None:
@@ -91,10 +91,10 @@ def _repeat_to(
 def draw_views(
     images: int, dataset: Dataset, size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The fixed training views of `dataset.expand`: which image each shows, and its affine map.
+    """The fixed training views of `dataset.expand`: the index of each one's image, and its map.
 
-    Every image is there unchanged, and again in other views, equally often but for a random
-    remainder. Shapes (m,) and (m, 8) with m = expand; m = images and no change without it.
+    Every image occurs unchanged, and again in other views, equally often except for a random
+    remainder. Shapes (m,) and (m, 8) with m = expand; without it m = images, all unchanged.
     """
     views = dataset.expand or images
     generator = np.random.default_rng([dataset.split_seed, _VIEWS])
@@ -113,7 +113,7 @@ def steps_per_epoch(split: Split, config: Experiment) -> int:
 
 
 def _per_class(codes: NDArray[np.int32], dataset: Dataset) -> int | None:
-    """How often each class occurs in an epoch; None where that is as often as it has samples."""
+    """How often each class occurs in an epoch; None: as often as it has samples."""
     if "oversample" not in dataset.balances:
         return None
     return dataset.per_class or int(np.bincount(codes).max())
@@ -128,14 +128,14 @@ def training_batches(
     epochs: int = 1,
     share: Share = WHOLE,
 ) -> Any:
-    """`tf.data.Dataset` of `epochs` epochs on end, the first one from step `first_step` on.
+    """`tf.data.Dataset` of `epochs` consecutive epochs, the first one from step `first_step` on.
 
-    Of each batch, the parts of `share`. The last part of an epoch that fills no batch is left out.
+    Only the parts of `share` are read of each batch. A last, incomplete batch is left out.
 
-    Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and what is to be predicted, by
-    the names in `config.model.targets`: `expression`, int32 class indices, shape (batch,);
-    `valence_arousal`, float32, shape (batch, 2), NaN where unknown. Where labels are soft,
-    `SOFT_LABELS` beside `expression`: float32, shape (batch, C), each row summing to 1.
+    Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and the targets, by the names
+    in `config.model.targets`: `expression`, int32 class indices, shape (batch,); `valence_arousal`,
+    float32, shape (batch, 2), NaN where unknown. Soft labels are added as `SOFT_LABELS`: float32, shape
+    (batch, C), each row summing to 1.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
     augment = config.image.augment
@@ -173,9 +173,9 @@ def training_rows(
     epochs: int = 1,
     share: Share = WHOLE,
 ) -> Any:
-    """As `training_batches`, with `rows` in place of the images, in the very same order.
+    """`training_batches` with `rows` in place of the images, in the same order.
 
-    Of several views of an image, each epoch takes the next one.
+    If an image has several views, each epoch uses the next one.
     """
     source, _ = draw_views(len(split), config.dataset, split.size)
     views = len(rows) // len(source)
@@ -198,7 +198,7 @@ def training_rows(
 
 
 def _viewer(split: Split, augment: Augment, *, moves: bool) -> Callable[..., Any]:
-    """A function (indices, affine maps, intensities) → float32 RGB in [0, 255] as drawn.
+    """A function (indices, affine maps, intensities) → augmented float32 RGB in [0, 255].
 
     `moves`: whether any of the maps moves pixels.
     """
@@ -220,7 +220,7 @@ def _order(
 
 
 def _batches_of(count: int, config: Experiment, first_step: int, share: Share) -> Iterator[slice]:
-    """The parts of `share` of the whole batches of an epoch of `count` images."""
+    """The parts of `share` of every complete batch of an epoch of `count` images."""
     size = min(config.training.batch_size, count)
     for step in range(first_step, count // size):
         yield from share.of(slice(step * size, (step + 1) * size))
@@ -235,12 +235,14 @@ def _targets(split: Split, config: Experiment, index: Any) -> dict[str, Any]:
 
 
 def trunk_views(split: Split, config: Experiment, views: int) -> tuple[str, Callable[[int], Any]]:
-    """The images that a trunk is shown when what it makes of them is kept.
+    """The images for which the features of a frozen trunk are computed and kept.
 
-    Those of `dataset.expand` and, with more than one of `views`, so many random changes of each.
+    These are the images of `dataset.expand`; with more than one of `views`, that many random
+    augmentations of each.
 
-    Returns: what decides which images these are, and a function from a batch size to a
-        `tf.data.Dataset` of them in the order of `Rows`: float32 RGB in [0, 255].
+    Returns:
+        A digest of these images, and a function from a batch size to a `tf.data.Dataset` of them in
+        the order of `Rows`: float32 RGB in [0, 255].
     """
     source, warps = draw_views(len(split), config.dataset, split.size)
     wanted = config.image.augment
@@ -265,7 +267,7 @@ def trunk_views(split: Split, config: Experiment, views: int) -> tuple[str, Call
 
 
 def evaluation_rows(rows: Rows, batch_size: int, own: range | None = None) -> Any:
-    """`tf.data.Dataset` of batches of `rows`, or of its `own` ones, in their order."""
+    """`tf.data.Dataset` of batches of `rows`, or of its rows `own`, in order."""
     dataset = _numbers(own, len(rows)).batch(batch_size)
     return _prefetched(dataset, lambda index: look_up(rows, index))
 
@@ -273,7 +275,7 @@ def evaluation_rows(rows: Rows, batch_size: int, own: range | None = None) -> An
 def evaluation_batches(split: Split, batch_size: int, own: range | None = None) -> Any:
     """`tf.data.Dataset` of float32 RGB batches in [0, 255], in the order of the manifest.
 
-    Of all images, or of those whose numbers are `own`.
+    It has all images, or those with the indices `own`.
     """
     dataset = _numbers(own, len(split)).batch(batch_size)
     return _prefetched(dataset, lambda index: _rgb(tf.cast(fetch(split, index), tf.float32)))
@@ -288,8 +290,8 @@ def first_images(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Up to `number` images as the network gets them, shape (n, size, size, 3), and their codes.
 
-    With `augmented`, the first ones of the first epoch of training; else some in random order,
-    without a change. No other image is decoded.
+    With `augmented`, the first images of the first training epoch; else images in random order,
+    unchanged. No other image is decoded.
 
     Raises:
         DataError: an image cannot be decoded; the message names it.
@@ -312,7 +314,7 @@ def first_images(
     try:
         images, codes = next(batches.as_numpy_iterator())
     except tf.errors.OpError:
-        decode(files, np.arange(len(files)))  # raises the error that TensorFlow has wrapped
+        decode(files, np.arange(len(files)))  # raises the error that TensorFlow wrapped
         raise
     return images.round().clip(0, 255).astype(np.uint8), codes
 
@@ -328,7 +330,7 @@ def fetch(split: Split, index: Any) -> Any:
 
 
 def look_up(rows: Rows, index: Any) -> Any:
-    """Row numbers (n,) → these rows, read from where they are kept."""
+    """Row indices (n,) → these rows of `rows.values`."""
     values = rows.values
     stored = tf.as_dtype(values.dtype)
     found = tf.numpy_function(lambda row: np.asarray(values[row]), [index], stored, stateful=False)
@@ -339,7 +341,7 @@ def look_up(rows: Rows, index: Any) -> Any:
 def _prefetched(dataset: Any, load: Callable[..., Any]) -> Any:
     options = tf.data.Options()
     options.deterministic = True
-    # Each replica takes its part of every batch, not every batch of its part of the files.
+    # Every replica reads a part of each batch; TensorFlow must not distribute the files instead.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(2).with_options(options)

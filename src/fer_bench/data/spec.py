@@ -1,4 +1,4 @@
-"""What a dataset adapter offers, and how its folder is made from an archive."""
+"""The interface of a dataset adapter, and the unpacking of its archive."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.archive import unpack
-from fer_bench.data.file_names import is_release_file
+from fer_bench.data.files.archive import unpack
+from fer_bench.data.files.file_names import is_release_file
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
 from fer_bench.registry import DATASETS
@@ -17,20 +17,29 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a dataset adapter offers.
+    """The interface of a dataset adapter; docs/datasets.md has an example.
+
+    `read` is called for every command that needs the dataset, so it must be fast: it lists files
+    and reads tables, and decodes no image. Its result depends on the content of the folder only:
+    not on the path of the root, the order of files or the time.
 
     Attributes:
-        read: section `dataset` of an experiment → manifest, with the splits that the release
-            itself has; everything is `train` where it has none. Of the section it reads `root` and
-            the keys that are its own. With `classes`, a label may be any text, as `labels.key`
-            spells it; choosing among them is not the adapter's. Raises: DataError.
-        prepare: makes the folder, given (root, archive or None, force); None where there is
-            nothing to make. Raises: DataError.
+        read: section `dataset` of an experiment → manifest, in the splits of the release; a
+            release without splits is all `train`. It uses `root` and the keys below; `exclude`,
+            `groups`, `classes`, `contempt`, `split`, `validation` and `balance` are applied later
+            to what it returns. If `classes` is set, a label may be any text, spelled by
+            `labels.key`; otherwise it must be one of `classes` below. Files and rows that are
+            left out are counted in `Manifest.dropped`; whatever makes results doubtful is one of
+            `Manifest.problems`. Raises: DataError for a folder that it cannot read; the message
+            begins with the root and says what was found and what to do.
+        prepare: makes the folder `root` from an archive, called with (root, archive or None,
+            force); an existing folder is replaced only with `force`, and stays as it was on
+            failure. None if there is nothing to make. Raises: DataError.
         source: where the data comes from and what its licence allows, in one sentence.
-        classes: what its labels can say, in the order of `EXPRESSIONS`. A folder may show fewer.
-        options: which of the keys `images` and `table` it knows.
-        labels: the values of the key `labels` that it knows, and the classes of each.
-        overlaps: other datasets that hold some of the same images, and which these are.
+        classes: all classes of its labels, in the order of `EXPRESSIONS`; a folder may have fewer.
+        options: which of the keys `dataset.images` and `dataset.table` it supports.
+        labels: the values of the key `dataset.labels` that it supports, and the classes of each.
+        overlaps: names of other datasets with some of the same images → which images these are.
     """
 
     read: Callable[[Dataset], Manifest]
@@ -43,13 +52,13 @@ class DatasetSpec:
 
 
 def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], None]:
-    """A `DatasetSpec.prepare` that unpacks the archive from `page`, if it is this dataset."""
+    """A `DatasetSpec.prepare` that unpacks the archive from `page` and checks its content."""
 
     def prepare(root: Path, archive: Path | None, force: bool) -> None:
         if archive is None:
             raise DataError(
-                f"{name} is not downloaded automatically.\nDownload it from {page} and give the "
-                f"archive: fer data prepare {name} ARCHIVE --root {root}"
+                f"{name} is not downloaded automatically.\nDownload it from {page} and give "
+                f"the archive: fer data prepare {name} ARCHIVE --root {root}"
             )
 
         unpacked = unpack(
@@ -65,7 +74,7 @@ def preparation(name: str, page: str) -> Callable[[Path, Path | None, bool], Non
 
 
 def check_release(name: str, folder: Path, source: Path) -> None:
-    """Raises: DataError, about `source`, when what it holds in `folder` is not the dataset."""
+    """Raises: DataError, which names `source`, unless the content in `folder` is the dataset."""
     try:
         DATASETS[name].read(Dataset(name=name, root=folder))
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Seeded ways to divide samples that depend on which samples there are, never on their order."""
+"""Seeded splits of samples, which depend on the set of samples and never on their order."""
 
 import hashlib
 import math
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -17,20 +18,20 @@ def carve(samples: pd.DataFrame, into: str, fraction: float, seed: int) -> pd.Da
     """Move about `fraction` of each class of the `train` rows to the split `into`.
 
     Without a column `group`, the share of every class is exact to one sample. With it, groups (a
-    person, a video) move as a whole and the shares are as close as the groups allow; a sample of
-    unknown group stands alone.
+    person, a video) move as a whole and the shares are as close as the groups allow; a sample
+    without a group is a group of its own.
 
     Args:
         samples: columns `sample_id`, `split`, `label` and perhaps `group`; left as it is.
-        into: the split that is made, `validation` or `test`.
-        fraction: the part to move, in (0, 1).
+        into: the new split, `validation` or `test`.
+        fraction: the share to move, in (0, 1).
         seed: another seed moves other samples.
 
     Returns:
         The same rows in the same order, with the new `split`.
 
     Raises:
-        DataError: a class is too small to be in both parts.
+        DataError: a class is too small for both parts.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
@@ -57,10 +58,10 @@ def undersample(
     Args:
         samples: columns `sample_id`, `split` and `label`; left as it is.
         seed: another seed keeps other samples.
-        per_class: None means the number that the smallest class has.
+        per_class: None means the size of the smallest class.
 
     Returns:
-        The rows that stay, in their order with index 0..n-1, and the number of rows dropped.
+        The remaining rows, in their order with index 0..n-1, and the number of dropped rows.
     """
     train = samples[samples["split"] == "train"]
     classes = [
@@ -74,14 +75,14 @@ def undersample(
 
 
 def join_groups(samples: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """Give samples that share a group in `samples` or in `groups`, or a chain of both, one group.
+    """Put samples into one group that share a group in `samples` or `groups`, or a chain of both.
 
     Args:
         samples: column `sample_id` and perhaps `group`.
-        groups: columns `sample_id` and `group`; ids that are not in `samples` do not matter.
+        groups: columns `sample_id` and `group`; ids that are not in `samples` are ignored.
 
     Returns:
-        `samples` with a column `group`, NaN for a sample that stands alone.
+        `samples` with a column `group`, NaN for a sample without a group.
     """
     by_id = groups.drop_duplicates("sample_id").set_index("sample_id")["group"]
     known = samples["sample_id"].map(by_id)
@@ -92,35 +93,41 @@ def join_groups(samples: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
         (f"{kind} " + column.astype(str)).where(column.notna())
         for kind, column in (("own", samples["group"]), ("given", known))
     ]
-    nodes = pd.concat(named)
-    codes, _ = pd.factorize(nodes)
+    codes, names = pd.factorize(pd.concat(named))
     first, second = codes[: len(samples)], codes[len(samples) :]
     both = (first >= 0) & (second >= 0)
-    count = int(codes.max(initial=-1)) + 1
-    edges = coo_array((np.ones(int(both.sum())), (first[both], second[both])), shape=(count, count))
-    component = connected_components(edges, directed=False)[1] if count else np.empty(0)
+    component = components(len(names), np.stack([first[both], second[both]], axis=1))
     code = np.where(first >= 0, first, second)
     group = [f"group {component[node]}" if node >= 0 else None for node in code]
     return samples.assign(group=pd.Series(group, index=samples.index, dtype=object))
 
 
+def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The index of the connected component of each of `count` nodes, linked by pairs (m, 2)."""
+    if not count:
+        return np.empty(0, dtype=np.int32)
+    edges = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    labels: NDArray[np.int32] = connected_components(edges, directed=False)[1]
+    return labels
+
+
 def split_digest(samples: pd.DataFrame) -> str:
-    """SHA-256 over which sample is in which split, whatever the order of the rows."""
+    """SHA-256 over the split of every sample, independent of the order of the rows."""
     pairs = zip(samples["sample_id"].tolist(), samples["split"].tolist(), strict=True)
     lines = sorted(f"{name}\t{split}" for name, split in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _shuffled(names: Iterable[str], key: str) -> list[str]:
-    """The names in a random order: the place of each depends on nothing but `key` and itself."""
+    """The names in a random order in which the rank of each depends only on `key` and itself."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{key}{name}".encode()).digest())
 
 
 def _chosen_singly(train: pd.DataFrame, into: str, fraction: float, seed: int) -> set[str]:
-    """The ids to move when every sample stands alone: the first of each class by rank."""
+    """The ids to move when there are no groups: the first of each class by rank."""
     chosen: set[str] = set()
     for _, names in train.groupby("label")["sample_id"]:
-        # The number whose share is nearest to the fraction, the larger one of two.
+        # The number whose share is nearest to the fraction; the larger of two equally near ones.
         nearest = math.floor(len(names) * fraction + 0.5)
         number = min(max(nearest, 1), len(names) - 1)
         chosen.update(_shuffled(names.tolist(), f"{into}\t{seed}\tsample ")[:number])
@@ -134,7 +141,9 @@ def _chosen_by_groups(
     groups = _groups(samples)
     # Sorted, because a sum of floats depends on the order of its terms.
     train = samples[in_train].assign(group=groups[in_train]).sort_values("sample_id")
-    members = _labels_by_group(train)
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, label in zip(train["group"], train["label"], strict=True):
+        members[group][label] += 1
     order = _shuffled(members, f"{into}\t{seed}\t")
     return groups.isin(_choose_groups({group: members[group] for group in order}, fraction))
 
@@ -142,36 +151,20 @@ def _chosen_by_groups(
 def _groups(samples: pd.DataFrame) -> pd.Series:
     """The group of every row, as text; a row without one is its own group."""
     alone = "sample " + samples["sample_id"].astype(str)
-    if "group" not in samples:
-        return alone
     return ("group " + samples["group"].astype(str)).where(samples["group"].notna(), alone)
-
-
-def _labels_by_group(train: pd.DataFrame) -> dict[str, Counter[str]]:
-    members: dict[str, Counter[str]] = defaultdict(Counter)
-    for group, label in zip(train["group"], train["label"], strict=True):
-        members[group][label] += 1
-    return members
-
-
-def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
-    total = Counter[str]()
-    for labels in counts:
-        total.update(labels)
-    return total
 
 
 def _choose_groups(members: Mapping[str, Counter[str]], fraction: float) -> set[str]:
     """Take a group when that brings the shares of its classes closer to `fraction`.
 
-    Groups are offered in the order of `members`. Then each class still missing gets the smallest
-    group that has it. No group is taken that holds all that is left of a class.
+    Groups are tried in the order of `members`. Then each class that is still missing gets the
+    smallest group with it. A group with all remaining samples of a class is never taken.
     """
-    sizes = _total(members.values())
+    sizes = sum(members.values(), Counter[str]())
     taken = Counter[str]()
     chosen: set[str] = set()
 
-    def spares_every_class(group: str) -> bool:
+    def leaves_every_class(group: str) -> bool:
         return all(taken[label] + count < sizes[label] for label, count in members[group].items())
 
     def take(group: str) -> None:
@@ -179,12 +172,12 @@ def _choose_groups(members: Mapping[str, Counter[str]], fraction: float) -> set[
         taken.update(members[group])
 
     for group, labels in members.items():
-        if _gain(labels, taken, sizes, fraction) > 0 and spares_every_class(group):
+        if _gain(labels, taken, sizes, fraction) > 0 and leaves_every_class(group):
             take(group)
     for label in sorted(sizes):
         if not taken[label]:
             fitting = [
-                group for group in members if members[group][label] and spares_every_class(group)
+                group for group in members if members[group][label] and leaves_every_class(group)
             ]
             if fitting:
                 take(min(fitting, key=lambda group: members[group].total()))
@@ -192,7 +185,7 @@ def _choose_groups(members: Mapping[str, Counter[str]], fraction: float) -> set[
 
 
 def _gain(labels: Counter[str], taken: Counter[str], sizes: Counter[str], fraction: float) -> float:
-    """How much closer to `fraction` the squared shares of the classes get by taking `labels`."""
+    """By how much taking `labels` reduces the squared distances of the shares from `fraction`."""
     return sum(
         (taken[label] / sizes[label] - fraction) ** 2
         - ((taken[label] + count) / sizes[label] - fraction) ** 2
@@ -208,7 +201,7 @@ def _check_both_parts(train: pd.DataFrame, moved: "pd.Series[bool]", into: str) 
             grouped = "group" in rows and rows["group"].nunique() < len(rows)
             groups = f" in {rows['group'].nunique(dropna=False)} group(s)" if grouped else ""
             raise DataError(
-                f"class '{label}' has {len(rows)} train sample(s){groups}, too few to have some "
-                f"in training and some in {into}.\n"
+                f"class '{label}' has {len(rows)} train sample(s){groups}, too few for both "
+                f"training and {into}.\n"
                 "Add samples of this class, or leave it out of the dataset."
             )

@@ -1,33 +1,55 @@
-"""What is in a dataset, before anything is trained on it: the document of `fer data stats`."""
+"""What a dataset holds, before anything is trained on it: the document of `fer data stats`."""
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_bench.data.images import ImageError, upright_size
-from fer_bench.data.manifest import Manifest
+from fer_bench.data.manifest import Manifest, ManifestDocument
 from fer_bench.device.threads import in_order
-from fer_bench.labels import ATTRIBUTES, AXES
+from fer_bench.labels import ATTRIBUTES
 
 BINS = 20
 
 
-def describe(manifest: Manifest) -> dict[str, Any]:
-    """Release, counts and problems of a manifest, and what its images and annotations are like.
+class Histogram(TypedDict):
+    """How values in [-1, 1] are distributed over bins of equal width.
 
-    Returns:
-        `Manifest.to_json`, with `image_sizes` {"WIDTHxHEIGHT" or "unreadable": images}; where the
-        dataset has them, `valence` and `arousal` {`known`, `missing`, `mean`, `edges`, `counts`}
-        (a histogram of 20 bins over [-1, 1]) and `attributes` {attribute: {value: samples}}.
+    `counts` has one number for each bin, `edges` one more; `mean` is None without known values.
     """
+
+    known: int
+    missing: int
+    mean: float | None
+    edges: list[float]
+    counts: list[int]
+
+
+class Summary(ManifestDocument):
+    """The document of `fer data stats`.
+
+    `image_sizes` is {"WIDTHxHEIGHT" or "unreadable": images}, `attributes` is {attribute: {value:
+    samples}}.
+    """
+
+    image_sizes: dict[str, int]
+    valence: NotRequired[Histogram]
+    arousal: NotRequired[Histogram]
+    attributes: NotRequired[dict[str, dict[str, int]]]
+
+
+def describe(manifest: Manifest) -> Summary:
+    """Release, counts and problems of a manifest, the sizes of its images and its annotations."""
     samples = manifest.samples
-    document = manifest.to_json()
-    document["image_sizes"] = _sizes(f"{manifest.root}/{path}" for path in samples["path"].unique())
-    for axis in AXES:
-        if axis in samples:
-            document[axis] = _histogram(samples[axis].to_numpy(np.float64))
+    sizes = _sizes(f"{manifest.root}/{path}" for path in samples["path"].unique())
+    document = cast("Summary", {**manifest.to_json(), "image_sizes": sizes})
+    if "valence" in samples:
+        document["valence"] = _histogram(samples["valence"].to_numpy(np.float64))
+    if "arousal" in samples:
+        document["arousal"] = _histogram(samples["arousal"].to_numpy(np.float64))
     attributes = {
         name: {str(value): int(n) for value, n in samples[name].value_counts().items()}
         for name in ATTRIBUTES
@@ -39,7 +61,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 
 
 def _sizes(paths: Iterable[str]) -> dict[str, int]:
-    # Only headers are read; the time goes to opening files, which threads do side by side.
+    # Only headers are read: most of the time is spent opening files, which threads do in parallel.
     return dict(Counter(in_order(_size, paths)).most_common())
 
 
@@ -51,7 +73,7 @@ def _size(path: str) -> str:
     return f"{width}x{height}"
 
 
-def _histogram(values: Any) -> dict[str, Any]:
+def _histogram(values: NDArray[np.float64]) -> Histogram:
     known = values[~np.isnan(values)]
     counts, edges = np.histogram(known, bins=BINS, range=(-1, 1))
     return {

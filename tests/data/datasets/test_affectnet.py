@@ -1,5 +1,4 @@
 import itertools
-import json
 import logging
 import pickle
 import shutil
@@ -21,7 +20,6 @@ from layouts import (
     problems,
     save,
     sizes,
-    zipped,
 )
 from layouts.affectnet import (
     IMAGES,
@@ -30,17 +28,17 @@ from layouts.affectnet import (
     sets_2021,
     write_annotations,
 )
+from messages import says
 from pandas.testing import assert_frame_equal
-from permissions import forbidden
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets import affectnet
 from fer_bench.data.datasets.affectnet import shared
+from fer_bench.data.files.links import Links
 from fer_bench.data.load import load_manifest, read_release
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
-from fer_bench.registry import DATASETS
 from fer_bench.storage.cache import VARIABLE
 
 WRITERS = (lists_2017, sets_2021, noamsegal)
@@ -126,27 +124,6 @@ def test_what_was_written_is_read_back(
     assert len(manifest.samples) == 24
 
 
-@pytest.mark.real_data
-@every_layout
-def test_real_faces_are_read_back(
-    layout: Writer, tmp_path: Path, real_faces: Sequence[Face], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = assert_read_back(layout(tmp_path, of_each(3, real_faces)), monkeypatch)
-    assert_properties(manifest)
-    assert len(manifest.samples) == 24
-
-
-@every_layout
-def test_the_release_may_lie_deeper(layout: Writer, tmp_path: Path, few: Sequence[Face]) -> None:
-    wrapper = "download/AffectNet"
-    written = layout(tmp_path / wrapper, few)
-    manifest = read(tmp_path)
-    expected = written.samples.sort_values("sample_id")
-    found = manifest.samples.sort_values("sample_id")
-    assert list(found["sample_id"]) == list(expected["sample_id"])
-    assert list(found["path"]) == [f"{wrapper}/{path}" for path in expected["path"]]
-
-
 @every_layout
 def test_the_way_to_an_experiment(layout: Writer, written: Written) -> None:
     dataset = written(layout, 3).dataset
@@ -159,13 +136,6 @@ def test_the_way_to_an_experiment(layout: Writer, written: Written) -> None:
     assert seven.fingerprint != eight.fingerprint
 
 
-def test_it_is_registered() -> None:
-    spec = DATASETS["affectnet"]
-    assert spec.read is affectnet.read
-    assert list(spec.labels) == ["csv", "folder"]
-    assert "may not be passed on" in spec.source
-
-
 def test_the_counts_of_the_releases_add_up() -> None:
     assert sizes(affectnet.RELEASES) == {
         "affectnet-2017-csv": {"train": 287_652, "test": 4_000},
@@ -174,24 +144,7 @@ def test_the_counts_of_the_releases_add_up() -> None:
     }
 
 
-@every_layout
-def test_an_unknown_release_says_how_it_differs(layout: Writer, written: Written) -> None:
-    expected = written(layout, 3)
-    manifest = affectnet.read(Dataset(**expected.dataset))
-    assert manifest.release == f"{expected.release}-unrecognised"
-    (problem,) = manifest.problems
-    assert (problem.kind, problem.severity) == ("release_unrecognised", "warning")
-    first = manifest.counts()["train"]["neutral"]
-    known = affectnet.RELEASES[expected.release]["train"]["neutral"]
-    assert problem.examples[0] == f"train neutral {first} instead of {known}"
-
-
 # Which layout it is ----------------------------------------------------------------------------
-
-
-def test_a_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.\n.*fer data prepare affectnet ARCHIVE"):
-        read(tmp_path / "none")
 
 
 def test_another_layout(tmp_path: Path) -> None:
@@ -204,50 +157,18 @@ def test_another_layout(tmp_path: Path) -> None:
     assert str(error.value).count("\n- affectnet-") == 3
 
 
-def test_an_empty_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no release of AffectNet; found nothing"):
-        read(tmp_path)
-
-
 def test_two_releases_side_by_side(tmp_path: Path, some: Sequence[Face]) -> None:
     lists_2017(tmp_path, some)
     sets_2021(tmp_path, some)
-    with pytest.raises(DataError, match="holds affectnet-2017-csv and affectnet-2021-npy side by"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "affectnet-2017-csv", "affectnet-2021-npy")
 
 
 @pytest.mark.parametrize("layout", [lists_2017, sets_2021])
 def test_a_choice_of_labels_without_effect(layout: Writer, written: Written) -> None:
     with pytest.raises(DataError, match=r"dataset.labels has no effect on affectnet-20.*\nRemove"):
         read(written(layout, 3).dataset["root"], labels="folder")
-
-
-@pytest.mark.parametrize(
-    ("layout", "place"),
-    [
-        (lists_2017, "training.csv"),
-        (lists_2017, f"{IMAGES}/1"),
-        (sets_2021, "train_set/images"),
-        (sets_2021, "val_set/annotations/3_exp.npy"),
-        (noamsegal, "labels.csv"),
-        (noamsegal, "happy"),
-    ],
-)
-def test_unreadable_permissions(
-    layout: Writer,
-    place: str,
-    tmp_path: Path,
-    few: Sequence[Face],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    layout(tmp_path / "root", few)
-    monkeypatch.setenv(VARIABLE, "cache")
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache").chmod(0o777)
-    message = rf"^{Path('root', place)}: cannot be read \(Permission denied\)\.\nCheck your r"
-    part = tmp_path / "root" / place
-    with forbidden(part, inside=tmp_path), pytest.raises(DataError, match=message):
-        read(Path("root"))
 
 
 # 2017 ------------------------------------------------------------------------------------------
@@ -266,16 +187,6 @@ def test_places_of_lists_and_images(
     lists: str, images: str, tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_read_back(lists_2017(tmp_path, few, lists, images), monkeypatch)
-
-
-def test_a_list_from_windows(
-    tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layout = lists_2017(tmp_path, few)
-    for name in ("training.csv", "validation.csv"):
-        with_bom_and_windows_lines(tmp_path / name)
-    change(tmp_path / "training.csv", b"\n1/", b"\n1\\")
-    assert_read_back(layout, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["training.csv", "validation.csv"])
@@ -303,7 +214,7 @@ def test_a_folder_of_images_of_another_name_beside_that_of_the_lists(
     assert (
         f"no folder '{IMAGES}' in '{tmp_path.name}'; found Manually_Annotated_compressed, " in first
     )
-    assert second.startswith(f"Rename 'Manually_Annotated_compressed' to '{IMAGES}'")
+    says(second, "'Manually_Annotated_compressed'", "rename", f"'{IMAGES}'")
     (tmp_path / "Manually_Annotated_compressed").rename(tmp_path / IMAGES)
     assert len(read(tmp_path).samples) == 24
 
@@ -315,7 +226,7 @@ def test_a_list_of_another_name(tmp_path: Path, few: Sequence[Face], name: str) 
     with pytest.raises(DataError) as caught:
         read(tmp_path)
     assert f"'validation.csv' is missing; found {IMAGES}, " in str(caught.value)
-    assert f"Rename '{name}' to 'validation.csv'" in str(caught.value)
+    says(caught.value, f"'{name}'", "rename it to 'validation.csv'")
 
 
 def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
@@ -325,7 +236,7 @@ def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
         DataError, match=r"no folder 'val_set' in .*; found train_set, valid"
     ) as one:
         read(tmp_path)
-    assert "Rename 'validation_set' to 'val_set'" in str(one.value)
+    says(one.value, "'validation_set'", "rename it to 'val_set'")
     (tmp_path / "validation_set").rename(tmp_path / "val_set")
     (tmp_path / "val_set" / "images").rename(tmp_path / "val_set" / "image")
     with pytest.raises(DataError, match=r"no folder 'images' in 'val_set'; found annotations, im"):
@@ -335,11 +246,12 @@ def test_a_set_of_another_name(tmp_path: Path, some: Sequence[Face]) -> None:
 def test_a_list_beside_class_folders_of_another_name(tmp_path: Path, few: Sequence[Face]) -> None:
     noamsegal(tmp_path, few)
     (tmp_path / "labels.csv").rename(tmp_path / "list.csv")
-    with pytest.raises(DataError, match=r"found anger, .*\nName the list .* labels\.csv, or take"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "found anger, ", "labels.csv", "dataset.name: folder")
 
 
-def test_links_are_met_again_when_the_table_is_cached(
+def test_links_are_reported_again_when_the_table_is_cached(
     tmp_path: Path, some: Sequence[Face], cache: Path
 ) -> None:
     sets_2021(tmp_path, some)
@@ -367,19 +279,13 @@ def test_images_without_any_list(tmp_path: Path, few: Sequence[Face]) -> None:
         read(tmp_path)
 
 
-def test_missing_columns(tmp_path: Path, few: Sequence[Face]) -> None:
-    lists_2017(tmp_path, few)
-    change(tmp_path / "validation.csv", b"face_height", b"height")
-    with pytest.raises(DataError, match=r"'validation.csv' lacks the columns face_height"):
-        read(tmp_path)
-
-
 @pytest.mark.parametrize("path", ["../secret.jpg", "1/../../secret.jpg", "/etc/secret.jpg", ""])
 def test_a_path_out_of_the_folder(path: str, tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     change_row(tmp_path / "training.csv", 3, subDirectory_filePath=path)
-    with pytest.raises(DataError, match=r"'training.csv' names '.*', which leads out of"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'training.csv'", repr(path))
 
 
 def test_lists_without_rows(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -426,7 +332,7 @@ def test_a_whole_number_may_have_a_point(
     assert_read_back(layout, monkeypatch)
 
 
-def test_valence_and_arousal_that_are_no_such(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_invalid_valence_and_arousal(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     path = tmp_path / "training.csv"
     given = [("-2", "-2"), ("0.5", "-2"), ("1.5", "0"), ("none", ""), ("-1", "1"), ("-2", "nan")]
@@ -446,7 +352,7 @@ def test_valence_and_arousal_that_are_no_such(tmp_path: Path, few: Sequence[Face
     assert len(manifest.samples) == 24
 
 
-def test_boxes_that_are_no_such(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_invalid_boxes(tmp_path: Path, few: Sequence[Face]) -> None:
     lists_2017(tmp_path, few)
     path = tmp_path / "training.csv"
     cells = [
@@ -488,7 +394,7 @@ def test_formats_that_cannot_be_decoded(tmp_path: Path, few: Sequence[Face]) -> 
     assert len(manifest.samples) == 20
 
 
-def test_the_release_is_told_by_its_lists_not_its_files(
+def test_the_release_is_recognised_by_its_lists_not_its_files(
     tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = lists_2017(tmp_path, few)
@@ -588,7 +494,7 @@ def test_every_way_to_store_a_value(
     assert_read_back(layout, monkeypatch)
 
 
-def test_a_number_stands_for_two_faces(written: Written) -> None:
+def test_a_number_names_two_faces(written: Written) -> None:
     layout = written(sets_2021, 3)
     assert {"train/3", "test/3"} <= set(layout.samples["sample_id"])
     rows = read(layout.dataset["root"]).samples.set_index("sample_id")
@@ -752,7 +658,8 @@ def test_the_second_start_uses_the_table(
     sets_2021(tmp_path, some)
     with caplog.at_level(logging.INFO, "fer_bench.data.datasets.affectnet"):
         first = read(tmp_path)
-    assert caplog.messages == [f"{tmp_path}: reading the annotations of 9 images, this once"]
+    (message,) = caplog.messages
+    says(message, tmp_path, "9 images")
     # Written in place, so that the times of the folders stay as they are.
     damaged = list(tmp_path.rglob("*_exp.npy"))
     assert len(damaged) == 9
@@ -766,7 +673,9 @@ def test_the_second_start_uses_the_table(
     assert len(list((cache / TABLES).iterdir())) == 1
 
 
-def test_another_image_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]) -> None:
+def test_the_table_is_made_again_after_an_image_is_added(
+    tmp_path: Path, some: Sequence[Face]
+) -> None:
     sets_2021(tmp_path, some)
     for number, folder in enumerate(("train_set", "val_set")):
         assert len(read(tmp_path).samples) == 9 + number
@@ -777,7 +686,9 @@ def test_another_image_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]
     assert rows.loc[["train/1000", "test/1000"], "label"].tolist() == [some[5].label] * 2
 
 
-def test_a_removed_annotation_makes_the_table_anew(tmp_path: Path, some: Sequence[Face]) -> None:
+def test_the_table_is_made_again_after_an_annotation_is_removed(
+    tmp_path: Path, some: Sequence[Face]
+) -> None:
     sets_2021(tmp_path, some)
     assert len(read(tmp_path).samples) == 9
     (tmp_path / "val_set" / "annotations" / "3_val.npy").unlink()
@@ -790,7 +701,7 @@ def test_two_roots_have_two_tables(tmp_path: Path, some: Sequence[Face]) -> None
     assert [len(read(tmp_path / name).samples) for name in ("a", "b", "a")] == [9, 8, 9]
 
 
-def test_a_first_pass_that_is_cut_short_leaves_no_table(
+def test_an_interrupted_first_pass_leaves_no_table(
     tmp_path: Path, some: Sequence[Face], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     layout = sets_2021(tmp_path, some)
@@ -799,7 +710,7 @@ def test_a_first_pass_that_is_cut_short_leaves_no_table(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(json, "dumps", interrupt)  # after the table was written
+        patched.setattr(Links, "below", interrupt)  # after the table was written
         with pytest.raises(KeyboardInterrupt):
             read(tmp_path)
     assert list((cache / TABLES).iterdir()) == []
@@ -831,7 +742,7 @@ def test_the_list_decides(tmp_path: Path, few: Sequence[Face]) -> None:
 
 
 @pytest.mark.parametrize(("labels", "kept"), [("csv", 23), ("folder", 24)])
-def test_the_release_is_told_by_its_folders(
+def test_the_release_is_recognised_by_its_folders(
     labels: str, kept: int, tmp_path: Path, few: Sequence[Face], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = noamsegal(tmp_path, few)
@@ -936,8 +847,9 @@ def test_a_list_without_its_columns(tmp_path: Path, few: Sequence[Face]) -> None
 def test_a_listed_path_out_of_the_folder(path: str, tmp_path: Path, few: Sequence[Face]) -> None:
     noamsegal(tmp_path, few)
     change_row(tmp_path / "labels.csv", 3, pth=path)
-    with pytest.raises(DataError, match=r"'labels.csv' names .*, which leads out of"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'labels.csv'", repr(path))
 
 
 def test_an_image_that_is_listed_twice(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -951,16 +863,3 @@ def test_an_image_that_is_listed_twice(tmp_path: Path, few: Sequence[Face]) -> N
 
 
 # From the archive ------------------------------------------------------------------------------
-
-
-@every_layout
-def test_prepare(layout: Writer, tmp_path: Path, written: Written) -> None:
-    source = Path(written(layout, 3).dataset["root"])
-    archive = zipped(source, tmp_path / "download.zip")
-    DATASETS["affectnet"].prepare(tmp_path / "root", archive, False)
-    assert len(read(tmp_path / "root").samples) == 24
-
-
-def test_prepare_says_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"by application.*or kaggle.com/datasets/noamsegal"):
-        DATASETS["affectnet"].prepare(tmp_path / "root", None, False)

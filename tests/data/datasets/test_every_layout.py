@@ -15,7 +15,9 @@ from typing import Any
 
 import layouts
 import pytest
-from layouts import Face, Layout, Writer, by_id
+from layouts import Face, Layout, Writer, by_id, of_each
+from messages import says
+from permissions import forbidden
 from PIL import Image
 
 from fer_bench.config.dataset import Dataset
@@ -71,6 +73,15 @@ def manifest(layout: Layout) -> Manifest:
     return load_manifest(dividing(layout))
 
 
+def spec_of(layout: Layout) -> DatasetSpec:
+    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    return spec
+
+
+def read(layout: Layout) -> Manifest:
+    return spec_of(layout).read(Dataset.model_validate(layout.dataset))
+
+
 def test_every_dataset_has_a_layout() -> None:
     # A module that is called as a built-in ends in an underscore, as its dataset does not.
     datasets = {name.partition(".")[0].removesuffix("_") for name in WRITERS}
@@ -78,17 +89,50 @@ def test_every_dataset_has_a_layout() -> None:
 
 
 def test_every_written_sample_is_read(layout: Layout) -> None:
-    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
-    read = spec.read(Dataset.model_validate(layout.dataset))
-    # So few faces are no known release; that its layout was recognised must still be seen.
-    assert read.release.removesuffix("-unrecognised") == layout.release.removesuffix(
+    assert_read(read(layout), layout)
+
+
+def assert_read(manifest: Manifest, layout: Layout) -> None:
+    """The samples of `layout` were read, and their files exist."""
+    # So few faces are not a known release, but its layout must be recognised.
+    assert manifest.release.removesuffix("-unrecognised") == layout.release.removesuffix(
         "-unrecognised"
     )
     columns = list(layout.samples.columns)
     expected = by_id(layout.samples)
-    found = by_id(read.samples)[columns]
+    found = by_id(manifest.samples)[columns]
     for column in columns:
         assert found[column].tolist() == pytest.approx(expected[column].tolist(), nan_ok=True)
+    assert list(manifest.samples.index) == list(range(len(expected)))
+    assert all((manifest.root / path).is_file() for path in manifest.samples["path"])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+def test_layouts_of_real_faces_are_read(
+    writer: Writer, tmp_path: Path, real_faces: list[Face]
+) -> None:
+    layout = writer(tmp_path, of_each(3, real_faces))
+    assert_read(read(layout), layout)
+
+
+def test_the_release_is_recognised_by_its_numbers_of_images(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter: Any = inspect.getmodule(spec_of(layout).read)
+    if not hasattr(adapter, "RELEASES") or "ferplus" in layout.release:
+        pytest.skip("no numbers of images are known")
+    name = layout.release.removesuffix("-unrecognised")
+    manifest = read(layout)
+    assert manifest.release == f"{name}-unrecognised"
+    (problem,) = (one for one in manifest.problems if one.kind == "release_unrecognised")
+    assert problem.severity == "warning"
+    says(problem.examples[0], "train", "instead of")
+    known = name if name in adapter.RELEASES else next(iter(adapter.RELEASES))
+    monkeypatch.setitem(adapter.RELEASES, known, layout.counts())
+    recognised = read(layout)
+    assert recognised.release == known
+    assert problem not in recognised.problems
 
 
 def test_an_experiment_gets_three_disjoint_splits_of_known_classes(manifest: Manifest) -> None:
@@ -98,7 +142,7 @@ def test_an_experiment_gets_three_disjoint_splits_of_known_classes(manifest: Man
     assert all(manifest.counts()["train"].values())
 
 
-def test_every_image_is_there_and_decodes(manifest: Manifest) -> None:
+def test_every_image_exists_and_can_be_decoded(manifest: Manifest) -> None:
     for split, size in manifest.split_sizes().items():
         opened = decoding.open_split(manifest, split, 24)
         assert opened.pixels is not None
@@ -138,11 +182,6 @@ def copied(layout: Layout, tmp_path: Path) -> Layout:
     """The layout once more, to be changed."""
     root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "root"))
     return replace(layout, dataset={**layout.dataset, "root": str(root)})
-
-
-def read(layout: Layout) -> Manifest:
-    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
-    return spec.read(Dataset.model_validate(layout.dataset))
 
 
 def assert_same(found: Manifest, expected: Manifest, **dropped: int) -> None:
@@ -215,7 +254,7 @@ def test_files_that_are_links_out_of_the_root_are_named(
         said = "\n".join(read(copied).warnings())
     except DataError as error:
         said = str(error)
-    assert re.search(r"links that lead out of dataset\.root are not followed", said)
+    says(said, "symbolic links", "dataset.root", "not followed")
 
 
 def test_a_root_that_is_a_link(copied: Layout, tmp_path: Path) -> None:
@@ -225,21 +264,76 @@ def test_a_root_that_is_a_link(copied: Layout, tmp_path: Path) -> None:
     assert_same(read(linked), expected)
 
 
-def test_images_of_formats_that_are_not_read_are_counted_and_said(copied: Layout) -> None:
+def test_folders_around_a_release_are_accepted(layout: Layout, tmp_path: Path) -> None:
+    if layout.dataset["name"] == "list":
+        pytest.skip("the table must be in the root")
+    root = tmp_path / "root"
+    shutil.copytree(layout.dataset["root"], root / "download" / "archive")
+    found, expected = read(replace(layout, dataset={**layout.dataset, "root": root})), read(layout)
+    columns = ["sample_id", "split", "label"]
+    assert by_id(found.samples)[columns].equals(by_id(expected.samples)[columns])
+    for path in found.samples["path"]:
+        assert (found.root / path).is_file()
+
+
+def test_lists_may_come_from_windows(copied: Layout) -> None:
+    expected = read(copied)
+    for path in Path(copied.dataset["root"]).rglob("*"):
+        if path.suffix in (".csv", ".txt"):
+            content = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+            path.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert_same(read(copied), expected)
+
+
+def test_a_missing_root_is_named_with_the_command_to_prepare_it(
+    layout: Layout, tmp_path: Path
+) -> None:
+    root = tmp_path / "none"
+    with pytest.raises(DataError) as caught:
+        read(replace(layout, dataset={**layout.dataset, "root": root}))
+    name = layout.dataset["name"]
+    advice = f"fer data prepare {name} ARCHIVE --root {root}"
+    says(caught.value, root, advice if spec_of(layout).prepare else "dataset.root")
+
+
+@pytest.mark.parametrize("of_an_image", [False, True], ids=["root", "images"])
+def test_a_folder_without_permission_is_named(
+    layout: Layout, tmp_path: Path, of_an_image: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_BENCH_CACHE", "cache")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    shutil.copytree(layout.dataset["root"], tmp_path / "root")
+    part = tmp_path / "root"
+    part.chmod(0o755)
+    if of_an_image:
+        in_table = "usage" in layout.samples and "bytes" in layout.samples
+        name = "fer2013.csv" if in_table else Path(layout.samples["path"].iloc[0]).parent
+        part /= name
+    closed = replace(layout, dataset={**layout.dataset, "root": "root"})
+    with forbidden(part, inside=tmp_path), pytest.raises(DataError) as caught:
+        read(closed)
+    says(caught.value, part.relative_to(tmp_path), "Permission denied")
+
+
+def test_images_of_unsupported_formats_are_counted_and_reported(copied: Layout) -> None:
     root = Path(copied.dataset["root"])
     images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
     if not images:
         pytest.skip("all images of this layout are in one table")
-    for suffix in (".heic", ".HEIC", ".avif"):
+    for suffix in (".heic", ".HEIC", ".avif", ".doc"):
         images[0].with_suffix(suffix).write_bytes(b"x")
     found = read(copied)
+    # The folder of a list may hold anything else.
+    others = 0 if copied.dataset["name"] == "list" else 1
+    assert found.dropped.get("not an image", 0) == others
     assert found.dropped["format not supported: .heic"] == 2
     assert found.dropped["format not supported: .avif"] == 1
     *_, line = found.warnings()
-    assert line.endswith("files were left out: format not supported: .heic 2, .avif 1")
+    says(line, root, "format not supported: .heic 2, .avif 1")
 
 
-def test_an_empty_folder_is_told_what_to_do(layout: Layout, tmp_path: Path) -> None:
+def test_the_error_for_an_empty_folder_says_what_to_do(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "whatever.rst").touch()
     (tmp_path / "root" / "Thumbs.db").touch()
@@ -282,7 +376,7 @@ def web_page(source: Path, archive: Path, kind: str) -> Path:
     return archive
 
 
-# Every kind of archive with every kind of damage: `tests/data/test_archive_formats.py`.
+# Every kind of archive with every kind of damage: `tests/data/files/test_archive_formats.py`.
 @pytest.mark.parametrize(
     ("bad", "kind"),
     [(another_dataset, "gztar"), (cut_in_the_middle, "zip"), (web_page, "zip")],
@@ -290,7 +384,7 @@ def web_page(source: Path, archive: Path, kind: str) -> Path:
 def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
     layout: Layout, tmp_path: Path, kind: str, bad: Callable[[Path, Path, str], Path]
 ) -> None:
-    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    spec = spec_of(layout)
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
     source = Path(shutil.copytree(layout.dataset["root"], tmp_path / "source" / "pack"))
@@ -306,7 +400,7 @@ def test_a_bad_archive_leaves_the_old_folder_byte_for_byte(
 def test_a_full_disk_leaves_the_old_folder(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    spec = spec_of(layout)
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
     root = Path(shutil.copytree(layout.dataset["root"], tmp_path / "data" / "root"))
@@ -328,7 +422,7 @@ def test_a_full_disk_leaves_the_old_folder(
 
 
 def test_a_good_archive_replaces_the_whole_folder(layout: Layout, tmp_path: Path) -> None:
-    spec: DatasetSpec = DATASETS[layout.dataset["name"]]
+    spec = spec_of(layout)
     if spec.prepare is None:
         pytest.skip("there is nothing to prepare")
     archive = packed(Path(layout.dataset["root"]), tmp_path / "archive", "gztar")
@@ -368,7 +462,7 @@ def truncated(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [bomb, empty, text, truncated])
-def test_a_file_that_is_no_image_is_named_before_training(
+def test_an_invalid_image_is_named_before_training(
     damage: Callable[[Path], None], tmp_path: Path, faces: list[Face]
 ) -> None:
     layout = WRITERS["folder.flat"](tmp_path, faces)

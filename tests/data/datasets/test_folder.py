@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from layouts import Face, Layout, Writer, Written, assert_samples, folder, of_each, problems, save
+from messages import says
 from permissions import forbidden
 from PIL import Image
 
@@ -80,16 +81,17 @@ def test_classes_are_those_that_occur_in_the_canonical_order(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("folders", "found"),
     [
-        ({"happy": 3}, r"1 class only \(happiness\)"),
-        ({"happy": 3, "sad": 0}, r"1 class only \(happiness\)"),
-        ({"train/happy": 3, "test/happy": 3}, r"1 class only \(happiness\)"),
-        ({"happy": 0, "sad": 0}, r"0 classes only \(none\)"),
-        ({}, r"0 classes only \(none\)"),
+        ({"happy": 3}, "happiness"),
+        ({"happy": 3, "sad": 0}, "happiness"),
+        ({"train/happy": 3, "test/happy": 3}, "happiness"),
+        ({"happy": 0, "sad": 0}, "none"),
+        ({}, "none"),
     ],
 )
-def test_one_class_is_none(tmp_path: Path, folders: Mapping[str, int], found: str) -> None:
-    with pytest.raises(DataError, match=rf"{found}.*\nEvery class needs a folder"):
+def test_one_class_is_not_enough(tmp_path: Path, folders: Mapping[str, int], found: str) -> None:
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, folders))
+    says(caught.value, f"({found})", "left out: ", "happy/")
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
@@ -108,11 +110,12 @@ def test_nothing_but_unknown_class_folders(tmp_path: Path) -> None:
 
 
 def test_two_folders_of_one_class(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"/Happy' and '\w+/happiness' stand for the same"):
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, ["Happy", "happiness", "sad"]))
+    says(caught.value, "/Happy'", "/happiness'")
 
 
-def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
+def test_a_class_that_only_training_has_is_reported(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, [*splits("train", "val"), "test/happy"]))
     missing = problems(manifest)["class_missing"]
     assert (missing.severity, missing.count) == ("warning", 2)
@@ -120,7 +123,7 @@ def test_a_class_that_only_training_has_is_said(tmp_path: Path) -> None:
     assert manifest.counts()["test"] == {"neutral": 0, "happiness": 1, "sadness": 0}
 
 
-def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_reported(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, {"happy": 2, "sad": 2, "fear": 0}))
     assert manifest.classes == ("happiness", "sadness")
     assert problems(manifest)["class_missing"].examples == ("train fear",)
@@ -129,8 +132,9 @@ def test_an_empty_class_folder_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["val", "test"])
 def test_a_class_that_training_lacks_is_refused(tmp_path: Path, where: str) -> None:
     tree(tmp_path, [*splits("train", "val", "test"), f"{where}/fear"])
-    with pytest.raises(DataError, match="training has no image of fear, which another split has"):
+    with pytest.raises(DataError) as caught:
         read_release(Dataset(name="folder", root=tmp_path))
+    says(caught.value, tmp_path, "fear", "dataset.classes")
 
 
 # splits ----------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ def test_spellings_of_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
     assert manifest.problems == ()
 
 
-def test_the_only_images_held_out_are_the_test_split(tmp_path: Path) -> None:
+def test_the_only_held_out_images_are_the_test_split(tmp_path: Path) -> None:
     manifest = read(tree(tmp_path, splits("train", "val")))
     assert manifest.split_sizes() == {"train": 3, "test": 3}
     moved = manifest.samples[manifest.samples["split"] == "test"]
@@ -175,15 +179,15 @@ def test_no_training(tmp_path: Path, names: tuple[str, ...]) -> None:
 
 def test_splits_beside_classes(tmp_path: Path) -> None:
     tree(tmp_path, [*splits("train", "test"), "happy"])
-    with pytest.raises(
-        DataError, match=r"splits \(test, train\) beside folders of classes \(happy"
-    ):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "(test, train)", "(happy)")
 
 
 def test_two_folders_of_one_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'valid' stand for the same"):
+    with pytest.raises(DataError) as caught:
         read(tree(tmp_path, splits("train", "val", "valid")))
+    says(caught.value, "'val'", "'valid'")
 
 
 # people ----------------------------------------------------------------------------------------
@@ -225,7 +229,7 @@ def test_two_trees_at_once(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
+def test_other_files_are_counted(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", [*splits("train", "test"), "train/sad/anna"])
     for place in ("train/sad/notes.txt", "train/sad/anna/notes.txt", "train/sad/.DS_Store"):
         (root / place).touch()
@@ -255,9 +259,7 @@ def test_class_folders_that_are_links_out_of_the_root_are_named(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["folders", "images"])
-def test_a_folder_that_keeps_what_class_folders_link_to_is_no_class(
-    tmp_path: Path, kind: str
-) -> None:
+def test_a_folder_of_link_targets_is_not_a_class(tmp_path: Path, kind: str) -> None:
     tree(tmp_path, ["store/happy", "store/sad"])
     for name in ("happy", "sad"):
         if kind == "folders":
@@ -273,7 +275,7 @@ def test_a_folder_that_keeps_what_class_folders_link_to_is_no_class(
         read(tmp_path)
 
 
-def test_a_second_name_of_an_image_is_no_second_sample(tmp_path: Path) -> None:
+def test_a_second_name_of_an_image_is_not_a_second_sample(tmp_path: Path) -> None:
     tree(tmp_path, splits("train", "test"))
     (tmp_path / "train" / "sad" / "link.png").symlink_to("0.png")
     (tmp_path / "train" / "fear").symlink_to("sad")
@@ -288,8 +290,9 @@ def test_a_second_name_of_an_image_is_no_second_sample(tmp_path: Path) -> None:
 def test_links_that_were_copied_as_text_are_named(tmp_path: Path) -> None:
     for name in ("happy", "sad"):
         (tmp_path / name).write_text(f"../store/{name}")
-    with pytest.raises(DataError, match=r"found happy, sad;.*\nhappy, sad: files where folders"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "found happy, sad", "happy, sad: files")
 
 
 def test_nothing_but_images_of_formats_that_are_not_read(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from layouts import (
     problems,
     save,
     sizes,
-    zipped,
 )
 from layouts.rafdb import official, shuvoalok, tanishmittal, write
+from messages import says
 from pandas.testing import assert_frame_equal
-from permissions import forbidden
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.datasets import rafdb
@@ -27,7 +25,6 @@ from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
-from fer_bench.registry import DATASETS
 
 WRITERS = (official, shuvoalok, tanishmittal)
 LABELS = "basic/EmoLabel/list_patition_label.txt"
@@ -70,14 +67,6 @@ def test_what_was_written_is_read_back(
     assert ("race" in manifest.samples) == (layout is official)
 
 
-@pytest.mark.real_data
-@every_layout
-def test_what_was_written_is_read_back_from_real_faces(
-    layout: Writer, tmp_path: Path, real_faces: Sequence[Face], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_read_back(layout(tmp_path, of_each(3, real_faces)), monkeypatch)
-
-
 @pytest.mark.parametrize(
     ("images", "size"), [("aligned", (100, 100)), ("original", None)], ids=("aligned", "original")
 )
@@ -96,7 +85,7 @@ def test_the_images_that_were_chosen(
     assert assert_read_back(layout, monkeypatch).image_size == size
 
 
-def test_the_other_images_are_not_taken_silently(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_the_other_images_are_not_used_silently(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few, "original")
     with pytest.raises(DataError, match=r"'Image/aligned' is missing; found original\.\n.*images"):
         read(tmp_path)
@@ -105,8 +94,9 @@ def test_the_other_images_are_not_taken_silently(tmp_path: Path, few: Sequence[F
 @pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
 def test_the_copies_have_no_original_images(layout: Writer, written: Written) -> None:
     root = written(layout, 2).dataset["root"]
-    with pytest.raises(DataError, match=r"only aligned ones\.\nRemove dataset\.images"):
+    with pytest.raises(DataError) as caught:
         read(root, images="original")
+    says(caught.value, root, "dataset.images")
     assert len(read(root, images="aligned").samples) == 14
 
 
@@ -131,17 +121,6 @@ def test_the_root_may_be_an_inner_folder(
     assert all((tmp_path / inner / path).is_file() for path in manifest.samples["path"])
 
 
-@every_layout
-@pytest.mark.parametrize("wrapper", ["archive", "RAF-DB/unpacked"])
-def test_the_root_may_wrap_the_release(
-    layout: Writer, tmp_path: Path, few: Sequence[Face], wrapper: str
-) -> None:
-    written = layout(tmp_path / wrapper, few)
-    manifest = read(tmp_path)
-    assert set(manifest.samples["path"]) == {f"{wrapper}/{p}" for p in written.samples["path"]}
-    assert problems(manifest) == {}
-
-
 def test_a_relative_root(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(written(tanishmittal, 2).dataset["root"])
     assert len(read(Path()).samples) == 14
@@ -158,7 +137,7 @@ def test_samples_have_the_same_names_and_order_everywhere(layout: Writer, writte
 @pytest.mark.parametrize(
     "where", [".", "dataset", "dataset/aligned", "dataset/aligned/{split}"], ids=str
 )
-def test_where_the_lists_of_tanishmittal_may_lie(
+def test_places_of_the_lists_of_tanishmittal(
     tmp_path: Path, few: Sequence[Face], where: str
 ) -> None:
     tanishmittal(tmp_path, few, where)
@@ -179,10 +158,9 @@ def test_the_correct_spelling_of_the_list(tmp_path: Path, few: Sequence[Face]) -
     label_list = tmp_path / LABELS
     correct = label_list.with_name("list_partition_label.txt")
     correct.write_bytes(label_list.read_bytes())
-    with pytest.raises(
-        DataError, match=r"'EmoLabel' holds both list_patition_label\.txt and list_p"
-    ):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, "'EmoLabel'", "list_patition_label.txt", "list_partition_label.txt")
     label_list.unlink()
     assert len(read(tmp_path).samples) == 14
 
@@ -269,20 +247,6 @@ def append(path: Path, content: bytes) -> None:
     path.write_bytes(path.read_bytes() + content)
 
 
-@every_layout
-def test_windows_line_ends_marks_and_blanks(
-    layout: Writer, tmp_path: Path, few: Sequence[Face]
-) -> None:
-    layout(tmp_path, few)
-    before = read(tmp_path)
-    path = list_of(layout, tmp_path)
-    lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\xef\xbb\xbf" + b" \t\r\n\r\n".join(lines) + b"\r\n  \r\n\r\n")
-    after = read(tmp_path)
-    assert_frame_equal(after.samples, before.samples)
-    assert (after.dropped, problems(after)) == ({}, {})
-
-
 @pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
 def test_a_comma_at_the_end_of_every_row(
     layout: Writer, tmp_path: Path, few: Sequence[Face]
@@ -301,8 +265,9 @@ def test_a_path_out_of_the_folder(
 ) -> None:
     layout(tmp_path, few)
     append(list_of(layout, tmp_path), row(layout, name, "4"))
-    with pytest.raises(DataError, match="which leads out of the folder of images"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
+    says(caught.value, list_of(layout, tmp_path).name, "train_9")
 
 
 @every_layout
@@ -410,7 +375,7 @@ def test_an_image_with_two_labels(layout: Writer, tmp_path: Path, few: Sequence[
         read(tmp_path)
 
 
-def test_a_line_that_is_no_pair(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_a_line_that_is_not_a_pair(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     append(tmp_path / LABELS, b"train_9.jpg\n")
     with pytest.raises(
@@ -419,20 +384,13 @@ def test_a_line_that_is_no_pair(tmp_path: Path, few: Sequence[Face]) -> None:
         read(tmp_path)
 
 
-def test_a_list_that_is_no_text(tmp_path: Path, few: Sequence[Face]) -> None:
+def test_a_list_that_is_not_text(tmp_path: Path, few: Sequence[Face]) -> None:
     official(tmp_path, few)
     text = (tmp_path / LABELS).read_text()
     (tmp_path / LABELS).write_bytes(b"\xff" + text.encode())
-    with pytest.raises(DataError, match=r"'list_patition_label\.txt' is not a text file"):
+    with pytest.raises(DataError) as caught:
         read(tmp_path)
-
-
-@pytest.mark.parametrize("layout", [shuvoalok, tanishmittal])
-def test_a_list_without_its_columns(layout: Writer, tmp_path: Path, few: Sequence[Face]) -> None:
-    layout(tmp_path, few)
-    change(tmp_path / "train_labels.csv", b"image,label", b"file,label")
-    with pytest.raises(DataError, match=r"lacks the columns image; its first line is 'file,label'"):
-        read(tmp_path)
+    says(caught.value, "'list_patition_label.txt'", "0xff")
 
 
 def test_the_official_list_is_missing(tmp_path: Path, few: Sequence[Face]) -> None:
@@ -560,19 +518,6 @@ def test_a_missing_split(layout: Writer, tmp_path: Path, few: Sequence[Face], fo
         read(tmp_path)
 
 
-def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.\n.*fer data prepare rafdb ARCHIVE"):
-        read(tmp_path / "none")
-
-
-def test_empty_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as raised:
-        read(tmp_path)
-    lines = str(raised.value).splitlines()
-    assert lines[0] == f"{tmp_path}: none of the layouts of RAF-DB; found nothing."
-    assert [re.sub(":.*", "", line).strip() for line in lines[2:]] == list(rafdb.LAYOUTS)
-
-
 def test_another_layout(tmp_path: Path) -> None:
     for name in ("training/happy", "validation/happy", "train", "test/images"):
         (tmp_path / name).mkdir(parents=True)
@@ -588,19 +533,6 @@ def test_two_layouts(tmp_path: Path, few: Sequence[Face]) -> None:
         match=r"rafdb-official in 'rafdb/basic', rafdb-shuvoalok in 'kaggle/DATASET'\.\nSet data",
     ):
         read(tmp_path)
-
-
-@every_layout
-def test_links_out_of_the_root_are_not_followed(
-    layout: Writer, tmp_path: Path, faces: Sequence[Face]
-) -> None:
-    written = layout(tmp_path / "root", of_each(4, faces))
-    image = tmp_path / "root" / written.samples["path"].iloc[0]
-    image.rename(tmp_path / "image.jpg")
-    image.symlink_to(tmp_path / "image.jpg")
-    manifest = read(tmp_path / "root")
-    assert manifest.dropped == {"symbolic link: out of the root": 1, "listed without a file": 1}
-    assert len(manifest.samples) == 27
 
 
 @pytest.mark.parametrize(
@@ -640,42 +572,6 @@ def test_a_link_among_the_attributes(tmp_path: Path, few: Sequence[Face]) -> Non
     (tmp_path / "moved.txt").rename(tmp_path / "root" / "moved.txt")
     file.symlink_to(tmp_path / "root" / "moved.txt")
     assert "attributes_missing" not in problems(read(tmp_path / "root"))
-
-
-@every_layout
-def test_what_is_no_image_is_counted(layout: Writer, tmp_path: Path, few: Sequence[Face]) -> None:
-    written = layout(tmp_path, few)
-    folder = (tmp_path / written.samples["path"].iloc[0]).parent
-    for name in ("Thumbs.db", "notes.txt", ".DS_Store", "._train_00001_aligned.jpg"):
-        (folder / name).touch()
-    manifest = read(tmp_path)
-    assert manifest.dropped == {"not an image": 1, "system file": 3}
-    assert len(manifest.samples) == 14
-
-
-@pytest.mark.parametrize(
-    ("layout", "place"),
-    [
-        (official, "."),
-        (official, "basic"),
-        (official, ALIGNED),
-        (official, LABELS),
-        (official, MANUAL),
-        (official, f"{MANUAL}/{FIRST}_manu_attri.txt"),
-        (shuvoalok, "DATASET/test/2"),
-        (shuvoalok, "train_labels.csv"),
-        (tanishmittal, "dataset"),
-        (tanishmittal, "test_labels.csv"),
-    ],
-)
-def test_a_part_that_must_not_be_read(
-    layout: Writer, tmp_path: Path, few: Sequence[Face], place: str
-) -> None:
-    layout(tmp_path / "root", few)
-    message = rf"^{Path('root', place)}\S*: cannot be read \(Permission denied\)\.\nCheck your r"
-    part = tmp_path / "root" / place
-    with forbidden(part, inside=tmp_path), pytest.raises(DataError, match=message):
-        read(Path("root"))
 
 
 # Lists and folders in other clothes ------------------------------------------------------------
@@ -787,20 +683,6 @@ def test_a_third_part_of_a_copy_is_named(tmp_path: Path, few: Sequence[Face]) ->
 # Which release it is ---------------------------------------------------------------------------
 
 
-@every_layout
-def test_an_unknown_release_says_how_it_differs(layout: Writer, written: Written) -> None:
-    manifest = read(written(layout, 2).dataset["root"])
-    assert manifest.release == f"rafdb-{layout.__name__}-unrecognised"
-    (problem,) = manifest.problems
-    assert (problem.kind, problem.severity, problem.count) == (
-        "release_unrecognised",
-        "warning",
-        14,
-    )
-    assert "train fear 1 instead of 281" in problem.examples
-    assert "test fear 1 instead of 74" in problem.examples
-
-
 def test_the_counts_of_the_releases_are_the_official_ones() -> None:
     assert set(rafdb.RELEASES) == set(rafdb.LAYOUTS)
     official_sizes = {"train": 12_271, "test": 3_068}
@@ -811,7 +693,7 @@ def test_the_counts_of_the_releases_are_the_official_ones() -> None:
         assert (counts["train"]["fear"], counts["test"]["anger"]) == (281, 162)
 
 
-def test_a_validation_split_is_carved_and_the_test_split_stays(written: Written) -> None:
+def test_validation_is_taken_from_train_and_the_test_split_stays(written: Written) -> None:
     layout = written(official, 6)
     manifest = load_manifest(Dataset(**layout.dataset, validation=1 / 3))
     assert manifest.split_sizes() == {"train": 14, "validation": 7, "test": 21}
@@ -820,23 +702,3 @@ def test_a_validation_split_is_carved_and_the_test_split_stays(written: Written)
 
 
 # Preparation -----------------------------------------------------------------------------------
-
-
-@every_layout
-def test_prepare(layout: Writer, tmp_path: Path, written: Written) -> None:
-    source = Path(written(layout, 2).dataset["root"])
-    archive = zipped(source, tmp_path / "a.zip")
-    DATASETS["rafdb"].prepare(tmp_path / "root", archive, False)
-    columns = ["sample_id", "split", "label"]
-    assert_frame_equal(read(tmp_path / "root").samples[columns], read(source).samples[columns])
-
-
-def test_prepare_says_where_the_data_comes_from(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"by application.*raf-db-dataset"):
-        DATASETS["rafdb"].prepare(tmp_path / "root", None, False)
-
-
-def test_it_is_registered() -> None:
-    spec = DATASETS["rafdb"]
-    assert (spec.read, spec.options) == (rafdb.read, ("images",))
-    assert "may not be redistributed" in spec.source

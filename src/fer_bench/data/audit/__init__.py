@@ -1,5 +1,5 @@
-"""What is wrong with the images of a dataset: unusable files, and copies that leak.
+"""The audit of a dataset: files that cannot be used, and duplicates that leak between splits.
 
-`findings` is the audit; `copies` finds duplicates by `perceptual_hash`; `image_files` reads every
-file.
+`findings` is the audit. `image_files` reads every file; `duplicates` finds copies of one image:
+edited ones by `perceptual_hash`, moved ones by `poses` and `alignment`.
 """

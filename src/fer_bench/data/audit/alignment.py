@@ -1,20 +1,19 @@
-"""Which pictures show one photograph in two poses, proven by laying one upon the other.
+"""Near duplicates that show one photograph in two poses, confirmed by image alignment.
 
 Two candidates of `fer_bench.data.audit.poses` are aligned: the affine map between them is refined
 from coarse to fine by Gauss-Newton steps (inverse compositional, with gain and bias; Baker and
-Matthews (2004),
-Lucas-Kanade 20 years on, International Journal of Computer Vision 56). They show one photograph
-when what both show then correlates by the floor of each of the `LEVELS`, and its details by
-`DETAIL`. What an augmentation has filled its corners with lies outside of the other picture, and
-does not count.
+Matthews (2004), Lucas-Kanade 20 years on, International Journal of Computer Vision 56). They show
+one photograph when, where they overlap, they correlate by at least the floor of each of the
+`LEVELS`, and their details by `DETAIL`. Corners that an augmentation has filled are outside the
+other picture and do not count.
 
-Where the last floors come from: all 30,765 distinct faces of OpenCV Emotion, each compared with
-each. The correlation of what is found there has two heaps: other persons in like poses, fewer by
-half with every 0.01 and nearly gone at 0.93, and copies from 0.93 on. Of 8,135 pairs from 0.95 on
-the 112 with the least details in common and all 357 up to 0.965 were looked at: one showed two
-persons, with details at 0.5. In 5,392 other faces (muxspace, smooth and before dark backgrounds),
-whose persons are known, 16 pairs of two persons correlate by 0.95 or more, their details by 0.6 to
-0.77; those of 99 % of augmented copies do so by 0.85.
+The last floors were chosen on all pairs of the 30,765 distinct faces of OpenCV Emotion. The
+correlations of the pairs found there have two modes: different persons in similar poses, halving
+with every 0.01 and nearly gone at 0.93, and copies from 0.93 on. Of 8,135 pairs from 0.95 on, the
+112 with the fewest common details and all 357 up to 0.965 were inspected: one showed two persons,
+with details at 0.5. In 5,392 other faces (muxspace, smooth and on dark backgrounds), whose persons
+are known, 16 pairs of two persons correlate by 0.95 or more, and their details by 0.6 to 0.77; the
+details of 99 % of augmented copies correlate by 0.85 or more.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from fer_bench.device.machine import usable_cores
 
 
 class Level(NamedTuple):
-    """A size in pixels, how many steps are made at it, and what must correlate to go on."""
+    """A size in pixels, the number of steps at it, and the least correlation to continue."""
 
     side: int
     steps: int
@@ -39,20 +38,20 @@ class Level(NamedTuple):
 
 
 LEVELS = (Level(SMALL // 2, 4, 0.8), Level(SMALL, 3, 0.9), Level(SIDE, 2, 0.95))
-# What the details must correlate at the last of the levels, and how many pixels a detail is wide:
-# smooth faces before a dark background are alike but for these.
+# The least correlation of details at the last level, and the width of a detail in pixels: smooth
+# faces on a dark background differ in nothing else.
 DETAIL = 0.8
 _WIDTH = 2.5
 # Of the area of each of the two pictures.
 LEAST_SHARED = 0.4
 
-# Up to so many pictures, each of a pair is laid upon the other: it costs little, and more is found.
+# Up to this number of pictures, each of a pair is aligned to the other: cheap, and finds more.
 BOTH_WAYS = 2_000
-# Pictures that one thread compares with all others, and pairs that it aligns at once.
+# Numbers of pictures that a thread compares with all others, and of pairs that it aligns, at once.
 _ROWS, _BATCH = 16, 512
-# In half sides, how far one step moves at most: beyond, a linear model of a picture is no guide.
+# The longest step, in half sides: beyond it, a linear model of a picture is not valid.
 _LONGEST_STEP = 0.15
-# Of the mean curvature: keeps still what the picture tells nothing about.
+# Relative to the mean curvature: regularises directions in which the picture does not change.
 _STIFFNESS = 1e-5
 _FLATTEST = 0.1
 
@@ -66,20 +65,20 @@ def moved_pairs(
     asked: NDArray[np.bool_] | None = None,
     on_progress: Progress | None = None,
 ) -> Indices:
-    """The pictures that show one photograph, in whatever pose, brightness and contrast.
+    """The pairs that show one photograph, in any pose, brightness and contrast.
 
     Args:
         thumbnails: grey values, shape (n, SIDE, SIDE), none of them constant.
-        asked: shape (n,); where given, only pairs of a picture that is asked about and one that is
-            not are looked for.
-        on_progress: called with (pictures compared, pictures in all).
+        asked: shape (n,); if given, only pairs of a picture that is asked about and one that is not
+            are looked for.
+        on_progress: called with (pictures compared, all pictures).
 
     Returns:
         Indices, shape (m, 2): the smaller one first, the rows sorted.
     """
     count = len(thumbnails)
-    # Of a pair, one is laid upon the other. Which one must not depend on the order of files; that
-    # it is the darker one finds more of the copies with black corners.
+    # Which picture of a pair is aligned to the other must not depend on the order of files. To take
+    # the darker one finds more of the copies with black corners.
     order = np.array(sorted(range(count), key=lambda index: thumbnails[index].tobytes()), dtype=int)
     blocks = _blocks(count, None if asked is None else asked[order])
     found = [np.empty((0, 2), dtype=np.int64)]
@@ -89,11 +88,11 @@ def moved_pairs(
 
 
 def aligned(pyramid: Pyramid, candidates: Candidates) -> Indices:
-    """Those of the candidates that show one photograph, as pairs (m, 2).
+    """The candidates that show one photograph, as pairs (m, 2).
 
     Args:
-        pyramid: the pictures at the size of each of the levels, (n, side, side).
-        candidates: which pictures, and roughly how one lies upon the other.
+        pyramid: the pictures at the size of each level, (n, side, side).
+        candidates: pairs of pictures, and roughly the map between them.
     """
     kept = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(candidates.first), _BATCH):
@@ -102,7 +101,7 @@ def aligned(pyramid: Pyramid, candidates: Candidates) -> Indices:
         maps = candidates.maps[part]
         for level in LEVELS:
             pictures = pyramid[level.side]
-            maps, same = _laid_upon(pictures[first], pictures[second], maps, level)
+            maps, same = _refined(pictures[first], pictures[second], maps, level)
             first, second, maps = first[same], second[same], maps[same]
         kept.append(np.stack([first, second], axis=1))
     return np.concatenate(kept)
@@ -112,7 +111,7 @@ def aligned(pyramid: Pyramid, candidates: Candidates) -> Indices:
 
 
 def _blocks(count: int, asked: NDArray[np.bool_] | None) -> list[tuple[Indices, Indices]]:
-    """Which pictures are laid upon which others, in portions, whatever the number of cores."""
+    """Which pictures are compared with which others, in blocks independent of the cores."""
     everything = np.arange(count)
     sweeps = [(everything, everything)]
     if asked is not None:
@@ -136,7 +135,7 @@ def _found(
     half = halved(thumbnails)
     pyramid = {SIDE: thumbnails, SMALL: half, SMALL // 2: halved(half)}
     done = 0
-    # Whole blocks on a core each take less time than every product of matrices on all cores.
+    # One block per core is faster than every matrix product on all cores.
     with threadpool_limits(1), ThreadPoolExecutor(usable_cores().number) as executor:
         search = Search(half)
         pairs = executor.map(lambda block: aligned(pyramid, search.near(*block)), blocks)
@@ -153,7 +152,7 @@ def _found(
 # Aligning: pictures of m pairs as (m, pixels), grey values ---------------------------------------
 
 
-def _laid_upon(
+def _refined(
     first: NDArray[np.uint8], second: NDArray[np.uint8], maps: FloatArray, level: Level
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Better maps from the second pictures to the first ones, and which may be copies."""
@@ -176,7 +175,7 @@ def _laid_upon(
 
 
 def _slopes(target: FloatArray, side: int) -> FloatArray:
-    """How pictures change with the six numbers of a map, gain and bias: (m, 8, pixels)."""
+    """Derivatives of pictures by the six numbers of a map, by gain and bias: (m, 8, pixels)."""
     y, x = places(side)
     squares = target.reshape(-1, side, side) * np.float32(side / 2)
     down, right = (np.gradient(squares, axis=axis).reshape(target.shape) for axis in (1, 2))
@@ -185,10 +184,10 @@ def _slopes(target: FloatArray, side: int) -> FloatArray:
 
 
 def _sampled(source: FloatArray, maps: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:
-    """Pictures as seen through the maps, bilinear, and 1 inside of both of a pair, else 0."""
+    """Pictures sampled through the maps, bilinear, and 1 where both of a pair overlap, else 0."""
     seen = places(side)
     wanted = maps[:, :, :2] @ seen + maps[:, :, 2:]
-    # The outermost pixels are mixed with what a copy's corners were filled with.
+    # The outermost pixels are mixed with the fill of a copy's corners.
     inside = (np.maximum(np.abs(wanted), np.abs(seen)) < (side - 2) / side).all(axis=1)
     place = np.clip(wanted * (side / 2) + (side - 1) / 2, 0, side - 1)
     corner = np.minimum(place.astype(np.int32), side - 2)
@@ -203,10 +202,10 @@ def _sampled(source: FloatArray, maps: FloatArray, side: int) -> tuple[FloatArra
 def _step(
     maps: FloatArray, slopes: FloatArray, values: FloatArray, inside: FloatArray
 ) -> FloatArray:
-    """The maps after one Gauss-Newton step towards `values` that are the target's, but for light.
+    """The maps after one Gauss-Newton step towards `values` that equal the target up to light.
 
-    `values` ≈ gain · target(place + change) + bias, linear in gain · change, gain and bias. To move
-    the target by `change` is to move the source by its inverse.
+    `values` ≈ gain · target(place + change) + bias, linear in gain · change, gain and bias. Moving
+    the target by `change` is moving the source by its inverse.
     """
     weighted = slopes * inside[:, None]
     normal = (weighted @ slopes.transpose(0, 2, 1)).astype(np.float64)
@@ -223,7 +222,7 @@ def _step(
 
 
 def _details(pictures: FloatArray, inside: FloatArray, side: int) -> FloatArray:
-    """What a blur of what is inside takes away."""
+    """The difference between pictures and their blur, computed where `inside` is 1."""
     apart = np.subtract.outer(np.arange(side), np.arange(side))
     blur = np.exp(-(apart**2) / (2 * _WIDTH**2)).astype(np.float32)
     squares = [values.reshape(-1, side, side) for values in (pictures * inside, inside)]
@@ -233,7 +232,7 @@ def _details(pictures: FloatArray, inside: FloatArray, side: int) -> FloatArray:
 
 
 def _correlation(one: FloatArray, other: FloatArray, inside: FloatArray) -> FloatArray:
-    """Pearson's, in [-1, 1], where both are known; 0 where one of them is constant."""
+    """Pearson's correlation in [-1, 1] where both are known; 0 if one of them is constant."""
     known = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     one, other = (
         (values - (values * inside).sum(axis=1, keepdims=True) / known) * inside

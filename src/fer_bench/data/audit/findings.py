@@ -1,58 +1,64 @@
-"""What is wrong with the images of a dataset: files that cannot be used, and copies that leak.
+"""The audit: files that cannot be used, duplicates that leak, and what to leave out.
 
-Which images are duplicates is known to `fer_bench.data.audit.copies`.
-Blank images are a finding of their own.
+`fer_bench.data.audit.duplicates` finds the duplicates. Blank images are a finding of their own.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.audit.copies import (
+from fer_bench.data.audit.duplicates import (
     LOOKED_FOR,
     NOT_LOOKED_FOR,
     Codes,
+    Duplicates,
     Progress,
     Relation,
-    Twins,
-    find_twins,
-    look_at,
+    find_duplicates,
+    inspect_images,
     row_columns,
 )
 from fer_bench.data.audit.image_files import Seen
-from fer_bench.data.audit.perceptual_hash import components
-from fer_bench.data.manifest import EXAMPLES, Manifest, Problem, Severity
+from fer_bench.data.manifest import (
+    EXAMPLES,
+    Manifest,
+    ManifestDocument,
+    Problem,
+    Severity,
+    problem_of,
+)
+from fer_bench.data.splits import components
 from fer_bench.labels import SPLITS
 
 OTHER_LABEL = "duplicate with another label"
 _EXCLUDE = "set dataset.exclude to the quarantine file"
 _FILES: dict[str, tuple[Severity, str]] = {
-    "missing": ("error", "files have vanished since the folder was read; unpack the download anew"),
-    "undecodable": ("error", f"files hold no image that can be read; replace them, or {_EXCLUDE}"),
+    "missing": ("error", "files were removed after the folder was read; unpack the download again"),
+    "undecodable": ("error", f"files are not readable images; replace them, or {_EXCLUDE}"),
     "truncated": ("error", f"image files end too early; replace them, or {_EXCLUDE}"),
     "too_large": (
         "error",
-        "files declare more than 89 million pixels, which no picture of a face has, and were not "
+        "files declare more than 89 million pixels, unlike any picture of a face, and were not "
         f"decoded; {_EXCLUDE}",
     ),
     "blank": ("warning", f"images show one shade of grey and nothing else; {_EXCLUDE}"),
 }
 _CHANGED = "cropped, mirrored, turned, zoomed, shifted, sheared, brightened or edited"
-_TWINS: dict[str, tuple[Severity, str]] = {
+_DUPLICATES: dict[str, tuple[Severity, str]] = {
     "exact_duplicate_across_splits": (
         "error",
-        f"images have an exact copy in another split, so that scores reward memory; {_EXCLUDE}",
+        f"images have an exact copy in another split, so scores reward memorisation; {_EXCLUDE}",
     ),
     "near_duplicate_across_splits": (
         "error",
-        f"images show a photograph that another split holds too, {_CHANGED}, so that scores reward "
-        f"memory; {_EXCLUDE}",
+        f"images show a photograph that is in another split too, {_CHANGED}, so scores reward "
+        f"memorisation; {_EXCLUDE}",
     ),
     "exact_duplicate": (
         "warning",
@@ -60,7 +66,7 @@ _TWINS: dict[str, tuple[Severity, str]] = {
     ),
     "near_duplicate": (
         "info",
-        f"images show a photograph that their own split holds twice, {_CHANGED}; set "
+        f"images show a photograph that is in their own split more than once, {_CHANGED}; set "
         "dataset.groups to the groups file, so that validation gets no copy from train",
     ),
     "exact_duplicate_labels_differ": (
@@ -69,28 +75,43 @@ _TWINS: dict[str, tuple[Severity, str]] = {
     ),
     "near_duplicate_labels_differ": (
         "warning",
-        "images show a photograph that has another label elsewhere; look at some of them, for "
-        "they bound the accuracy that can be reached",
+        "images show a photograph that has another label elsewhere; look at some of them: they "
+        "limit the accuracy that can be reached",
     ),
 }
 
 
+class Copies(TypedDict):
+    """Which kinds of copies the audit looked for, and which not."""
+
+    looked_for: list[str]
+    not_looked_for: list[str]
+
+
+class AuditDocument(ManifestDocument):
+    """The document of `fer data audit`; `quarantined` is the number of samples to leave out."""
+
+    copies: Copies
+    image_sizes: dict[str, int]
+    quarantined: int
+
+
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        manifest: what was audited.
-        problems: those of the manifest, then those of the images. The `count` of a kind of
-            duplicates is the number of images that have such a twin.
-        image_sizes: number of files by size in pixels, width x height, the most frequent first.
-        quarantine: columns `sample_id`, `path`, `reason` and `twin`; what `dataset.exclude` should
-            leave out. Of copies in two splits that in the earlier one goes; of equal ones in train
-            all but the first go, or all where their labels differ. Nothing in a test split is
-            named but files that cannot be used and blank images. `twin` is the sample that is kept
-            instead, a copy with another label, or empty.
-        groups: columns `sample_id` and `group`, as `dataset.groups` takes it: everything that is
-            linked by exact or near duplicates, named by its first sample.
+        manifest: the audited dataset.
+        problems: those of the manifest, then those of the images. For duplicates, `count` is the
+            number of images that have one.
+        image_sizes: number of files per size in pixels, width x height, the most frequent first.
+        quarantine: columns `sample_id`, `path`, `reason` and `twin`; the samples that
+            `dataset.exclude` should leave out. Of duplicates in two splits, the one in the earlier
+            split; of exact duplicates in train, all but the first, or all if their labels differ;
+            of a test split, only blank images and files that cannot be used. `twin` is the
+            duplicate that is kept, or one with another label, or empty.
+        groups: columns `sample_id` and `group`, for `dataset.groups`: samples that exact or near
+            duplicates link are one group, named after its first sample.
     """
 
     manifest: Manifest
@@ -104,20 +125,10 @@ class Audit:
         """Whether any problem is an error."""
         return any(problem.severity == "error" for problem in self.problems)
 
-    def to_json(self) -> dict[str, Any]:
-        """As `fer data audit --json` prints it; the fingerprint is None where files are missing."""
-        manifest = self.manifest
-        try:
-            fingerprint = manifest.fingerprint
-        except OSError:  # reported as a problem
-            fingerprint = None
+    def to_json(self) -> AuditDocument:
+        """The document that `fer data audit --json` prints."""
         return {
-            "dataset": manifest.name,
-            "release": manifest.release,
-            "fingerprint": fingerprint,
-            "classes": list(manifest.classes),
-            "counts": manifest.counts(),
-            "dropped": dict(manifest.dropped),
+            **self.manifest.to_json(),
             "problems": [problem.to_json() for problem in self.problems],
             "copies": {"looked_for": list(LOOKED_FOR), "not_looked_for": list(NOT_LOOKED_FOR)},
             "image_sizes": self.image_sizes,
@@ -132,24 +143,24 @@ def audit(
     on_progress: Progress | None = None,
     on_compared: Progress | None = None,
 ) -> Audit:
-    """Read every image of a dataset and look for what makes numbers measured on it doubtful.
+    """Read every image of a dataset, and look for anything that makes results on it doubtful.
 
     Args:
         manifest: the dataset in its official splits.
-        overlaps: other datasets that hold some of the same images, and which these are.
-        workers: number of threads; None means one a usable core.
-        on_progress: called with (images read, images in all).
-        on_compared: called with (different images compared, different images in all).
+        overlaps: other datasets with some of the same images, and which images these are.
+        workers: number of threads; None means one per usable core.
+        on_progress: called with (images read, all images).
+        on_compared: called with (different images compared, all different images).
     """
     # The findings must not depend on the order in which an adapter lists its samples.
     samples = manifest.samples.sort_values("sample_id", ignore_index=True)
     ordered = replace(manifest, samples=samples)
-    seen = look_at(ordered, workers, on_progress)
-    twins = find_twins(seen, on_compared=on_compared)
+    seen = inspect_images(ordered, workers, on_progress)
+    duplicates = find_duplicates(seen, on_compared=on_compared)
     problems = (
         *manifest.problems,
         *_file_problems(ordered, seen),
-        *_twin_problems(samples, twins),
+        *_duplicate_problems(samples, duplicates),
         *_contamination(manifest.name, overlaps),
     )
     sizes = Counter(file.size for file in seen if file.size)
@@ -157,8 +168,8 @@ def audit(
         manifest,
         problems,
         dict(sizes.most_common()),
-        _quarantine(samples, seen, twins),
-        _groups(samples, twins),
+        _quarantine(samples, seen, duplicates),
+        _groups(samples, duplicates),
     )
 
 
@@ -168,10 +179,12 @@ def audit(
 def _file_problems(manifest: Manifest, seen: list[Seen]) -> Iterator[Problem]:
     names = manifest.samples["sample_id"]
     for kind, (severity, text) in _FILES.items():
-        found = [(name, file) for name, file in zip(names, seen, strict=True) if file.kind == kind]
-        if found:
-            examples = tuple(f"{name} ({file.detail})" for name, file in found[:EXAMPLES])
-            yield Problem(kind, severity, len(found), examples, text)
+        found = [
+            f"{name} ({file.detail})"
+            for name, file in zip(names, seen, strict=True)
+            if file.kind == kind
+        ]
+        yield from problem_of(kind, severity, found, text)
     if manifest.image_size:
         height, width = manifest.image_size
         expected = f"{width}x{height}"
@@ -180,16 +193,15 @@ def _file_problems(manifest: Manifest, seen: list[Seen]) -> Iterator[Problem]:
             for name, file in zip(names, seen, strict=True)
             if file.size not in ("", expected)
         ]
-        if wrong:
-            text = f"images are not {expected} as in {manifest.release}; use the official files"
-            yield Problem("wrong_size", "warning", len(wrong), tuple(wrong[:EXAMPLES]), text)
+        text = f"images are not {expected} as in {manifest.release}; use the official files"
+        yield from problem_of("wrong_size", "warning", wrong, text)
 
 
 def _contamination(name: str, overlaps: Mapping[str, str]) -> Iterator[Problem]:
     for other, which in overlaps.items():
         text = (
-            f"dataset {name} shares images with dataset {other}: {which}; never train on one of "
-            "them to be tested on the other"
+            f"dataset {name} shares images with dataset {other}: {which}; do not train on one of "
+            "them and test on the other"
         )
         yield Problem("known_contamination", "warning", 1, (other,), text)
 
@@ -197,7 +209,7 @@ def _contamination(name: str, overlaps: Mapping[str, str]) -> Iterator[Problem]:
 # Duplicates ------------------------------------------------------------------------------------
 
 
-def _twin_problems(samples: pd.DataFrame, twins: Twins) -> Iterator[Problem]:
+def _duplicate_problems(samples: pd.DataFrame, duplicates: Duplicates) -> Iterator[Problem]:
     splits = _codes(samples["split"], SPLITS)
     labels = _codes(samples["label"], sorted(set(samples["label"])))
     cases = (
@@ -208,16 +220,16 @@ def _twin_problems(samples: pd.DataFrame, twins: Twins) -> Iterator[Problem]:
     relations: tuple[Relation, ...] = ("exact", "near")
     for suffix, categories, differ in cases:
         for relation in relations:
-            counts = twins.count(relation, categories)
+            counts = duplicates.count(relation, categories)
             alike = counts[np.arange(len(counts)), categories]
             concerned = np.flatnonzero(counts.sum(axis=1) > alike if differ else alike)
             if not len(concerned):
                 continue
             kind = f"{relation}_duplicate{suffix}"
-            severity, text = _TWINS[kind]
+            severity, text = _DUPLICATES[kind]
             if kind == "exact_duplicate_labels_differ" and not (splits[concerned] == 0).any():
-                severity = "warning"  # nothing can be left out: other splits stay as they are
-            pairs = _example_pairs(twins, relation, categories, differ, concerned)
+                severity = "warning"  # only images in train can be left out
+            pairs = _example_pairs(duplicates, relation, categories, differ, concerned)
             examples = tuple(_shown(samples, *pair) for pair in pairs)
             where = _across(counts, splits) if categories is splits and differ else ""
             where = where or _within(splits[concerned])
@@ -230,12 +242,12 @@ def _codes(column: "pd.Series[str]", names: Iterable[str]) -> Codes:
 
 
 def _within(splits: Codes) -> str:
-    """How many of the images lie in each split."""
+    """The number of images in each split, as text."""
     return ", ".join(f"{SPLITS[code]} {sum(splits == code)}" for code in np.unique(splits))
 
 
 def _across(counts: NDArray[np.int64], splits: Codes) -> str:
-    """How many images have a twin in the other split, for each pair of splits."""
+    """For each pair of splits, the number of images with a duplicate in the other one, as text."""
     shown = []
     for one, other in combinations(range(counts.shape[1]), 2):
         first = int(((splits == one) & (counts[:, other] > 0)).sum())
@@ -247,11 +259,11 @@ def _across(counts: NDArray[np.int64], splits: Codes) -> str:
 
 
 def _example_pairs(
-    twins: Twins, relation: Relation, categories: Codes, differ: bool, concerned: Codes
+    duplicates: Duplicates, relation: Relation, categories: Codes, differ: bool, concerned: Codes
 ) -> list[tuple[int, int]]:
     pairs: dict[tuple[int, int], None] = {}
     for image in concerned:
-        others = twins.of(image, relation)
+        others = duplicates.of(image, relation)
         other = others[(categories[others] != categories[image]) == differ][0]
         pairs[min(image, other), max(image, other)] = None
         if len(pairs) == EXAMPLES:
@@ -267,10 +279,10 @@ def _shown(samples: pd.DataFrame, one: int, other: int) -> str:
     return " = ".join(names)
 
 
-def _groups(samples: pd.DataFrame, twins: Twins) -> pd.DataFrame:
-    known = twins.contents >= 0
-    pairs = np.stack(twins.near.nonzero(), axis=1)
-    component = components(twins.near.shape[0], pairs)[twins.contents[known]]
+def _groups(samples: pd.DataFrame, duplicates: Duplicates) -> pd.DataFrame:
+    known = duplicates.contents >= 0
+    pairs = np.stack(duplicates.near.nonzero(), axis=1)
+    component = components(duplicates.near.shape[0], pairs)[duplicates.contents[known]]
     names = samples.loc[known, "sample_id"].reset_index(drop=True)
     by_component = names.groupby(component)
     groups = pd.DataFrame({"sample_id": names, "group": by_component.transform("min")})
@@ -280,16 +292,16 @@ def _groups(samples: pd.DataFrame, twins: Twins) -> pd.DataFrame:
 
 # Quarantine ------------------------------------------------------------------------------------
 
-# The images of one content in one split, which share their fate.
+# (content, split) → the images with it, which are kept or left out together.
 _Cells = dict[tuple[int, str], list[int]]
-# An image that goes: why, and the index of its twin.
+# An image to leave out → the reason, and the index of its duplicate.
 _Leaving = dict[int, tuple[str, int]]
 
 
-def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Twins) -> pd.DataFrame:
+def _quarantine(samples: pd.DataFrame, seen: list[Seen], duplicates: Duplicates) -> pd.DataFrame:
     names = samples["sample_id"].tolist()
-    cells = _cells(samples, twins)
-    leaving = _copies_in_later_splits(cells, twins)
+    cells = _cells(samples, duplicates)
+    leaving = _copied_in_later_splits(cells, duplicates)
     leaving |= _surplus_copies(cells, leaving, samples["label"].tolist())
     rows = []
     for image, (name, path, file) in enumerate(zip(names, samples["path"], seen, strict=True)):
@@ -301,32 +313,34 @@ def _quarantine(samples: pd.DataFrame, seen: list[Seen], twins: Twins) -> pd.Dat
     return pd.DataFrame(rows, columns=["sample_id", "path", "reason", "twin"])
 
 
-def _cells(samples: pd.DataFrame, twins: Twins) -> _Cells:
+def _cells(samples: pd.DataFrame, duplicates: Duplicates) -> _Cells:
     cells: _Cells = {}
-    cells_of_images = zip(twins.contents.tolist(), samples["split"], strict=True)
+    cells_of_images = zip(duplicates.contents.tolist(), samples["split"], strict=True)
     for image, (content, split) in enumerate(cells_of_images):
         if content >= 0:
             cells.setdefault((content, split), []).append(image)
     return cells
 
 
-def _copies_in_later_splits(cells: _Cells, twins: Twins) -> _Leaving:
+def _copied_in_later_splits(cells: _Cells, duplicates: Duplicates) -> _Leaving:
     leaving: _Leaving = {}
     kept = dict(cells)
-    # From the last split on: a copy goes only where the other one stays.
+    # The last splits first: an image is only left out for a duplicate that is kept.
     for position in reversed(range(len(SPLITS) - 1)):
         later = SPLITS[:position:-1]
         for content, split in sorted(cells):
-            if split == SPLITS[position] and (found := _kept_copy(content, later, kept, twins)):
+            if split != SPLITS[position]:
+                continue
+            if found := _kept_copy(content, later, kept, duplicates):
                 leaving |= dict.fromkeys(kept.pop((content, split)), found)
     return leaving
 
 
 def _kept_copy(
-    content: int, splits: Iterable[str], kept: _Cells, twins: Twins
+    content: int, splits: Iterable[str], kept: _Cells, duplicates: Duplicates
 ) -> tuple[str, int] | None:
-    """The reason to leave `content` out, and the twin in one of `splits`; exact ones first."""
-    near = row_columns(twins.near, content).tolist()
+    """The reason to leave `content` out and its duplicate in one of `splits`; exact ones first."""
+    near = row_columns(duplicates.near, content).tolist()
     for relation, contents in (("exact", [content]), ("near", near)):
         for split in splits:
             for other in contents:

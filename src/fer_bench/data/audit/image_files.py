@@ -1,6 +1,6 @@
-"""What the image files of a dataset hold: each is read once, by several threads.
+"""Inspecting the image files of a dataset: each is read once, by several threads.
 
-No file stops this, whatever its bytes: what makes it useless is part of the answer.
+A file that cannot be used does not stop the inspection; the reason is part of the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ File = tuple[str, Box]
 
 
 class Seen(NamedTuple):
-    """What one file showed.
+    """The content of one image file.
 
     Attributes:
-        kind: what makes it useless: `missing`, `undecodable`, `truncated`, `too_large` or `blank`;
-            otherwise empty.
-        detail: more about that.
-        size: width x height of the whole image, empty where the file does not tell.
-        digest: stands for the size and the pixels that are used, empty for a useless file.
-        thumbnail: the same as SIDE * SIDE grey values, empty for a useless file.
+        kind: why it cannot be used: `missing`, `undecodable`, `truncated`, `too_large` or `blank`;
+            empty if it can.
+        detail: more about the reason.
+        size: width x height of the whole image, empty if unknown.
+        digest: of the size and the pixels that are used; empty if it cannot be used.
+        thumbnail: the used pixels as SIDE * SIDE grey values; empty if it cannot be used.
     """
 
     kind: str
@@ -53,13 +53,13 @@ def inspect_all(
     """Decode every file.
 
     Args:
-        files: name of the file, and what is used of it.
-        mode: `L` or `RGB`, in which pixels are compared.
-        workers: number of threads; None means one a usable core.
-        on_progress: called with (files read, files in all).
+        files: name of each file, and the part of the image that is used.
+        mode: the mode in which pixels are compared, `L` or `RGB`.
+        workers: number of threads; None means one per usable core.
+        on_progress: called with (files read, all files).
 
     Returns:
-        What was seen, in the order of `files`.
+        The contents, in the order of `files`.
     """
     parts = [files[start : start + _AT_A_TIME] for start in range(0, len(files), _AT_A_TIME)]
     seen: list[Seen] = []
@@ -79,14 +79,14 @@ def _inspect(path: str, box: Box, channels: int) -> Seen:
     try:
         image = read_image(path, channels)
         size = f"{image.shape[1]}x{image.shape[0]}"
-        return _look_at(crop(image, box), size)
+        return _content(crop(image, box), size)
     except ImageError as error:
         return Seen(error.fault, error.reason)
     except UnusableError as error:
         return Seen("undecodable", str(error), size)
 
 
-def _look_at(pixels: Pixels, size: str) -> Seen:
+def _content(pixels: Pixels, size: str) -> Seen:
     grey = to_grey(pixels)
     darkest, brightest = int(grey.min()), int(grey.max())
     if brightest - darkest <= 2 or grey.std() < 1:

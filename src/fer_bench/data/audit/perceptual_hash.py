@@ -1,23 +1,23 @@
-"""Which pictures show the same photograph, edited or mirrored but not moved.
+"""Near duplicates that show one photograph, edited or mirrored but not moved.
 
-They are found without comparing each one with each other. A picture is reduced to a small grey one,
-and that to a perceptual hash: the signs of its 64 lowest frequencies. Two pictures are near
-duplicates when their hashes differ in at most `DISTANCE` bits and they correlate by at least
-`CORRELATION`, as they are or one of them mirrored. `fer_bench.data.audit.alignment` finds
-those that were moved, but misses some of these: a watermark or another contrast may leave less than
-it asks for.
+They are found without comparing every pair. A picture is reduced to a small grey one, and that to a
+perceptual hash: the signs of its 64 lowest frequencies. Two pictures are near duplicates when their
+hashes differ in at most `DISTANCE` bits and they correlate by at least `CORRELATION`, one of them
+mirrored or not. `fer_bench.data.audit.alignment` finds moved ones, but misses some of these: after
+a watermark or a change of contrast, the correlation may be below its limits.
 
-Where the two numbers come from: the 32,298 faces of OpenCV Emotion, exact copies aside, each
-compared with each, and pairs drawn at random looked at. Within the distance, all of 96 pairs that
-correlate by 0.93 to 0.95 showed one photograph twice: cropped or compressed anew, with another
-contrast, with a watermark; from 0.92 to 0.93 about 4 of 96 were two persons. All 26 mirrored pairs
-from 0.93 on were true, 11 of the 21 from 0.90 on were not. Beyond the distance, 4 of 48 pairs that
-correlate by 0.93 to 0.94 were two persons; it costs one in six of the true ones. In 5,392 other
-faces (muxspace, 128 pixels) 8 pairs are found, of which 4 are persons alike in pose and light.
+The two limits were chosen on the 32,298 faces of OpenCV Emotion without exact duplicates: all pairs
+were compared, and random ones inspected by eye. Within the distance, all of 96 pairs that correlate
+by 0.93 to 0.95 showed one photograph twice: cropped or compressed again, with another contrast, or
+with a watermark; from 0.92 to 0.93, about 4 of 96 showed two persons. All 26 mirrored pairs from
+0.93 on were duplicates, 11 of the 21 from 0.90 on were not. Beyond the distance, 4 of 48 pairs that
+correlate by 0.93 to 0.94 showed two persons; the limit misses one in six duplicates there. In 5,392
+other faces (muxspace, 128 pixels), 8 pairs are found, of which 4 are different persons with similar
+pose and light.
 
-Beside a changed copy of themselves, of 1,500 of the faces were found: all when compressed to JPEG
-quality 20 or mirrored, 98 % when brighter by 30 % (which clips), 94 % when cropped by 1 of 48
-pixels at two edges, 17 % when by 2.
+Of 1,500 faces, each with an edited copy, these shares were found: all when compressed to JPEG
+quality 20 or mirrored, 98 % when 30 % brighter (which clips), 94 % when cropped by 1 of 48 pixels
+at two edges, 17 % when cropped by 2.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,8 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-# The side of a thumbnail in pixels, and of the smaller picture that is hashed.
+# Sides in pixels of a thumbnail, and of the smaller picture that is hashed.
 SIDE = 48
 SMALL = SIDE // 2
 DISTANCE = 8
@@ -44,14 +42,14 @@ _BAND_MASKS = [np.uint64(2**end - 2**start) for start, end in pairwise(_EDGES)]
 _VERTICAL, _HORIZONTAL = np.array(
     sorted(np.ndindex(SMALL, SMALL), key=lambda frequency: (sum(frequency), frequency))[1:65]
 ).T
-# Mirroring turns the waves that are odd along a row.
+# Mirroring inverts the waves that are odd along a row.
 _MIRROR_SIGNS = np.where(_HORIZONTAL % 2, -1, 1).astype(np.float32)
-# Of a unit vector. A symmetric picture has waves of no height, whose sign would be chance.
-_NO_HEIGHT = 1e-5
+# For unit vectors. A symmetric picture has waves of amplitude 0, whose sign would be random.
+_NO_AMPLITUDE = 1e-5
 
 
 def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (n, side, side) at half their side, by a triangle filter as Pillow's BILINEAR."""
+    """Pictures (n, side, side) at half their size, by a triangle filter like Pillow's BILINEAR."""
     side = pictures.shape[1]
     apart = np.abs(np.subtract.outer(2 * np.arange(side // 2) + 0.5, np.arange(side)))
     weights = np.maximum(2 - apart, 0)
@@ -59,24 +57,24 @@ def halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = np.empty((len(pictures), side // 2, side // 2), dtype=np.uint8)
     for start in range(0, len(pictures), _CHUNK):
         part = slice(start, start + _CHUNK)
-        # Rounded after each axis, as Pillow does.
+        # Rounded after each axis, like Pillow.
         narrow = np.floor(pictures[part].astype(np.float32) @ weights.T + 0.5)
         small[part] = np.floor(weights @ narrow + 0.5)
     return small
 
 
 def perceptual_hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The hashes of pictures (n, SMALL, SMALL), and of their mirror images, shape (2, n).
+    """The hashes of pictures (n, SMALL, SMALL) and of their mirror images, shape (2, n).
 
-    Brightness and contrast do not matter; a constant picture has the hash 0.
+    They are independent of brightness and contrast; a constant picture has the hash 0.
     """
     hashes = np.empty((2, len(pictures)), dtype=np.uint64)
     for start in range(0, len(pictures), _CHUNK):
         part = slice(start, start + _CHUNK)
         vectors = _normalised(pictures[part]).reshape(-1, SMALL, SMALL)
         waves = dctn(vectors, axes=(1, 2), norm="ortho")[:, _VERTICAL, _HORIZONTAL]
-        hashes[0, part] = _packed(waves > _NO_HEIGHT)
-        hashes[1, part] = _packed(waves * _MIRROR_SIGNS > _NO_HEIGHT)
+        hashes[0, part] = _packed(waves > _NO_AMPLITUDE)
+        hashes[1, part] = _packed(waves * _MIRROR_SIGNS > _NO_AMPLITUDE)
     return hashes
 
 
@@ -89,7 +87,7 @@ def near_pairs(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     count = len(thumbnails)
     pictures = halved(thumbnails)
     pairs = close_pairs(perceptual_hashes(pictures).ravel())
-    # From `count` on, hashes are those of mirror images. Two of these say nothing new.
+    # From `count` on, hashes are those of mirror images. A pair of two of these is nothing new.
     pairs = pairs[(pairs[:, 0] < count) & (pairs[:, 0] < pairs[:, 1] % max(count, 1))]
     alike = [_alike(pictures, pairs[at : at + _CHUNK]) for at in range(0, len(pairs), _CHUNK)]
     verified = pairs[np.concatenate([np.empty(0, dtype=bool), *alike])]
@@ -109,13 +107,6 @@ def close_pairs(hashes: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray
     return _with_members(np.concatenate(found), kind)
 
 
-def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int32]:
-    """For each of `count` nodes the number of its component, in which pairs (m, 2) link nodes."""
-    edges = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    labels: NDArray[np.int32] = connected_components(edges, directed=False)[1]
-    return labels
-
-
 def candidates(
     hashes: NDArray[np.uint64], kept: tuple[int, ...]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -124,7 +115,7 @@ def candidates(
     keys = hashes & mask
     order = np.argsort(keys)
     keys = keys[order]
-    # Equal keys lie side by side: first those one place apart, of these those two places apart, …
+    # Equal keys are adjacent: first compare those one place apart, of these those two apart, …
     here, apart = np.arange(len(keys)), 0
     while len(here):
         apart += 1
@@ -135,20 +126,20 @@ def candidates(
 
 def _close_distinct(hashes: NDArray[np.uint64], distance: int) -> Iterator[NDArray[np.int64]]:
     for kept in combinations(range(_BANDS), _BANDS - distance):
-        passed_over = [_BAND_MASKS[band] for band in range(kept[-1]) if band not in kept]
+        skipped = [_BAND_MASKS[band] for band in range(kept[-1]) if band not in kept]
         for first, second in candidates(hashes, kept):
             differing = hashes[first] ^ hashes[second]
             close = np.bitwise_count(differing) <= distance
             first, second, differing = first[close], second[close], differing[close]
-            # A pair that agrees in more bands is met again; the first time counts.
+            # A pair that agrees in more bands is found repeatedly; only the first time counts.
             new = np.ones(len(first), dtype=bool)
-            for mask in passed_over:
+            for mask in skipped:
                 new &= (differing & mask) != 0
             yield np.stack([first[new], second[new]], axis=1)
 
 
 def _with_members(pairs: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[np.int64]:
-    """From pairs of kinds (m, 2), of which some say a kind twice, to pairs of their members."""
+    """Turn pairs of kinds (m, 2), some of a kind with itself, into pairs of their members."""
     order = np.argsort(kind, kind="stable")
     sizes = np.bincount(kind, minlength=1)
     starts = np.cumsum(sizes) - sizes
@@ -163,7 +154,7 @@ def _with_members(pairs: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[
 
 
 def _alike(pictures: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pairs (m, 2) correlate; n + i stands for the mirror image of the picture i of n."""
+    """Which pairs (m, 2) correlate; index n + i is the mirror image of picture i of n."""
     second = pictures[pairs[:, 1] % len(pictures)]
     mirrored = pairs[:, 1] >= len(pictures)
     second[mirrored] = second[mirrored][:, :, ::-1]

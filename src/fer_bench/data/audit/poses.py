@@ -1,18 +1,17 @@
-"""Which pictures may show one photograph in two poses: turned, zoomed, shifted, mirrored.
+"""Candidates for near duplicates in two poses: rotated, zoomed, shifted, mirrored.
 
-A pose is an affine map. Of every picture a descriptor is made, and one of each of its `VIEWS`: how
-it would look in each pose of a lattice. Where a view of one picture resembles another picture, the
-two are candidates, for `fer_bench.data.audit.alignment` to prove.
+A pose is an affine map. Every picture gets a descriptor, and one for each of its `VIEWS`: how it
+would look in each pose of a lattice. When a view of one picture resembles another picture, the two
+are candidates, which `fer_bench.data.audit.alignment` confirms or rejects.
 
-Faces are alike, so a descriptor keeps what tells them apart: a picture is band-passed, faded out
-towards its edges, and what is left is whitened by the mean and the covariance of all pictures, as
-in [1]. Everything up to there is linear, so that a view is one product of matrices. Few pictures
-say little about a covariance; it is shrunk to one that falls off with distance, as that of natural
-images does [2].
+Faces are alike, so a descriptor keeps what distinguishes them: a picture is band-passed, faded out
+towards its edges, and whitened by the mean and the covariance of all pictures, as in [1]. All of
+this is linear, so that a view is one matrix product. With few pictures the covariance is uncertain;
+it is shrunk to one that decreases with distance, like that of natural images [2].
 
-The lattice is as coarse as the descriptor tolerates. Measured on 3,000 faces of OpenCV Emotion: of
-copies turned by 5 to 20 degrees, zoomed, sheared or shifted by 10 %, 99 % resemble a view by
-`RESEMBLANCE` or more; 2 in 1,000 other pairs do.
+The lattice is as coarse as the descriptor allows. Measured on 3,000 faces of OpenCV Emotion: of
+copies rotated by 5 to 20 degrees, zoomed, sheared or shifted by 10 %, 99 % resemble a view by
+`RESEMBLANCE` or more; of other pairs, 2 in 1,000 do.
 
 [1] Kessy, Lewin, Strimmer (2018), Optimal whitening and decorrelation, The American Statistician.
 [2] Ruderman (1994), The statistics of natural images, Network: Computation in Neural Systems.
@@ -36,19 +35,19 @@ RESEMBLANCE = 0.58
 _TURNS = (-16, 0, 16)
 _ZOOMS = (1.1, 1 / 1.1)
 _SHIFTS = (-0.16, 0, 0.16)
-# Two copies of one photograph may be turned to either side of it.
+# Two copies of one photograph may be rotated in opposite directions.
 _FAR_TURNS = (-34, 34)
 
 _DIMENSIONS = 64
-# The band in pixels, and where the picture has faded out, in half sides from the centre.
+# The band in pixels, and where the picture is faded out, in half sides from the centre.
 _FINE, _COARSE, _EDGE = 1.3, 3.0, 1.1
-# In pixels, how fast the prior covariance falls off, and the number of pictures it counts as.
+# The range of the prior covariance in pixels, and the number of pictures it counts as.
 _RANGE, _PRIOR = 8.0, 500
-# Of the largest variance: what is added before whitening, so that noise is no feature.
+# Relative to the largest variance: added before whitening, so that noise is not amplified.
 _NOISE = 0.02
-# Few pictures are described badly, but make few pairs: down from so many, more of them are tried.
+# With fewer pictures than this, descriptors are poor but pairs are few: more of them are tried.
 _FEW = 200
-# How many others the views of some pictures are compared with at once: what a cache holds.
+# The number of pictures that views are compared with at once: they fit into the processor cache.
 _COLUMNS = 256
 _CHUNK = 4096
 
@@ -58,7 +57,7 @@ class Candidates(NamedTuple):
 
     Attributes:
         first: indices, shape (m,).
-        second: indices, shape (m,), each another one than in `first`.
+        second: indices, shape (m,), different from those in `first`.
         maps: affine, shape (m, 2, 3): from a place in the second picture, (row, column, 1) in half
             sides from the centre, to the same place of the photograph in the first one.
     """
@@ -88,7 +87,7 @@ class Search:
         self._pictures = pictures.reshape(-1, SMALL * SMALL)
         self._least = RESEMBLANCE * len(pictures) / (len(pictures) + _FEW)
         mean, features = _whitening(self._pictures)
-        # A view is linear in the picture: all views of it are one product with these.
+        # A view is linear in the picture: one product with these gives all views of it.
         views = [_warp(view).T @ features for view in VIEWS]
         self._views = np.concatenate(views, axis=1).astype(np.float32)
         self._mean_views = mean @ self._views
@@ -96,10 +95,10 @@ class Search:
         self._plain = np.concatenate(parts)
 
     def near(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Candidates:
-        """The candidates of which the first is one of `rows` and the second one of `columns`.
+        """The candidates with the first picture in `rows` and the second in `columns`.
 
-        A pair is given in the pose in which it resembles most, and once more in the best mirrored
-        one: a face is nearly symmetric, so that the better of the two may be the wrong one.
+        A pair is given in its best pose and in its best mirrored pose: a face is nearly symmetric,
+        so that the better of the two may be the wrong one.
         """
         views = self._pictures[rows].astype(np.float32) @ self._views - self._mean_views
         views = _unit(views.reshape(-1, _DIMENSIONS))
@@ -126,7 +125,7 @@ def _best(
     view: NDArray[np.int64],
     values: NDArray[np.float32],
 ) -> Candidates:
-    """Of what was found of each pair the best view, and the best one of the other handedness."""
+    """The best view of each pair, and its best view with the opposite mirroring."""
     mirrored = view % 2
     order = np.lexsort((view, -values, mirrored, second, first))
     order = order[second[order] != first[order]]
@@ -137,7 +136,7 @@ def _best(
 
 
 def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
-    """The mean of pictures (n, pixels), and what tells them apart: (pixels, dimensions)."""
+    """The mean of pictures (n, pixels), and a whitening projection (pixels, dimensions)."""
     count = len(pictures) + _PRIOR
     mean = pictures.sum(axis=0, dtype=np.int64) / count
     mean = mean.astype(np.float32)
@@ -152,14 +151,14 @@ def _whitening(pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
     prior *= np.trace(spread) / np.trace(prior) / len(pictures)
     variances, axes = np.linalg.eigh((spread + _PRIOR * prior) / count)
     variances, axes = variances[-_DIMENSIONS:], axes[:, -_DIMENSIONS:]
-    # Pictures without anything in the band have no variance, but for rounding.
+    # Pictures without content in the band have no variance except for rounding errors.
     noise = max(_NOISE * variances[-1], 1e-9)
     features = band @ (axes / np.sqrt(np.maximum(variances, 0) + noise))
     return mean, features.astype(np.float32)
 
 
 def _band_pass() -> FloatArray:
-    """What is left of a picture between two blurs, faded out towards the edges: (pixels, m)."""
+    """The difference of two blurs, faded out towards the edges, as a matrix (pixels, m)."""
     apart = np.subtract.outer(np.arange(SMALL), np.arange(SMALL))
     fine, coarse = (np.exp(-(apart**2) / (2 * width**2)) for width in (_FINE, _COARSE))
     fine, coarse = (blur / blur.sum(axis=1, keepdims=True) for blur in (fine, coarse))
@@ -170,7 +169,7 @@ def _band_pass() -> FloatArray:
 
 
 def _warp(view: FloatArray) -> Any:
-    """The sparse matrix (pixels, pixels) that samples a picture in a pose; edges are repeated."""
+    """The sparse matrix (pixels, pixels) that samples a picture in a pose, repeating its edges."""
     wanted = view[:, :2] @ places(SMALL) + view[:, 2:]
     place = np.clip(wanted * (SMALL / 2) + (SMALL - 1) / 2, 0, SMALL - 1)
     corner = np.minimum(place.astype(int), SMALL - 2)
@@ -189,7 +188,7 @@ def _chunks(pictures: NDArray[np.uint8]) -> Iterator[FloatArray]:
 
 
 def _unit(vectors: NDArray[Any]) -> FloatArray:
-    """Vectors (n, dimensions) at length 1."""
+    """Vectors (n, dimensions) scaled to length 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: FloatArray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit

@@ -1,1 +1,1 @@
-"""One module or package a dataset. Each registers itself by being here."""
+"""One module or package per dataset. Each is found by being here, and registers itself."""

@@ -1,4 +1,4 @@
-"""Your own images: a folder a class, with or without a folder a split above, in any size."""
+"""Your own images of any size: one folder per class, optionally within one folder per split."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.file_names import IMAGE_SUFFIXES
-from fer_bench.data.folders import (
+from fer_bench.data.files.file_names import IMAGE_SUFFIXES
+from fer_bench.data.files.folders import (
     CONVERT,
     class_folders,
     contents,
@@ -22,7 +22,7 @@ from fer_bench.data.folders import (
     subfolders,
     visible,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import (
     COLUMNS,
     Manifest,
@@ -37,7 +37,7 @@ from fer_bench.labels import EXPRESSIONS, canonical, key, ordered
 from fer_bench.registry import DATASETS
 
 NAME = "folder"
-ADVICE = "Rename it, move it away, or say what it means with dataset.classes: {happiness: [NAME]}."
+ADVICE = "Rename it, move it away, or assign it with dataset.classes: {happiness: [NAME]}."
 
 
 class _Image(NamedTuple):
@@ -52,13 +52,13 @@ _Images = Mapping[str, Mapping[str, list[_Image]]]
 def read(config: Dataset) -> Manifest:
     """The images below the root, at any depth inside their class folder.
 
-    The first folder inside a class folder is the group: `happy/anna/1.jpg` is of group `anna`.
+    The first folder inside a class folder is the group: `happy/anna/1.jpg` is in group `anna`.
 
-    Raises: DataError when there are fewer than two classes, or a folder stands for no class. With
-        `classes`, any folder stands for one.
+    Raises: DataError when there are fewer than two classes or, without `classes`, a folder is not
+        named after one.
     """
     root, wanted = config.root, _wanted(config)
-    with reading(root, "Set dataset.root to a folder that has one folder a class.") as links:
+    with reading(root, "Set dataset.root to a folder with one folder per class.") as links:
         tree = find(root, lambda folder: _is_tree(folder, wanted)) or root
         dropped = Counter[str]()
         place = tree.relative_to(root).as_posix()
@@ -72,7 +72,7 @@ def read(config: Dataset) -> Manifest:
 
 
 def _wanted(config: Dataset) -> tuple[str, ...]:
-    """The labels that a tree of this dataset is known by."""
+    """The labels by which the folders of this dataset are recognised."""
     named = [key(text) for texts in (config.classes or {}).values() for text in texts]
     return ordered([*EXPRESSIONS, *named])
 
@@ -101,14 +101,14 @@ def _images(tree: Path, config: Dataset, dropped: Counter[str]) -> _Images:
 def _class_folders(
     part: Path, config: Dataset, dropped: Counter[str]
 ) -> Iterable[tuple[str, Path]]:
-    """Label and folder of every class. Raises: DataError, without `classes`, for other names."""
+    """Label and folder of every class. Raises: DataError for other folders, without `classes`."""
     if config.classes:
         return [(key(folder.name), folder) for folder in subfolders(part, dropped)]
     return class_folders(part, EXPRESSIONS, dropped, complete=False, advice=ADVICE).items()
 
 
 def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image]:
-    """The images of the class folder that is called `name` from the top of the tree."""
+    """The images of a class folder; `name` is its path from the top of the tree."""
     images = []
     for path in image_paths(folder, dropped):
         group, inside, _ = path.partition("/")
@@ -117,18 +117,18 @@ def _images_below(folder: Path, name: str, dropped: Counter[str]) -> list[_Image
 
 
 def _without_copies(images: _Images, links: Links, tree: str, dropped: Counter[str]) -> _Images:
-    """One name of every file; `tree` leads from the root to the folder that paths start in."""
-    every = [image for classes in images.values() for of in classes.values() for image in of]
+    """One name of every file; `tree` is the path from the root to the folder of the paths."""
+    every = [image for labels in images.values() for inside in labels.values() for image in inside]
     paths = links.drop_copies([f"{tree}/{image.path}" for image in every], dropped)
     if len(paths) == len(every):
         return images
     kept = set(paths)
     return {
         split: {
-            label: [image for image in of if f"{tree}/{image.path}" in kept]
-            for label, of in classes.items()
+            label: [image for image in inside if f"{tree}/{image.path}" in kept]
+            for label, inside in labels.items()
         }
-        for split, classes in images.items()
+        for split, labels in images.items()
     }
 
 
@@ -139,14 +139,17 @@ def _splits(tree: Path, wanted: Collection[str], dropped: Counter[str]) -> Mappi
         return {"train": tree}
     if labels := [name for name in names if key(name) in wanted]:
         raise DataError(
-            f"holds folders of splits ({listed(splits)}) beside folders of classes "
+            f"contains split folders ({listed(splits)}) beside class folders "
             f"({listed(labels)}).\nPut all class folders into split folders, or none."
         )
     return split_folders(tree, dropped)
 
 
 def _test_split(images: _Images) -> tuple[_Images, list[Problem]]:
-    """The only images held out must not choose the model: then they are the test split."""
+    """Make held-out images the test split if they are the only ones.
+
+    They must not be used for model selection then.
+    """
     if "validation" not in images or "test" in images:
         return images, []
     held_out = images["validation"]
@@ -161,32 +164,32 @@ def _classes(images: _Images, tree: Path, dropped: Mapping[str, int]) -> tuple[s
     present = {label for classes in images.values() for label, inside in classes.items() if inside}
     if len(present) < 2:
         raise DataError(
-            f"{len(present)} class{'' if present else 'es'} only ({', '.join(present) or 'none'}); "
-            f"there is nothing to tell apart; found {contents(tree)}; "
+            f"{len(present)} class{'' if present else 'es'} with images "
+            f"({', '.join(present) or 'none'}), but training needs two; found {contents(tree)}; "
             f"left out: {left_out(dropped)}.\n{_advice(tree, dropped)}"
         )
     return ordered(sorted(present))
 
 
 def _advice(tree: Path, dropped: Mapping[str, int]) -> str:
-    """What to do where there are not two classes with images."""
+    """What to do when there are fewer than two classes with images."""
     if has_unsupported(dropped):
         return CONVERT
     entries = visible(tree, Counter())
     if files := [entry.name for entry in entries if entry.is_file() and canonical(entry.name)]:
         return (
-            f"{listed(files)}: files where folders of classes belong, perhaps links that were "
-            "copied as text; put the folders there."
+            f"{listed(files)}: files in place of class folders, perhaps links that were copied as "
+            "text; put the folders there."
         )
     return (
-        "Every class needs a folder of its own, for example happy/ and sad/, with images in it "
+        "Every class needs a folder of its own, for example happy/ and sad/, with images "
         f"({', '.join(IMAGE_SUFFIXES)})."
     )
 
 
 def _missing(images: _Images, wanted: Collection[str]) -> list[Problem]:
-    """Which split lacks which class."""
-    # An empty folder was meant to be a class.
+    """The classes that a split lacks."""
+    # An empty folder is meant to be a class.
     named = {label for labels in images.values() for label in labels}
     missing = [
         f"{split} {label}"
@@ -194,12 +197,12 @@ def _missing(images: _Images, wanted: Collection[str]) -> list[Problem]:
         for label in wanted
         if label in named and not labels.get(label)
     ]
-    text = "classes without an image: their recall there is unknown"
+    text = "classes without an image; their recall in that split is unknown"
     return problem_of("class_missing", "warning", missing, text)
 
 
 def _samples(images: _Images, tree: str) -> pd.DataFrame:
-    """A row an image; `tree` leads from the root to the folder that paths are relative to."""
+    """One row per image; `tree` is the path from the root to the folder of the paths."""
     rows = [
         (path, f"{tree}/{path}" if tree != "." else path, split, label, group)
         for split, labels in images.items()
@@ -215,7 +218,7 @@ DATASETS.register(
     DatasetSpec(
         read=read,
         prepare=None,
-        source="Your own images; see to it that you may use them.",
+        source="Your own images; make sure that you may use them.",
         classes=EXPRESSIONS,
     ),
 )

@@ -1,9 +1,8 @@
-"""Your own images with a table: a row per image with path, label and whatever else is known."""
+"""Your own images with a table: one row per image with its path, label and other annotations."""
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.file_names import NOT_AN_IMAGE, is_image_name, reason_left_out
-from fer_bench.data.folders import (
+from fer_bench.data.files.file_names import NOT_AN_IMAGE, is_image_name, reason_left_out
+from fer_bench.data.files.folders import (
     SPLIT_FOLDERS,
     contents,
     file_paths,
@@ -27,11 +26,11 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import ATTRIBUTES, AXES, EXPRESSIONS, SPELLINGS, canonical, key, ordered
 from fer_bench.registry import DATASETS, did_you_mean
+from fer_bench.storage.delimited import TableFormatError, delimited_rows
 
 NAME = "list"
 TABLE_SUFFIXES = (".csv", ".tsv")
-DELIMITERS = ",;\t"
-# What a column may be called; case does not matter, and blanks and hyphens count as `_`.
+# The names of a column; case does not matter, and blanks and hyphens count as `_`.
 HEADERS: Mapping[str, tuple[str, ...]] = {
     "path": (
         *("path", "file", "filename", "file_name", "filepath", "file_path", "pth"),
@@ -53,7 +52,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the table: its number, and the text under each header that is known."""
+    """A line of the table: its number, and the text in each known column."""
 
     line: int
     cells: Mapping[str, str]
@@ -65,8 +64,8 @@ class _Row:
 def read(config: Dataset) -> Manifest:
     """The images that the table names. Without a column `split`, all are `train`.
 
-    Raises: DataError when the table is missing or cannot be read, a line is wrong (it is named),
-        no image is there, or all have one label.
+    Raises: DataError when the table is missing or cannot be read, a line is wrong (the message
+        gives its number), no image exists, or all have the same label.
     """
     root = config.root
     advice = "Set dataset.root to the folder that has the images and the table."
@@ -76,7 +75,9 @@ def read(config: Dataset) -> Manifest:
         present = set(file_paths(root, dropped))
         try:
             rows = [_sample(row, config) for row in _rows(path)]
-            _refuse_twice(rows)
+            _refuse_repeated(rows)
+        except TableFormatError as error:
+            raise DataError(f"'{path.name}' {error}") from error
         except DataError as error:
             raise DataError(f"'{path.name}', {error}") from error
         samples, problems = _present(pd.DataFrame(rows), present, path.name, dropped)
@@ -87,8 +88,8 @@ def read(config: Dataset) -> Manifest:
     classes = ordered(sorted(names | set(samples["label"])))
     if len(classes) < 2:
         raise DataError(
-            f"{root}: '{path.name}' gives all images the label {classes[0]}, and there is nothing "
-            "to tell apart.\nName at least two classes."
+            f"{root}: '{path.name}' gives all images the label {classes[0]}.\n"
+            "Training needs at least two classes."
         )
     shares = {SOFT + name: samples.get(SOFT + name, 0.0) for name in classes} if names else {}
     samples = samples.assign(**shares)
@@ -99,13 +100,13 @@ def read(config: Dataset) -> Manifest:
 
 
 def _table(config: Dataset) -> Path:
-    """The table that the key names, or the only one in the root."""
+    """The table that `dataset.table` names, or the only one in the root."""
     if config.table:
         path = config.root / config.table
         if not path.is_file():
             raise DataError(
                 f"no file '{config.table}'; found {contents(config.root)}.\n"
-                "Set dataset.table to the CSV file, from dataset.root on."
+                "Set dataset.table to the path of the CSV file below dataset.root."
             )
         return path
     names = [
@@ -122,25 +123,17 @@ def _table(config: Dataset) -> Path:
     return config.root / names[0]
 
 
-def _rows(path: Path) -> Iterator[_Row]:
-    """The lines below the first one that are not empty."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            lines = csv.reader(file, delimiter=max(DELIMITERS, key=first.count))
-            places = _places(next(lines, []))
-            for cells in lines:
-                if any(cell.strip() for cell in cells):
-                    yield _row(lines.line_num, cells, places)
-    except UnicodeDecodeError as error:
-        raise DataError(f"it is not UTF-8 ({error}).\nSave it as CSV UTF-8.") from error
-    except csv.Error as error:
-        raise DataError(f"it cannot be read as CSV ({error}).\nSave it again as CSV.") from error
+def _rows(path: Path) -> list[_Row]:
+    """The rows below the heading. Raises: TableFormatError, DataError."""
+    (_, heading), *rows = delimited_rows(path.read_bytes())
+    places = _places(heading)
+    return [
+        _Row(line, {name: cells[place] for name, place in places.items()}) for line, cells in rows
+    ]
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:
-    """Where each known column is."""
+    """The position of each known column."""
     found: dict[str, int] = {}
     for place, text in enumerate(header):
         name = text.strip().casefold().replace(" ", "_").replace("-", "_")
@@ -149,7 +142,7 @@ def _places(header: Sequence[str]) -> dict[str, int]:
             known = SOFT + key(text.strip()[len(SOFT) :])
         if known and known in found:
             raise DataError(
-                f"line 1: {header[found[known]]!r} and {text!r} are both the {known}.\n"
+                f"line 1: {header[found[known]]!r} and {text!r} both name the column {known}.\n"
                 "Rename or remove one of the two columns."
             )
         if known:
@@ -164,25 +157,16 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _row(line: int, cells: Sequence[str], places: Mapping[str, int]) -> _Row:
-    if len(cells) <= max(places.values()):
-        raise DataError(
-            f"line {line}: {len(cells)} values, and column {max(places.values()) + 1} is wanted.\n"
-            "Every line needs as many values as the first one; a comma in a value needs quotes."
-        )
-    return _Row(line, {name: cells[place].strip() for name, place in places.items()})
-
-
 # A line ----------------------------------------------------------------------------------------
 
 
 def _sample(row: _Row, config: Dataset) -> dict[str, Any]:
-    """The row of the manifest, and its `line`; `split` and `label` are empty where nothing is."""
+    """A row of the manifest, and its `line`; `split` and `label` are empty if they are unknown."""
     cells = row.cells
     path = _inside(row, config.root)
     box = {name: int(_number(row, name, 0, 2**31)) for name in BOX if name in cells}
     if box and len(box) < len(BOX):
-        raise DataError(f"line 1: a box needs {', '.join(BOX)}; found {', '.join(box)}.")
+        raise DataError(f"line 1: a face box needs {', '.join(BOX)}; found {', '.join(box)}.")
     sample = {
         "sample_id": "#".join([path, ",".join(map(str, box.values()))]) if box else path,
         "path": path,
@@ -197,19 +181,19 @@ def _sample(row: _Row, config: Dataset) -> dict[str, Any]:
 
 
 def _inside(row: _Row, root: Path) -> str:
-    """The path from the root on, with forward slashes."""
+    """The path below the root, with forward slashes. Raises: DataError."""
     text = row.cells["path"]
     try:
         return inside(_relative(text, root) if text.startswith("/") else text, NAME)
     except DataError as error:
         raise row.error(
-            f"the path {text!r} leads out of {root}.\n"
-            "Give paths from dataset.root on, or set dataset.root to the folder that has them."
+            f"the path {text!r} is outside {root}.\n"
+            "Give paths below dataset.root, or set dataset.root to the folder that has them."
         ) from error
 
 
 def _relative(text: str, root: Path) -> str:
-    """An absolute path from the root on, if it leads there."""
+    """An absolute path relative to the root, if it is below it; else unchanged."""
     for place in (root.absolute(), root.resolve()):
         if Path(text).is_relative_to(place):
             return Path(text).relative_to(place).as_posix()
@@ -221,7 +205,7 @@ def _split(row: _Row) -> str:
     split = split_of(text, SPLIT_NAMES) if text else ""
     if split is None:
         known = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
-        raise row.error(f"the split {text!r} is unknown; known are {known}.")
+        raise row.error(f"unknown split {text!r}; known: {known}.")
     return split
 
 
@@ -232,13 +216,13 @@ def _known_label(row: _Row, config: Dataset) -> str:
         return key(text)
     hint = did_you_mean(text.casefold(), SPELLINGS)
     raise row.error(
-        f"the label {text!r} is no expression; known are {', '.join(EXPRESSIONS)}. {hint}".rstrip()
-        + f"\nSay what it means with dataset.classes, for example {{happiness: ['{text}'], ...}}."
+        f"unknown expression {text!r}; known: {', '.join(EXPRESSIONS)}. {hint}".rstrip()
+        + f"\nAssign it with dataset.classes, for example {{happiness: ['{text}'], ...}}."
     )
 
 
 def _number(row: _Row, name: str, low: float, high: float) -> float:
-    """The number in a column; NaN where it is empty."""
+    """The number in a column; NaN for an empty cell. Raises: DataError unless in [low, high]."""
     text = row.cells[name]
     try:
         number = float(text) if text else math.nan
@@ -252,35 +236,35 @@ def _number(row: _Row, name: str, low: float, high: float) -> float:
 
 
 def _shares(row: _Row) -> dict[str, float]:
-    """The columns of the soft label, which add up to 1; votes are divided by their sum."""
+    """The columns of the soft label; votes are divided by their sum, so that they add up to 1."""
     names = [name for name in row.cells if name.startswith(SOFT)]
     numbers = [_number(row, name, 0, 2**31) for name in names]
     total = sum(numbers)
     if names and not total:
-        raise row.error(f"nothing is above 0 of {', '.join(names)}.")
+        raise row.error(f"all of {', '.join(names)} are 0.")
     return {name: number / total for name, number in zip(names, numbers, strict=True)}
 
 
 # All lines -------------------------------------------------------------------------------------
 
 
-def _refuse_twice(rows: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_repeated(rows: Sequence[Mapping[str, Any]]) -> None:
     line_of: dict[str, int] = {}
-    twice = [
+    repeated = [
         f"{line_of[name]} and {row['line']} ({name})"
         for row in rows
         if line_of.setdefault(name := row["sample_id"], row["line"]) != row["line"]
     ]
-    if twice:
-        raise DataError(f"lines {listed(twice)} name the same image.\nRemove one of each two.")
+    if repeated:
+        raise DataError(f"lines {listed(repeated)} name the same image.\nRemove one of each pair.")
 
 
 def _present(
     rows: pd.DataFrame, present: set[str], table: str, dropped: Counter[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """The samples that are there, and what else was found."""
+    """The rows with an existing image and a label, and the problems of the others."""
     if rows.empty:
-        raise DataError(f"'{table}' has no row below its first line.\nWrite a line per image.")
+        raise DataError(f"'{table}' has no row below its first line.\nWrite one row per image.")
     rows = _placed(rows, present)
     there, named = rows["path"].isin(present), rows["label"] != ""
     absent = _lines(rows[~there])
@@ -294,12 +278,12 @@ def _present(
     if not stays.any():
         first = rows["path"].iloc[0]
         raise DataError(
-            f"none of the {len(rows):,} images of '{table}' is there, first {first!r}.\n"
-            "Give paths from dataset.root on, or set dataset.root to the folder that has them."
+            f"none of the {len(rows):,} images in '{table}' exists, first {first!r}.\n"
+            "Give paths below dataset.root, or set dataset.root to the folder that has them."
         )
     problems = [
         *problem_of(
-            "listed_without_file", "error", absent, f"'{table}' names files that are not here"
+            "listed_without_file", "error", absent, f"'{table}' names files that do not exist"
         ),
         *problem_of("file_not_listed", "warning", unlisted, f"'{table}' does not name some images"),
     ]
@@ -307,12 +291,12 @@ def _present(
 
 
 def _has_other_format(path: str) -> bool:
-    """Whether a file is an image of a format that is not read."""
+    """Whether a file is an image of an unsupported format."""
     return reason_left_out(path) != NOT_AN_IMAGE
 
 
 def _placed(rows: pd.DataFrame, present: set[str]) -> pd.DataFrame:
-    """With paths from the root on: a table may begin at the folder of images beside it."""
+    """The rows with paths below the root: those of a table may begin at its folder of images."""
     if rows["path"].isin(present).any():
         return rows
     first = rows["path"].iloc[0]
@@ -327,18 +311,18 @@ def _lines(rows: pd.DataFrame) -> list[str]:
 
 
 def _tested(samples: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
-    """All rows in splits; the only images held out are the test split, as in a folder."""
+    """All rows in splits; if only validation images are held out, they are the test split."""
     splits = set(samples["split"])
     if splits == {""}:
         return samples.assign(split="train"), []
     if "" in splits:
         name = samples.loc[samples["split"] == "", "path"].iloc[0]
         raise DataError(
-            f"some images have a split and some have none, such as {name!r}.\nFill it in."
+            f"some images have a split, others do not, for example {name!r}.\nFill it in."
         )
     if "validation" not in splits or "test" in splits:
         return samples, []
-    text = "no image is of the test split: the validation images are the test split"
+    text = "there are no test images: the validation images are the test split"
     count = int((samples["split"] == "validation").sum())
     problem = Problem("validation_is_test", "info", count, (), text)
     return samples.assign(split=samples["split"].replace("validation", "test")), [problem]
@@ -349,7 +333,7 @@ DATASETS.register(
     DatasetSpec(
         read=read,
         prepare=None,
-        source="Your own images; see to it that you may use them.",
+        source="Your own images; make sure that you may use them.",
         classes=EXPRESSIONS,
         options=("table",),
     ),

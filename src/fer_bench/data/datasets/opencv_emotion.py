@@ -1,31 +1,30 @@
 """OpenCV Emotion (Kaggle): a repack of FER2013 as two folders of seven class folders.
 
-FER2013 has three parts; the repack holds the first and one of the other two. Both of those have
-3,589 images, so only the class counts tell which one it is, and with it whether a score can be
-compared to a published one.
+FER2013 has three parts; the repack holds the first and one of the other two. Each of those has
+3,589 images, so only the numbers per class show which one it is, and whether a score can be
+compared with a published one.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     class_folders,
     class_images,
     contents,
     find,
-    reading,
+    reading_download,
     split_folders,
     split_of,
     subfolders,
     unpack_advice,
 )
 from fer_bench.data.manifest import COLUMNS, Manifest
-from fer_bench.data.releases import FER2013, recognise
+from fer_bench.data.releases import FER2013, with_release
 from fer_bench.data.spec import DatasetSpec, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
@@ -33,7 +32,7 @@ from fer_bench.registry import DATASETS
 
 NAME = "opencv_emotion"
 CLASSES = EXPRESSIONS[:7]
-# The second folder is called validation, but it is the only one that was not made to train on.
+# The second folder is called validation, but it is the only one that is not for training.
 SPLIT_FOLDERS = {
     "train": ("training", "train"),
     "test": ("validation", "val", "valid", "testing", "test"),
@@ -46,23 +45,17 @@ RELEASES = {
 
 def read(config: Dataset) -> Manifest:
     """The images below the root. Raises: DataError when the layout is not the expected one."""
-    root = config.root
-    with reading(
-        root, f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
-    ) as links:
-        dropped = Counter[str]()
+    root, dropped = config.root, Counter[str]()
+    with reading_download(NAME, root) as links:
         samples = pd.DataFrame(_rows(root, dropped), columns=list(COLUMNS))
         samples = links.without_copies(samples, dropped)
-        followed = links.problems()
-    manifest = Manifest(NAME, "", root, CLASSES, 1, samples, dict(dropped), image_size=(48, 48))
-    release, problems = recognise(manifest.counts(), RELEASES)
-    return replace(
-        manifest, release=release or f"{NAME}-unrecognised", problems=(*problems, *followed)
-    )
+        problems = tuple(links.problems())
+    manifest = Manifest(NAME, "", root, CLASSES, 1, samples, dict(dropped), problems, (48, 48))
+    return with_release(manifest, NAME, RELEASES)
 
 
 def _rows(root: Path, dropped: Counter[str]) -> Iterator[tuple[str, str, str, str]]:
-    """The values of `COLUMNS` for every image; what is no image is counted in `dropped`."""
+    """The values of `COLUMNS` for every image; other files are counted in `dropped`."""
     for split, split_folder in _split_folders(root, dropped).items():
         for label, folder in class_folders(split_folder, CLASSES, dropped).items():
             shown = folder.relative_to(root).as_posix()
@@ -71,7 +64,7 @@ def _rows(root: Path, dropped: Counter[str]) -> Iterator[tuple[str, str, str, st
 
 
 def _split_folders(root: Path, dropped: Counter[str]) -> dict[str, Path]:
-    """The folder of each split, in `root` or in a folder that an archive was unpacked as."""
+    """The folder of each split, in `root` or in a wrapper that the archive has."""
 
     def holds_splits(folder: Path) -> bool:
         inner = subfolders(folder, Counter())
@@ -96,7 +89,7 @@ DATASETS.register(
         prepare=preparation(NAME, "kaggle.com/datasets/juniorbueno/rating-opencv-emotion-images"),
         source=(
             "Kaggle juniorbueno/rating-opencv-emotion-images, a repack of FER2013; see that page "
-            "for its terms, and do not pass the images on."
+            "for its terms, and do not share the images."
         ),
         classes=CLASSES,
         overlaps={"fer2013": "its images are the Training and one test part of FER2013"},

@@ -1,24 +1,23 @@
 """RAF-DB: the official release of the single-label part, and two copies of it on Kaggle.
 
-All three hold the same 15,339 aligned faces under the same numbers. A sample is named by its
-number everywhere, so that predictions from one copy can be compared with those from another.
+All three hold the same 15,339 aligned faces under the same numbers. A sample has the same id in all
+of them, so that predictions from one copy can be compared with those from another.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     CONVERT,
     INCOMPLETE,
     contents,
-    encoding,
     find,
     has_file,
     has_folder,
@@ -27,7 +26,7 @@ from fer_bench.data.folders import (
     listed,
     missing_folder,
     read_table,
-    reading,
+    reading_download,
     subfolders,
     unpack_advice,
     visible,
@@ -41,17 +40,18 @@ from fer_bench.data.manifest import (
     left_out,
     problem_of,
 )
-from fer_bench.data.releases import counts, recognise
+from fer_bench.data.releases import counts, with_release
 from fer_bench.data.spec import DatasetSpec, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, decode
 from fer_bench.registry import DATASETS
+from fer_bench.storage.delimited import TableFormatError, decode_text
 
 NAME = "rafdb"
 CLASSES = EXPRESSIONS[:7]
 SPLITS = ("train", "test")
-# How copies name the folder of each. RAF-DB has two parts, so that what others call validation is
-# its test split.
+# Names of their folders in copies. RAF-DB has two parts, so a folder called validation is its test
+# split.
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "test": ("test", "testing", "valid", "val", "validation"),
@@ -61,19 +61,19 @@ _COUNTS = {
     "train": counts(_ORDER, "1290 281 717 4772 1982 705 2524"),
     "test": counts(_ORDER, "329 74 160 1185 478 162 680"),
 }
-# By layout: the Kaggle copies are the official images, only arranged in another way.
+# By layout: the Kaggle copies hold the official images in other folders.
 RELEASES = dict.fromkeys(("rafdb-official", "rafdb-shuvoalok", "rafdb-tanishmittal"), _COUNTS)
 
-# Where the copies keep the images of a split, by its name.
+# The folder of a split in the copies, by the name of the split.
 _CLASSES_OF = "{0}"
 _IMAGES_OF = "{0}/{0}_images"
 
-# The first is how the release spells it; its readme also has the second.
+# The release spells it the first way; its readme also has the second.
 LABEL_LISTS = ("list_patition_label.txt", "list_partition_label.txt")
-# Between a name and its label; some copies are comma-separated.
+# Between a name and its label; some copies use commas.
 _SEPARATORS = re.compile(r"\s*,\s*|\s+")
 MANUAL = "Annotation/manual"
-# What the last three lines of a file of manual attributes mean, in their order.
+# The meaning of the last three lines of a file of manual attributes, in order.
 ATTRIBUTE_CODES = {
     "gender": {"0": "male", "1": "female", "2": "unsure"},
     "race": {"0": "Caucasian", "1": "African-American", "2": "Asian"},
@@ -83,13 +83,13 @@ ATTRIBUTE_CODES = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """How one release is arranged.
+    """The folder structure of one release.
 
     Attributes:
-        places: where the folder with all its images may lie, relative to what was unpacked.
-        marks: folders in there; any one of them tells this layout from the others.
+        places: where the folder with all its images may be, relative to the unpacked folder.
+        marks: folders in it; any of them distinguishes this layout from the others.
         read: (section `dataset`, that folder, dropped) → samples with `COLUMNS`, and problems.
-        outline: what it looks like, for a message.
+        outline: a description for messages.
     """
 
     places: tuple[str, ...]
@@ -98,7 +98,7 @@ class _Layout:
     outline: str
 
     def folder(self, root: Path) -> Path | None:
-        """The folder with all the images, in `root` or in what it wraps; None: another layout."""
+        """The folder with all the images, `root` or below; None if it is not this layout."""
 
         def holds(place: Path) -> bool:
             return any(has_folder(place, mark) for mark in self.marks)
@@ -111,29 +111,25 @@ class _Layout:
 
 
 def read(config: Dataset) -> Manifest:
-    """The faces below the root, in whichever of the three layouts it has.
+    """The faces below the root, in any of the three layouts.
 
-    Raises: DataError when it has none of them, or is incomplete.
+    Raises: DataError when the root has none of them, or is incomplete.
     """
     root, dropped = config.root, Counter[str]()
-    advice = f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
-    with reading(root, advice) as links:
+    with reading_download(NAME, root) as links:
         layout, folder = _recognise_layout(root)
         samples, problems = LAYOUTS[layout].read(config, folder, dropped)
         samples = links.without_copies(samples, dropped)
         _check(samples, dropped)
         samples, incomplete = _with_attributes(samples, root, folder, dropped)
-        problems += links.problems()
-    # One order for all layouts, which do not list the images in the same one.
+        problems += [*links.problems(), *incomplete]
+    # The same order for all layouts.
     samples = samples.sort_values("sample_id", ignore_index=True)
     size = None if config.images == "original" else (100, 100)
-    manifest = Manifest(NAME, "", root, CLASSES, 3, samples, dict(dropped), image_size=size)
-    release, unknown = recognise(manifest.counts(), {layout: RELEASES[layout]})
-    return replace(
-        manifest,
-        release=release or f"{layout}-unrecognised",
-        problems=(*problems, *incomplete, *unknown),
+    manifest = Manifest(
+        NAME, "", root, CLASSES, 3, samples, dict(dropped), tuple(problems), image_size=size
     )
+    return with_release(manifest, layout, {layout: RELEASES[layout]})
 
 
 def _recognise_layout(root: Path) -> tuple[str, Path]:
@@ -143,10 +139,10 @@ def _recognise_layout(root: Path) -> tuple[str, Path]:
         return folders[0]
     if folders:
         places = listed(f"{name} in '{folder.relative_to(root)}'" for name, folder in folders)
-        raise DataError(f"holds several releases: {places}.\nSet dataset.root to one of them.")
+        raise DataError(f"contains several releases: {places}.\nSet dataset.root to one of them.")
     outlines = "\n".join(f"  {name}: {layout.outline}" for name, layout in LAYOUTS.items())
     raise DataError(
-        f"none of the layouts of RAF-DB; found {contents(root)}.\n"
+        f"no layout of RAF-DB recognised; found {contents(root)}.\n"
         f"{unpack_advice(root, NAME)}Expected one of\n{outlines}"
     )
 
@@ -160,7 +156,7 @@ def _official(
         present = contents(folder / "Image") if has_folder(folder, "Image") else "no folder Image"
         raise DataError(
             f"'Image/{images}' is missing; found {present}.\n"
-            "Unpack these images there, or set dataset.images to those that you have."
+            "Unpack these images there, or set dataset.images to the images that you have."
         )
     label_list = _label_list(folder)
     names = image_names(pictures, dropped)
@@ -172,7 +168,7 @@ def _official(
 
 
 def _named_like_files(table: pd.DataFrame, files: Collection[str]) -> pd.DataFrame:
-    """`table` with `image` as the file is called, which may or may not end in `_aligned`."""
+    """`table` with the names of files in `image`, which may or may not end in `_aligned`."""
     present = set(files)
 
     def as_file(image: str) -> str:
@@ -190,17 +186,17 @@ def _label_list(folder: Path) -> Path:
     if len(present) == 1:
         return folder / "EmoLabel" / present[0]
     if present:
-        raise DataError(f"'EmoLabel' holds both {' and '.join(present)}.\nMove one of them away.")
+        raise DataError(f"'EmoLabel' contains both {' and '.join(present)}.\nRemove one of them.")
     found = contents(folder / "EmoLabel") if has_folder(folder, "EmoLabel") else "no such folder"
     raise DataError(f"'EmoLabel/{LABEL_LISTS[0]}' is missing; found {found}.\n{INCOMPLETE}")
 
 
 def _read_label_list(path: Path) -> pd.DataFrame:
-    """Columns `image` and `label`, as text. Raises: DataError for a line that is no pair."""
+    """Columns `image` and `label`, as text. Raises: DataError for a line that is not a pair."""
     try:
-        lines = path.read_text(encoding=encoding(path)).split("\n")
-    except UnicodeError as error:
-        raise DataError(f"'{path.name}' is not a text file ({error}).\n{INCOMPLETE}") from error
+        lines = decode_text(path.read_bytes()).split("\n")
+    except TableFormatError as error:
+        raise DataError(f"'{path.name}' {error}\n{INCOMPLETE}") from error
     pairs = []
     for number, line in enumerate(lines, 1):
         values = _SEPARATORS.split(line.strip())
@@ -210,7 +206,7 @@ def _read_label_list(path: Path) -> pd.DataFrame:
             found = f"{len(values)} value{'s' if len(values) > 1 else ''} ({line.strip()[:80]!r})"
             raise DataError(
                 f"'{path.name}', line {number}: expected a name and a label, found {found}.\n"
-                "Give the list of the release; every line reads: train_00001.jpg 5"
+                "Use the list of the release, with lines such as: train_00001.jpg 5"
             )
     return pd.DataFrame(pairs, columns=["image", "label"], dtype=str)
 
@@ -237,7 +233,7 @@ def _shuvoalok(
 
 
 def _split_names(folder: Path, place: str) -> tuple[dict[str, str], list[Problem]]:
-    """How the copy in `folder` names its splits: those that have a folder at `place`.
+    """The names of the splits in the copy in `folder`: those with a folder at `place`.
 
     Raises: DataError for a split without a folder.
     """
@@ -250,7 +246,7 @@ def _split_names(folder: Path, place: str) -> tuple[dict[str, str], list[Problem
             raise missing_folder(folder, place.format(split), SPLITS)
     chosen = {split: spellings[0] for split, spellings in found.items()}
     others = [place.format(name) for spellings in found.values() for name in spellings[1:]]
-    text = "RAF-DB has two parts, train and test, and these folders are none: they are not read"
+    text = "RAF-DB has two parts, train and test; these further folders are not read"
     problems = problem_of("folder_not_used", "warning", others, text)
     if chosen["test"].startswith("val"):
         text = f"there is no test folder: '{chosen['test']}' is the test split"
@@ -261,7 +257,7 @@ def _split_names(folder: Path, place: str) -> tuple[dict[str, str], list[Problem
 def _class_rows(
     root: Path, folder: Path, split: str, names: Mapping[str, str], dropped: Counter[str]
 ) -> Iterator[tuple[str, str, str, str]]:
-    """The values of `COLUMNS` for every image of one split, whose folders are named by code."""
+    """The values of `COLUMNS` for every image of one split; its folders are named by codes."""
     for inner in subfolders(folder / names[split], dropped):
         shown = f"{names[split]}/{inner.name}"
         label = decode(inner.name, NAME)
@@ -278,7 +274,7 @@ def _class_rows(
 def _compared(
     samples: pd.DataFrame, table: pd.DataFrame, list_name: str, dropped: Counter[str]
 ) -> list[Problem]:
-    """What the list of one split says otherwise than its folders."""
+    """Where the list of one split disagrees with its folders."""
     table = _named_like_files(table, [PurePosixPath(path).name for path in samples["path"]])
     labels = {
         PurePosixPath(path).name: label
@@ -298,15 +294,15 @@ def _compared(
             "label_disagreement",
             "error",
             differing,
-            f"{list_name} has another label than the folder for {share:.2%} of the images, which "
-            "keep that of the folder",
+            f"{list_name} has another label than the folder for {share:.2%} of the images; the "
+            "folder counts",
         ),
         *_without_file(absent, dropped),
         *problem_of(
             "file_not_listed",
             "warning",
             unlisted,
-            f"{list_name} does not name some images, which have the label of their folder",
+            f"{list_name} does not name some images; they get the label of their folder",
         ),
     ]
 
@@ -341,18 +337,18 @@ def _tanishmittal(
 def _only_aligned(config: Dataset) -> None:
     if config.images == "original":
         raise DataError(
-            "this release has no original images, only aligned ones.\nRemove dataset.images."
+            "this release has aligned images only, no original ones.\nRemove dataset.images."
         )
 
 
 def _csv_list(root: Path, folder: Path, split: str, spelling: str) -> Path | None:
-    """The list of labels of one split, if there is one. Raises: DataError when there are two."""
+    """The list of labels of one split, if there is one. Raises: DataError for two."""
     names = dict.fromkeys(f"{name}_labels.csv" for name in (split, spelling))
     around = [folder / spelling, *_outwards(folder, root)]
     found = [place / name for place in around for name in names if has_file(place, name)]
     if len(found) > 1:
         shown = " and ".join(f"'{path.relative_to(root)}'" for path in found)
-        raise DataError(f"found both {shown}.\nMove away the one that does not belong there.")
+        raise DataError(f"found both {shown}.\nRemove the one that does not belong there.")
     return found[0] if found else None
 
 
@@ -361,8 +357,8 @@ def _checked(
 ) -> pd.DataFrame:
     """A list of images and labels with a column `split`, each image once.
 
-    Raises: DataError for an image that leads out of the folder, is of none of `splits` by its
-        name, or has two labels.
+    Raises: DataError for an image outside the folder, one whose name belongs to none of `splits`,
+        or one with two labels.
     """
     table = table[(table["image"] != "") | (table["label"] != "")]
     names = [inside(name, list_name) for name in table["image"]]
@@ -383,7 +379,7 @@ def _checked(
 
 
 def _check_split(name: str, splits: Collection[str | None], where: str) -> str | None:
-    """The split that the name of an image tells. Raises: DataError when not among `splits`."""
+    """The split in the name of an image. Raises: DataError when it is not one of `splits`."""
     split = next((split for split in SPLITS if name.startswith(f"{split}_")), None)
     if split not in splits:
         expected = " or ".join(f"{known}_" for known in splits if known)
@@ -397,7 +393,7 @@ def _check_split(name: str, splits: Collection[str | None], where: str) -> str |
 def _joined(
     table: pd.DataFrame, files: Collection[str], dropped: Counter[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows of `table` (columns `path`, `split`, `label`: a code) of which there is a file."""
+    """The rows of `table` (columns `path`, `split`, `label`: a code) whose file exists."""
     labels = [decode(code, NAME) for code in table["label"]]
     rows = table.assign(
         sample_id=[_sample_id(path) for path in table["path"]],
@@ -428,12 +424,12 @@ def _left_out(
 
 
 def _check(samples: pd.DataFrame, dropped: Counter[str]) -> None:
-    """Raises: DataError when an image is there twice or a class of a split is not there."""
-    twins = samples[samples["sample_id"].duplicated(keep=False)].sort_values("sample_id")
-    if len(twins):
-        first, second = twins["path"].iloc[:2]
+    """Raises: DataError when an image occurs twice or a split lacks a class."""
+    repeated = samples[samples["sample_id"].duplicated(keep=False)].sort_values("sample_id")
+    if len(repeated):
+        first, second = repeated["path"].iloc[:2]
         raise DataError(
-            f"'{first}' and '{second}' are the same image by their names.\nMove one of them away."
+            f"'{first}' and '{second}' are the same image by their names.\nRemove one of them."
         )
     present = set(zip(samples["split"], samples["label"], strict=True))
     missing = [f"{split} {name}" for split in SPLITS for name in CLASSES]
@@ -448,11 +444,11 @@ def _check(samples: pd.DataFrame, dropped: Counter[str]) -> None:
 def _with_attributes(
     samples: pd.DataFrame, root: Path, folder: Path, dropped: Counter[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """`samples` with the columns of `ATTRIBUTE_CODES`, if there is a folder of them."""
+    """`samples` with the columns of `ATTRIBUTE_CODES`, if a folder of attributes exists."""
     manual = next((place for place in _outwards(folder, root) if has_folder(place, MANUAL)), None)
     if manual is None:
         return samples, []
-    files = _regular_files(manual / MANUAL, dropped)
+    files = {entry.name for entry in visible(manual / MANUAL, dropped) if entry.is_file()}
     unknown = (np.nan,) * len(ATTRIBUTE_CODES)
     values, missing = [], []
     for name in samples["sample_id"]:
@@ -462,34 +458,26 @@ def _with_attributes(
         if found is None:
             missing.append(file)
     table = pd.DataFrame(values, columns=list(ATTRIBUTE_CODES), index=samples.index, dtype=object)
-    text = "the gender, race and age of some faces are not known: no file, or unknown codes"
+    text = "gender, race and age of some faces are unknown: no file, or unknown codes"
     return samples.join(table), problem_of("attributes_missing", "warning", missing, text)
 
 
 def _attributes(path: Path) -> tuple[str, ...] | None:
-    """Gender, race and age, or None when the file does not end with three known codes."""
+    """Gender, race and age; None unless the file ends with three known codes."""
     codes = path.read_text(encoding="utf-8", errors="replace").split()[-len(ATTRIBUTE_CODES) :]
     pairs = zip(ATTRIBUTE_CODES.values(), codes, strict=False)
     names = [known[code] for known, code in pairs if code in known]
-    # All or nothing: in a file cut short, every code would be read as that of another attribute.
+    # All or nothing: in a truncated file, every code would be read as that of another attribute.
     return tuple(names) if len(names) == len(ATTRIBUTE_CODES) else None
 
 
 def _sample_id(path: str) -> str:
-    """The name of an image in the official list, without its suffix."""
+    """The name of an image as in the official list, without its suffix."""
     return PurePosixPath(path).stem.removesuffix("_aligned")
 
 
-def _regular_files(folder: Path, dropped: Counter[str]) -> set[str]:
-    names = set()
-    for entry in visible(folder, dropped):
-        if entry.is_file():
-            names.add(entry.name)
-    return names
-
-
 def _outwards(folder: Path, root: Path) -> list[Path]:
-    """`folder`, the one around it and so on, up to `root`."""
+    """`folder` and its parents, up to `root`."""
     chain = [folder, *folder.parents]
     return chain[: chain.index(root) + 1]
 
@@ -531,7 +519,7 @@ DATASETS.register(
         ),
         source=(
             "RAF-DB, by application from its authors or as a copy on Kaggle; for non-commercial "
-            "research only, and the images may not be redistributed."
+            "research only; the images may not be redistributed."
         ),
         classes=CLASSES,
         options=("images",),

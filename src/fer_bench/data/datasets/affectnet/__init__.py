@@ -1,12 +1,12 @@
-"""AffectNet, in the three forms in which it is passed on.
+"""AffectNet, in the three forms in which it is distributed.
 
-- 2017: two lists in CSV and whole photographs, in which the lists say where the face is.
-- 2021: faces of 224 px, and for every face four tiny npy files; the same number names one face in
-  `train_set` and another one in `val_set`.
+- 2017: two CSV lists and whole photographs; the lists give the box of each face.
+- 2021: faces of 224 px, and four tiny npy files for every face; the same number names different
+  faces in `train_set` and `val_set`.
 - Kaggle, by noamsegal: 29,042 faces of 96 px in class folders, and a list that contradicts them.
 
-There is no public test split: everyone reports on the official validation split, which therefore
-is `test` here.
+There is no public test split: everyone reports on the official validation split, which is therefore
+`test` here.
 """
 
 from collections import Counter
@@ -25,26 +25,24 @@ from fer_bench.data.datasets.affectnet.csv_2017 import (
 from fer_bench.data.datasets.affectnet.kaggle import LIST, holds_classes, read_classes
 from fer_bench.data.datasets.affectnet.npy_2021 import holds_sets, read_sets
 from fer_bench.data.datasets.affectnet.shared import Findings
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     CONVERT,
     INCOMPLETE,
     contents,
     find,
-    reading,
+    reading_download,
     subfolders,
     unpack_advice,
 )
 from fer_bench.data.manifest import Manifest, has_unsupported, left_out
-from fer_bench.data.releases import Counts, counts, recognise
+from fer_bench.data.releases import Counts, counts, with_release
 from fer_bench.data.spec import DatasetSpec, preparation
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, canonical
 from fer_bench.registry import DATASETS
 
 NAME = "affectnet"
-
 _EIGHT = " ".join(EXPRESSIONS)
-
 _500_EACH = dict.fromkeys(EXPRESSIONS, 500)
 
 RELEASES: Mapping[str, Counts] = {
@@ -61,14 +59,12 @@ RELEASES: Mapping[str, Counts] = {
 
 
 def read(config: Dataset) -> Manifest:
-    """The images below the root, valence and arousal where the release has them.
+    """The images below the root, with valence and arousal if the release has them.
 
-    Raises: DataError when the layout is none of the three, or a list leads out of its folder.
+    Raises: DataError when the layout is none of the three, or a list names a file outside it.
     """
-    root = config.root
-    findings = Findings()
-    advice = f"Unpack the download: fer data prepare {NAME} ARCHIVE --root {root}"
-    with reading(root, advice) as met:
+    root, findings = config.root, Findings()
+    with reading_download(NAME, root) as followed:
         folder, form = _find_form(root)
         if config.labels and form.release != "affectnet-noamsegal":
             raise DataError(f"dataset.labels has no effect on {form.release}.\nRemove it.")
@@ -76,32 +72,23 @@ def read(config: Dataset) -> Manifest:
         wrapper = folder.relative_to(root).as_posix()
         if wrapper != ".":
             samples["path"] = f"{wrapper}/" + samples["path"]
-        samples = met.without_copies(samples, findings.dropped)
+        samples = followed.without_copies(samples, findings.dropped)
         if samples.empty:
             raise DataError(
                 f"no image with a label; left out: {left_out(findings.dropped)}.\n"
                 f"{CONVERT if has_unsupported(findings.dropped) else INCOMPLETE}"
             )
-        findings.problems += met.problems()
-    release, problems = recognise(found, {form.release: RELEASES[form.release]})
-    return Manifest(
-        NAME,
-        release or f"{form.release}-unrecognised",
-        root,
-        EXPRESSIONS,
-        3,
-        samples.reset_index(drop=True),
-        dict(findings.dropped),
-        (*problems, *findings.problems),
-        form.image_size,
-    )
+        problems = (*findings.problems, *followed.problems())
+    samples, dropped = samples.reset_index(drop=True), dict(findings.dropped)
+    manifest = Manifest(NAME, "", root, EXPRESSIONS, 3, samples, dropped, problems, form.image_size)
+    return with_release(manifest, form.release, {form.release: RELEASES[form.release]}, found)
 
 
 class _Form(NamedTuple):
     """One of the forms of the dataset.
 
-    `read` returns the samples, their paths relative to the folder that it is given, and the
-    numbers by which the release is recognised.
+    `read` returns the samples, with paths relative to the given folder, and the numbers of images
+    by which the release is recognised.
     """
 
     release: str
@@ -112,7 +99,7 @@ class _Form(NamedTuple):
 
 
 def _find_form(root: Path) -> tuple[Path, _Form]:
-    """The folder of the release, `root` or one that wraps it, and which of the forms it has."""
+    """The folder of the release, which is `root` or inside a wrapper, and its form."""
 
     def forms(folder: Path) -> list[_Form]:
         return [form for form in FORMS if form.holds(folder)]
@@ -127,14 +114,14 @@ def _find_form(root: Path) -> tuple[Path, _Form]:
     found = forms(folder)
     if len(found) > 1:
         names = " and ".join(form.release for form in found)
-        raise DataError(f"'{folder.name}' holds {names} side by side.\nKeep each in its folder.")
+        raise DataError(f"'{folder.name}' contains both {names}.\nKeep each in its own folder.")
     return folder, found[0]
 
 
 def _list_advice(root: Path) -> str:
     """The line about class folders without a list; empty when there are none."""
     if any(canonical(inner.name) for inner in subfolders(root, Counter())):
-        return f"Name the list beside the class folders {LIST}, or take dataset.name: folder.\n"
+        return f"Name the list beside the class folders {LIST}, or use dataset.name: folder.\n"
     return ""
 
 
@@ -173,7 +160,7 @@ DATASETS.register(
         ),
         source=(
             "From its authors, by application and signed agreement: for research only, and the "
-            "images may not be passed on."
+            "images may not be redistributed."
         ),
         classes=EXPRESSIONS,
         labels=dict.fromkeys(("csv", "folder"), EXPRESSIONS),

@@ -1,4 +1,4 @@
-"""AffectNet as copied to Kaggle: a folder a class and one CSV list."""
+"""AffectNet as copied to Kaggle: one folder per class, and one CSV list."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,9 +11,9 @@ from fer_bench.data.datasets.affectnet.shared import (
     OUTSIDE,
     UNLISTED,
     Findings,
-    count_dropped,
+    count_labels,
 )
-from fer_bench.data.folders import (
+from fer_bench.data.files.folders import (
     class_folders,
     class_images,
     has_file,
@@ -29,13 +29,13 @@ LIST = "labels.csv"
 
 
 def holds_classes(folder: Path) -> bool:
-    """Whether `folder` is that of this copy."""
+    """Whether `folder` holds this copy."""
     inner = subfolders(folder, Counter())
     return has_file(folder, LIST) and any(canonical(path.name) for path in inner)
 
 
 def read_classes(folder: Path, config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
-    """The samples of this copy, and what was left out of it by reason."""
+    """The samples of this copy, and its numbers of images."""
     files = _class_files(folder, findings.dropped)
     rows = _class_list(folder / LIST, findings).merge(files, how="outer", on="key")
     rows = rows.assign(split="train", sample_id=rows["path"])
@@ -44,7 +44,7 @@ def read_classes(folder: Path, config: Dataset, findings: Findings) -> tuple[pd.
     absent = rows["path"].isna()
     findings.report_no_file(rows.loc[absent, "pth"])
     rows = findings.drop(rows, absent, NO_FILE)
-    found = count_dropped(rows.assign(label=rows["folder"]))
+    found = count_labels(rows.assign(label=rows["folder"]))
     unlisted = rows["pth"].isna()
     if config.labels == "folder":
         findings.report_unlisted(rows.loc[unlisted, "path"], "info")
@@ -53,13 +53,13 @@ def read_classes(folder: Path, config: Dataset, findings: Findings) -> tuple[pd.
     rows = findings.drop(rows, unlisted, UNLISTED)
     unknown = rows["label"].isna()
     names = [f"{row.path}: {row.text!r}" for row in rows[unknown].itertuples()]
-    text = f"these labels in {LIST} are no known expression; get the list again"
+    text = f"these labels in {LIST} are unknown expressions; get the list again"
     findings.report("label_unknown", "error", names, text)
     return findings.drop(rows, unknown, OUTSIDE)[list(COLUMNS)], found
 
 
 def _class_files(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
-    """Every image: `path`, class of its `folder`, and the `key` that is the same in the list."""
+    """All images: `path`, class of the `folder`, and a `key` to find it in the list."""
     dropped["outside a class folder"] -= 1  # the list itself
     files = [
         (f"{label}/{name}", f"{inner.name}/{name}", label)
@@ -71,7 +71,7 @@ def _class_files(folder: Path, dropped: Counter[str]) -> pd.DataFrame:
 
 
 def _class_list(path: Path, findings: Findings) -> pd.DataFrame:
-    """Every row of the list: `pth` and `text` as they stand there, `label` or NaN, and `key`."""
+    """All rows of the list: its `pth` and `text`, `label` or NaN, and `key`."""
     table = read_table(path, ("pth", "label")).rename(columns={"label": "text"})
     names = [inside(name, path.name) for name in table["pth"]]
     parts = [name.rpartition("/") for name in names]
@@ -85,7 +85,7 @@ def _report_disagreement(rows: pd.DataFrame, used: str, findings: Findings) -> N
     other = both[both["folder"] != both["label"]]
     rate = len(other) / max(len(both), 1)
     text = (
-        f"{len(other):,} of {len(both):,} images ({rate:.1%}) lie in another class folder than "
+        f"{len(other):,} of {len(both):,} images ({rate:.1%}) are in another class folder than "
         f"{LIST} says; dataset.labels: {used} decides"
     )
     names = [f"{row.path}: {row.label}" for row in other.itertuples()]

@@ -1,7 +1,6 @@
 """AffectNet as released in 2021: images and tiny `.npy` annotations, two sets."""
 
 import io
-import json
 import logging
 import math
 import re
@@ -9,49 +8,49 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from fer_bench.config.dataset import Dataset
-from fer_bench.data import links
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
     UNLISTED,
     Findings,
-    count_dropped,
+    count_labels,
     with_emotions,
     with_known_labels,
 )
-from fer_bench.data.folders import (
+from fer_bench.data.files import links
+from fer_bench.data.files.folders import (
     has_folder,
     image_names,
     missing_folder,
     visible,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import (
     COLUMNS,
 )
 from fer_bench.data.releases import Counts
-from fer_bench.storage.cache import cached
 
 _logger = logging.getLogger(__name__)
 
 SETS = {"train_set": "train", "val_set": "test"}
-
 NPY_FOLDERS = tuple(f"{name}/{part}" for name in SETS for part in ("images", "annotations"))
 
-# What an annotation is about; the landmarks, `lnd`, are not read.
+# Suffix of each annotation; the landmarks, `lnd`, are not read.
 ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal"}
-
 _ANNOTATION = re.compile(r"(.+)_(exp|val|aro|lnd)\.npy")
 
-# Counted up when the table below changes.
+# Increase this when the table below changes.
 FORMAT = 2
 COMPLETE = "complete"
 
@@ -63,24 +62,34 @@ TABLE_TYPES: Mapping[str, Any] = {
     "valence": float,
     "arousal": float,
     "bytes": int,
-    "state": str,  # `COMPLETE`, or why this is no sample
+    "state": str,  # `COMPLETE`, or why this is not a sample
 }
 
 LONGEST_ANNOTATION = 4096  # bytes; one number with its header takes about 150
 _UNREADABLE = (ValueError, SyntaxError, tokenize.TokenError)
-
 READERS = 16
-PART = 500  # images that a reader takes at once
+PART = 500  # images that a reader reads at once
 _Values = tuple[tuple[float, float, float], str]
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What was found beside the samples: numbers of other files by reason, and paths of links."""
+
+    dropped: dict[str, int]
+    links: tuple[str, ...]
+
+
+_BESIDE = TypeAdapter(_Beside)
+
+
 def holds_sets(folder: Path) -> bool:
-    """Whether `folder` is that of this release."""
+    """Whether `folder` holds this release."""
     return any(has_folder(folder, name) for name in SETS)
 
 
 def read_sets(folder: Path, _config: Dataset, findings: Findings) -> tuple[pd.DataFrame, Counts]:
-    """The samples of this release, and what was left out of it by reason."""
+    """The samples of this release, and its numbers of images."""
     rows = _table(folder, links.current(), findings.dropped)
     states = rows["state"]
     findings.report_unlisted(rows.loc[states == UNLISTED, "sample_id"])
@@ -89,64 +98,71 @@ def read_sets(folder: Path, _config: Dataset, findings: Findings) -> tuple[pd.Da
         "annotation_unreadable",
         "error",
         rows.loc[states.isin(["annotation missing", "annotation unreadable"]), "sample_id"],
-        "their expression, valence or arousal is missing or damaged; unpack the archive again",
+        "expression, valence or arousal is missing or damaged; unpack the archive again",
     )
     incomplete = states != COMPLETE
     findings.dropped.update(Counter(states[incomplete]))
     rows = with_known_labels(rows[~incomplete], findings)
-    found = count_dropped(rows)
+    found = count_labels(rows)
     rows = with_emotions(rows, findings)
     return rows[[*COLUMNS, *EMOTIONS, "bytes"]], found
 
 
-def _table(folder: Path, met: Links, dropped: Counter[str]) -> pd.DataFrame:
-    """Everything in the four folders, one row an image, from the cache if it was read before.
+def _table(folder: Path, followed: Links, dropped: Counter[str]) -> pd.DataFrame:
+    """The content of the four folders, one row per image, from the cache if it was read before.
 
-    A million tiny files take minutes to read. A file that is added or removed changes the time of
-    its folder, and with it the entry; one that is changed in place does not.
+    A million tiny files take minutes to read. Adding or removing a file changes the time of its
+    folder and with it the cache key; changing a file in place does not.
     """
     missing = [name for name in NPY_FOLDERS if not has_folder(folder, name)]
     if missing:
         raise missing_folder(folder, missing[0], {"images", "annotations", *SETS})
     statuses = [(folder / name).stat() for name in NPY_FOLDERS]
-    # The folders themselves and not their paths, so that unpacking, which moves them into place
-    # when they are complete, does not read everything twice.
+    # Not the paths of the folders: unpacking moves them into place after they were read as a check,
+    # and they must not be read twice.
     identities = [f"{of.st_dev} {of.st_ino} {of.st_mtime_ns}" for of in statuses]
     key = "\n".join([f"format {FORMAT}", *identities])
-    entry = cached("affectnet-npy", key, partial(_write_table, folder, met))
-    seen = json.loads((entry / "seen.json").read_text())
-    dropped.update(seen["dropped"])
-    for place in seen["links"]:
-        met.refusal(f"{folder}/{place}")
-    return pd.read_csv(
-        entry / "table.csv",
+    make = partial(_write_table, folder, followed)
+    table, beside = cached_result("affectnet-npy", key, make, _read_entry)
+    dropped.update(beside.dropped)
+    for link in beside.links:
+        followed.refusal(f"{folder}/{link}")
+    return table
+
+
+def _read_entry(folder: Path) -> tuple[pd.DataFrame, _Beside]:
+    """An entry of the cache. Raises: ValueError or OSError when it is damaged."""
+    table = pd.read_csv(
+        folder / "table.csv",
         dtype=dict(TABLE_TYPES),
         keep_default_na=False,
         na_values={column: [""] for column in ANNOTATIONS.values()},
+        usecols=list(TABLE_TYPES),
     )
+    return table, _BESIDE.validate_json((folder / "seen.json").read_bytes())
 
 
-def _write_table(folder: Path, met: Links, entry: Path) -> None:
+def _write_table(folder: Path, followed: Links, entry: Path) -> None:
     dropped = Counter[str]()
     images = {name: _image_sizes(folder / name / "images", dropped) for name in SETS}
     count = sum(map(len, images.values()))
-    _logger.info("%s: reading the annotations of %d images, this once", folder, count)
+    _logger.info("%s: reading the annotations of %d images, only this time", folder, count)
     rows = [row for name in SETS for row in _rows(folder, name, images[name], dropped)]
     table = pd.DataFrame(rows, columns=list(TABLE_TYPES))
     table.to_csv(entry / "table.csv", index=False)
-    seen = {"dropped": dropped, "links": met.below(folder)}
-    (entry / "seen.json").write_text(json.dumps(seen))
+    beside = _Beside(dict(dropped), tuple(followed.below(folder)))
+    (entry / "seen.json").write_bytes(_BESIDE.dump_json(beside))
 
 
 def _image_sizes(folder: Path, dropped: Counter[str]) -> dict[str, int]:
-    """The names of the images in `folder`, with their sizes in bytes."""
+    """The names of the images in `folder`, and their sizes in bytes."""
     return {name: (folder / name).stat().st_size for name in image_names(folder, dropped)}
 
 
 def _rows(
     folder: Path, name: str, images: Mapping[str, int], dropped: Counter[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """The values of `TABLE_TYPES` for every image of one set, then for annotations without one."""
+    """The values of `TABLE_TYPES` for all images of one set, then for annotations without image."""
     split = SETS[name]
     annotations = folder / name / "annotations"
     kinds = _annotations(annotations, dropped)
@@ -160,7 +176,7 @@ def _rows(
 
 
 def _annotations(folder: Path, dropped: Counter[str]) -> dict[str, set[str]]:
-    """Which annotations there are of every number."""
+    """The annotations that exist for each number."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for entry in visible(folder, dropped):
         match = _ANNOTATION.fullmatch(entry.name)
@@ -172,7 +188,7 @@ def _annotations(folder: Path, dropped: Counter[str]) -> dict[str, set[str]]:
 
 
 def _all_values(present: Sequence[tuple[str, set[str]]]) -> Iterator[_Values]:
-    """`_values` of every pair, many at a time, because most of it is waiting for the disk."""
+    """`_values` of every pair, in threads because most of the time is spent waiting for files."""
     parts = [present[start : start + PART] for start in range(0, len(present), PART)]
     with ThreadPoolExecutor(READERS) as pool:
         for values in pool.map(lambda part: [_values(*one) for one in part], parts):
@@ -194,9 +210,9 @@ def _values(start: str, kinds: set[str]) -> _Values:
 
 
 def _number(path: str) -> float:
-    """The one value in an npy file; NaN when it is no number.
+    """The one value in an npy file; NaN when it is not a number.
 
-    Raises: one of `_UNREADABLE` when it is no npy file of one value, or when it holds a pickle.
+    Raises: one of `_UNREADABLE` unless it is an npy file of one value without a pickle.
     """
     # `np.load` would parse the same few headers a million times.
     with open(path, "rb") as file:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""What all releases of AffectNet share: emotion codes, dropped rows, findings."""
+"""What the releases of AffectNet share: codes of expressions, dropped rows, findings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -10,56 +10,52 @@ from fer_bench.data.manifest import Problem, Severity, problem_of
 from fer_bench.data.releases import Counts
 from fer_bench.labels import CODES, EXPRESSIONS
 
-# Codes that say why a picture shows no expression.
+# Codes for pictures without an expression.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non-face"}
-
 OUTSIDE = "label outside the map"
-
 UNLISTED = "not listed"
-
 NO_FILE = "listed without a file"
-
-MISSING = -2  # what stands for a valence or arousal that nobody gave
+MISSING = -2  # in place of a valence or arousal that was not annotated
 EMOTIONS = ("valence", "arousal")
 
 
 @dataclass
 class Findings:
-    """What is left out, by reason, and what a user should know."""
+    """Numbers of dropped rows by reason, and problems that the user should know."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
     def drop(self, rows: pd.DataFrame, bad: "pd.Series[bool]", reason: str) -> pd.DataFrame:
-        """The rows that are not bad."""
+        """The rows that are not bad; the others are counted."""
         if bad.any():
             self.dropped[reason] += int(bad.sum())
         return rows[~bad]
 
     def report(self, kind: str, severity: Severity, names: Iterable[str], text: str) -> None:
-        """A problem, unless it concerns nothing."""
+        """Add a problem, unless there are no names."""
         self.problems += problem_of(kind, severity, names, text)
 
     def drop_repeated(self, rows: pd.DataFrame, name: str) -> pd.DataFrame:
-        """The rows, without those whose column `name` an earlier row has as well."""
-        twice = rows[name].duplicated()
+        """The first row for each value of the column `name`."""
+        repeated = rows[name].duplicated()
         text = "a list names these more than once; the first row counts"
-        self.report("listed_twice", "warning", rows.loc[twice, name], text)
-        return self.drop(rows, twice, "listed twice")
+        self.report("listed_twice", "warning", rows.loc[repeated, name], text)
+        return self.drop(rows, repeated, "listed twice")
 
     def report_no_file(self, names: Iterable[str]) -> None:
-        """What is labelled, but is not there."""
+        """Report what is labelled but does not exist."""
         text = "these are labelled but have no image; unpack the whole archive again"
         self.report("listed_without_file", "error", names, text)
 
     def report_unlisted(self, names: Iterable[str], severity: Severity = "warning") -> None:
-        """What is there, but is not labelled."""
+        """Report what exists but is not labelled."""
         text = "these images have no label in the lists of the release"
         self.report("file_not_listed", severity, names, text)
 
 
-def count_dropped(rows: pd.DataFrame) -> Counts:
-    """Numbers of rows by split and label."""
+def count_labels(rows: pd.DataFrame) -> Counts:
+    """Numbers of rows per split and label."""
     found: dict[str, dict[str, int]] = defaultdict(dict)
     pairs = zip(rows["split"].tolist(), rows["label"].tolist(), strict=True)
     for (split, label), count in Counter(pairs).items():
@@ -68,7 +64,7 @@ def count_dropped(rows: pd.DataFrame) -> Counts:
 
 
 def with_known_labels(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """The rows that show an expression, with a column `label` for the code in `expression`."""
+    """The rows with an expression, and a column `label` for the code in `expression`."""
     meaning = rows["expression"].map({**CODES["affectnet"], **NO_EXPRESSION})
     shown = meaning.isin(EXPRESSIONS)
     findings.dropped.update(Counter(meaning[~shown].astype(object).fillna(OUTSIDE)))
@@ -86,20 +82,20 @@ def with_known_labels(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
 
 
 def with_emotions(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """The rows, with NaN for each valence and arousal that is not in [-1, 1]."""
+    """The rows, with NaN for each valence and arousal outside [-1, 1]."""
     values = rows[list(EMOTIONS)]
-    fine = values.abs() <= 1
+    valid = values.abs() <= 1
     missing = values == MISSING
     findings.report(
         "valence_arousal_missing",
         "info",
         rows.loc[missing.any(axis=1), "sample_id"],
-        f"valence or arousal is {MISSING}, which means that nobody gave it",
+        f"valence or arousal is {MISSING}, which means that it was not annotated",
     )
     findings.report(
         "valence_arousal_out_of_range",
         "error",
-        rows.loc[(~fine & ~missing).any(axis=1), "sample_id"],
-        "valence or arousal is no number from -1 to 1, and is not used; get the annotations again",
+        rows.loc[(~valid & ~missing).any(axis=1), "sample_id"],
+        "valence or arousal is no number from -1 to 1 and is not used; get the annotations again",
     )
-    return rows.assign(**values.where(fine))
+    return rows.assign(**values.where(valid))

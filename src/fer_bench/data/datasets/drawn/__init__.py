@@ -1,12 +1,12 @@
-"""Faces that the project draws itself, so that nothing needs to be downloaded to begin.
+"""Faces that the project draws itself, so that a first run needs no download.
 
 An expression is a set of facial action units, after the prototypes of EMFACS (Friesen and Ekman,
-1983) in the terms of the Facial Action Coding System (Ekman and Friesen, 1978). A face is that
-set at some intensity, on a random person, seen from a random side in random light. Its label,
-valence and arousal are therefore known, not judged.
+1983) in the terms of the Facial Action Coding System (Ekman and Friesen, 1978). A face shows that
+set at some intensity, on a random person, in a random pose and random light. Its label, valence and
+arousal are therefore exact, not judged.
 
-Lengths on a face are in face units: the origin lies between nose and eyes, x grows to the right of
-the image, y grows downwards, and half the width of a head is about 0.8.
+Lengths on a face are in face units: the origin is between nose and eyes, x increases to the right
+of the image, y downwards, and half the width of a head is about 0.8.
 """
 
 import logging
@@ -24,6 +24,7 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
 from fer_bench.registry import DATASETS
+from fer_bench.storage.delimited import TableFormatError, read_columns
 from fer_bench.storage.replacement import replaced_folder
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_SEED = 0
 TRAIN_FACES = 2400
 TEST_FACES = 600
-RELEASE = "drawn-v1"  # to be raised whenever a change here changes a pixel
+RELEASE = "drawn-v1"  # increase it when a change here changes a pixel
 LABELS_FILE = "labels.csv"
 
 COLUMNS = ("sample_id", "path", "split", "label", "valence", "arousal")
@@ -50,8 +51,8 @@ def draw(
 ) -> None:
     """Draw a dataset: `root/<split>/<class>/<index>.png` and `root/labels.csv`.
 
-    The test faces come first in the population, so that asking for more or fewer training faces
-    leaves the test set as it is. The folder appears only when it is complete.
+    The test faces come first in the population, so that the test set does not depend on the number
+    of training faces. The folder appears only when it is complete.
 
     Args:
         root: the folder to make.
@@ -59,7 +60,7 @@ def draw(
         train: number of training faces, at least one for each expression.
         test: number of test faces, at least one for each expression.
         size: edge of the images in pixels.
-        force: replace the dataset that was drawn into `root` before.
+        force: replace a dataset that was drawn into `root` before.
 
     Raises:
         DataError: `root` exists and must not be replaced.
@@ -74,12 +75,12 @@ def draw(
     except OSError as error:
         raise DataError(
             f"{root}: the faces cannot be drawn there ({error}).\n"
-            "Give a folder that you may write, that has room and that no other command writes."
+            "Give a folder with write permission and free space that no other command uses."
         ) from error
 
 
 def _draw_splits(root: Path, seed: int, splits: Mapping[str, int], size: int) -> None:
-    """Draw the given number of faces for each split, in this order, and their labels file."""
+    """Draw the given number of faces for each split, in order, and write their labels file."""
     order = [split for split, number in splits.items() for _ in range(number)]
     rows = [_save_face(root, seed, index, split, size) for index, split in enumerate(order)]
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(root / LABELS_FILE, index=False)
@@ -90,33 +91,33 @@ def _check_free(root: Path, force: bool) -> None:
         return
     if not force:
         raise DataError(
-            f"{root}: exists already.\nGive another folder, or --force to draw it again."
+            f"{root}: already exists.\nGive another folder, or --force to draw it again."
         )
-    # Whatever else lies in a folder, it was not drawn, and nobody could draw it again.
+    # Anything else in a folder was not drawn, and could not be drawn again.
     if not (root / LABELS_FILE).is_file():
         raise DataError(
-            f"{root}: holds no {LABELS_FILE}, so it is no drawn dataset and is not replaced.\n"
+            f"{root}: has no {LABELS_FILE}, so it is not a drawn dataset and is not replaced.\n"
             "Give another folder, or remove this one yourself."
         )
 
 
 def _save_face(root: Path, seed: int, index: int, split: str, size: int) -> tuple[object, ...]:
-    """Write one image below `root`; its row of the labels file, in the order of `COLUMNS`."""
+    """Write one image below `root`, and return its row of the labels file."""
     face = draw_face(seed, index, size)
     path = Path(split, face.label, f"{index:05d}.png")
     (root / path).parent.mkdir(parents=True, exist_ok=True)
-    # Noise leaves little to compress, and without compression the file size, which is a part of
-    # the fingerprint, is the same on every machine. The id therefore has to tell the seed.
+    # Noise can hardly be compressed, and without compression the file size, which is a part of the
+    # fingerprint, is the same on every machine. The id must therefore contain the seed.
     Image.fromarray(face.image).save(root / path, compress_level=0)
     sample_id = f"drawn-s{seed}-{index:05d}"
     return sample_id, path.as_posix(), split, face.label, face.valence, face.arousal
 
 
 def read(root: Path) -> Manifest:
-    """The manifest of the faces drawn into `root`; a missing folder is drawn first.
+    """The manifest of the faces in `root`, which are drawn first if the folder does not exist.
 
     Raises:
-        DataError: the folder is not what `draw` made.
+        DataError: the folder is not a complete drawn dataset.
     """
     if not root.exists():
         _draw_defaults(root)
@@ -131,25 +132,20 @@ def _draw_defaults(root: Path) -> None:
     try:
         draw(root)
     except DataError:
-        # Runs that start together draw the same faces; the first to finish serves them all.
+        # Runs that start together draw the same faces; the first one to finish is enough.
         if not root.exists():
             raise
 
 
 def _read_labels(path: Path) -> pd.DataFrame:
-    """The labels file, all its cells filled, valence and arousal in range."""
+    """The labels file. Raises: DataError unless its columns, cells and values are complete."""
     try:
-        samples = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS[:4], str))
-    except (OSError, ValueError) as error:
+        samples = read_columns(path, COLUMNS)
+    except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}).\n{ADVICE}") from error
-    missing = [column for column in COLUMNS if column not in samples]
-    if missing:
-        raise DataError(
-            f"{path}: lacks the columns {', '.join(missing)}; "
-            f"it has {', '.join(map(str, samples.columns))}.\n{ADVICE}"
-        )
-    samples = samples[list(COLUMNS)]
-    blank = [column for column in COLUMNS if samples[column].isna().any()]
+    except TableFormatError as error:
+        raise DataError(f"{path}: {error}\n{ADVICE}") from error
+    blank = [column for column in COLUMNS if (samples[column] == "").any()]
     if blank:
         raise DataError(f"{path}: blank cells in the columns {', '.join(blank)}.\n{ADVICE}")
     return samples.assign(
@@ -169,7 +165,7 @@ def _unit_values(path: Path, column: "pd.Series[Any]") -> "pd.Series[float]":
 
 
 def _check_complete(manifest: Manifest) -> None:
-    """Every listed image is there, and both splits show every expression."""
+    """Raises: DataError unless all listed images exist and both splits show every expression."""
     root = manifest.root
     missing = [path for path in manifest.samples["path"] if not (root / path).is_file()]
     if missing:
@@ -188,7 +184,7 @@ def prepare(root: Path, archive: Path | None, force: bool) -> None:
     """Draw the default faces into `root`. Raises: DataError when an archive is given."""
     if archive is not None:
         raise DataError(
-            f"{archive}: dataset 'drawn' takes no archive, it is drawn.\nLeave the archive out."
+            f"{archive}: dataset 'drawn' is drawn, not unpacked.\nLeave the archive out."
         )
     draw(root, force=force)
 

@@ -102,22 +102,15 @@ PROTOTYPES = {
     "contempt": Prototype({"dimple": 1.0, "lid_tighten": 0.45}, valence=-0.5, arousal=0.2),
 }
 
-# Weaker than this, an expression could not be told from a neutral face.
+# Weaker than this, an expression cannot be distinguished from a neutral face.
 INTENSITY = (0.65, 1.0)
-
 UNIT_JITTER = 0.06
 SKINS = ((255, 224, 196), (241, 194, 155), (224, 172, 125), (190, 132, 92), (141, 90, 60))
-
 HAIRS = ((35, 28, 26), (78, 50, 34), (125, 80, 45), (205, 165, 95), (160, 75, 40), (150, 150, 155))
-
 IRISES = ((70, 45, 30), (95, 70, 40), (60, 105, 70), (55, 95, 150), (95, 110, 120))
-
 WHITE = (250, 249, 245)
-
 PUPIL = (20, 16, 16)
-
 MOUTH = (96, 30, 36)
-
 SUPERSAMPLING = 3
 FACE_UNIT = 0.385  # of the image's width, at scale 1
 IMAGE_SIZE = 64  # pixels
@@ -127,7 +120,6 @@ Points = NDArray[np.float64]
 
 # Shapes of half width 1 that ellipses, bows and lids are made from; closer points at the ends.
 ACROSS = -np.cos(np.linspace(0, np.pi, 14))
-
 CIRCLE = np.column_stack([f(np.linspace(0, 2 * np.pi, 28)) for f in (np.cos, np.sin)])
 
 
@@ -181,7 +173,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Pose:
-    """From which side and how large the head is seen.
+    """The direction and size in which the head is seen.
 
     Attributes:
         yaw: how far the features move to the side of the head, in face units.
@@ -200,7 +192,7 @@ class Pose:
     def project(self, points: Points) -> Points:
         """Face units to image units, both shape (n, 2).
 
-        The head is taken as a dome: what lies in its middle moves most when it turns.
+        The head is modelled as a dome: its middle moves most when it turns.
         """
         x, y = points.T
         dome = np.maximum(1 - 0.5 * (x * x + y * y), 0)
@@ -212,7 +204,7 @@ class Pose:
 
 
 class Canvas:
-    """Draws shapes given in face units on an image, as a pose shows them."""
+    """Draws shapes, given in face units, on an image in a pose."""
 
     def __init__(self, image: Image.Image, pose: Pose) -> None:
         self._draw = ImageDraw.Draw(image)
@@ -245,7 +237,7 @@ def ellipse(x: float, y: float, width: float, height: float) -> Points:
 
 
 def curve(*through: tuple[float, float], power: float = 1) -> Points:
-    """The bow that starts, passes halfway and ends at the three given points, shape (n, 2).
+    """The arc through a start, a middle and an end point, shape (n, 2).
 
     `power` shapes it: 1 is a parabola, 0.5 an ellipse.
     """
@@ -258,11 +250,11 @@ def curve(*through: tuple[float, float], power: float = 1) -> Points:
 
 
 def draw_face(seed: int, index: int, size: int = IMAGE_SIZE) -> DrawnFace:
-    """Draw one face; it depends on nothing but the arguments.
+    """Draw one face, which depends on the arguments only.
 
     Args:
         seed: which population of faces, at least 0.
-        index: which face in it, at least 0; the expressions take turns.
+        index: which face in it, at least 0; the expressions alternate.
         size: edge of the image in pixels.
     """
     generator = np.random.default_rng([seed, index])
@@ -409,7 +401,7 @@ def _draw_brow(canvas: Canvas, person: Person, units: Mapping[str, float], side:
 def _draw_eye(
     canvas: Canvas, person: Person, units: Mapping[str, float], side: float, gaze: float
 ) -> None:
-    """White, iris and lids; the iris is cut off where the lids cover it."""
+    """White, iris and lids; the lids cover part of the iris."""
     tight, cheek = units["lid_tighten"], units["cheek_raise"]
     wrinkle = units["nose_wrinkle"]
     sad = units["inner_brow_raise"] * (1 - units["outer_brow_raise"])
@@ -497,7 +489,7 @@ def _draw_folds(
     corners: tuple[tuple[float, float], tuple[float, float]],
     contempt_side: float,
 ) -> None:
-    """The creases from the nose around the mouth, the dimple of contempt, the bulging chin."""
+    """The folds from the nose around the mouth, the dimple of contempt and the raised chin."""
     fold = max(units["lip_corner_pull"], units["nose_wrinkle"], units["upper_lip_raise"])
     for side, (x, y) in zip((-1.0, 1.0), corners, strict=True):
         if fold > 0.3:

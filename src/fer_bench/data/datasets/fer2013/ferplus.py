@@ -1,19 +1,19 @@
-"""FERPlus: ten votes for each image of FER2013, and what is made of them.
+"""FERPlus: ten votes for each image of FER2013, and the labels made of them.
 
 The release (Barsoum et al., 2016, "Training deep networks for facial expression recognition with
 crowd-sourced label distribution", arXiv:1608.01041; github.com/microsoft/FERPlus) is one table,
-`fer2013new.csv`, with a row for each row of `fer2013.csv`, in its order. The rules are those of
-its own code, src/ferplus.py (`_process_data`), src/train.py and src/generate_training_data.py:
+`fer2013new.csv`, with a row for each row of `fer2013.csv`, in the same order. The rules are those
+of its own code, src/ferplus.py (`_process_data`), src/train.py and src/generate_training_data.py:
 
-- A row without an image name is left out. So is one whose label is "unknown" or "not a face".
-- A single vote for anything is an outlier and counts as none.
+- A row without an image name, or with the label "unknown" or "not a face", is left out.
+- A single vote for a label is an outlier and counts as none.
 - `majority`: one label must have more than half of the votes.
-- `probability`: labels are taken from the most voted one down, those with equal votes together,
-  until they have three quarters of the votes, or are three, or it is the turn of "unknown" or "not
-  a face". They must have more than half of the votes, and not be more than three.
-- `multi_target`: labels with 30 % of the votes or more, which must have more than half together.
-- PublicTest and PrivateTest go by `majority` whatever training goes by, so that all three are
-  measured on the same images.
+- `probability`: labels are taken in order of their votes, those with equal votes together, until
+  they have three quarters of the votes, or are three, or the next one is "unknown" or "not a face".
+  They must have more than half of the votes, and be at most three.
+- `multi_target`: labels with 30 % of the votes or more; together they must have more than half.
+- PublicTest and PrivateTest always use `majority`, so that all rules are measured on the same
+  images.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fer_bench.data.folders import INCOMPLETE, find, read_table, visible
+from fer_bench.data.files.folders import INCOMPLETE, find, read_table, visible
 from fer_bench.data.manifest import SOFT, Manifest, Problem, problem_of
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
@@ -42,12 +42,12 @@ EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "
 NO_EMOTION = {"unknown": "unknown", "NF": "not a face"}
 VOTES = (*EMOTIONS, *NO_EMOTION)
 
-OUTLIER = 1  # so many votes for one label count as none
+OUTLIER = 1  # this many votes for one label count as none
 ENOUGH, MOST_LABELS, MAJORITY, TARGET = 0.75, 3, 0.5, 0.3
 
 
 class Label(NamedTuple):
-    """What the votes for an image make: its most voted expression, and a share for each.
+    """The most voted expression of an image, and the share of each.
 
     `shares` are in the order of `EMOTIONS` and add up to 1.
     """
@@ -57,11 +57,11 @@ class Label(NamedTuple):
 
 
 class NoLabelError(Exception):
-    """The votes for an image make no label; the message is the reason, by which it is counted."""
+    """The votes for an image give no label; the message is the reason in `Manifest.dropped`."""
 
 
 def label(votes: Sequence[int], rule: Rule) -> Label:
-    """The label that `votes`, in the order of `VOTES`, make by `rule`. Raises: NoLabelError."""
+    """The label by `rule` for `votes` in the order of `VOTES`. Raises: NoLabelError."""
     counted = [0 if number <= OUTLIER else number for number in votes]
     taken = _TAKE[rule](counted)
     if sum(taken) <= MAJORITY * sum(counted):
@@ -70,23 +70,23 @@ def label(votes: Sequence[int], rule: Rule) -> Label:
     if first in NO_EMOTION:
         raise NoLabelError(NO_EMOTION[first])
     emotions = taken[: len(EMOTIONS)]
-    if rule == "multi_target":  # all that are right are equally right
+    if rule == "multi_target":  # all labels count equally
         emotions = [int(number > 0) for number in emotions]
     return Label(first, tuple(number / sum(emotions) for number in emotions))
 
 
 def _majority(votes: list[int]) -> list[int]:
-    """The label with most votes; `label` asks whether these are more than half."""
+    """The label with most votes; `label` checks that these are more than half."""
     return _only(votes, [votes.index(max(votes))])
 
 
 def _probability(votes: list[int]) -> list[int]:
-    """The leading labels. Raises: NoLabelError when they are too many."""
-    taken: list[int] = []  # places in `votes`
+    """The labels with the most votes. Raises: NoLabelError for too many."""
+    taken: list[int] = []  # indices in `votes`
     for place in sorted(range(len(votes)), key=lambda place: -votes[place]):
         part = sum(votes[other] for other in taken)
         full = part >= ENOUGH * sum(votes) or len(taken) >= MOST_LABELS
-        # Labels with equal votes come together, in the order of the columns.
+        # Labels with equal votes are taken together, in the order of the columns.
         if votes[place] == 0 or (full and votes[place] < votes[taken[-1]]):
             break
         if VOTES[place] in NO_EMOTION:
@@ -99,7 +99,7 @@ def _probability(votes: list[int]) -> list[int]:
 
 
 def _multi_target(votes: list[int]) -> list[int]:
-    """The labels that many gave."""
+    """The labels with many votes."""
     enough = TARGET * sum(votes)
     return [number if number >= enough else 0 for number in votes]
 
@@ -115,7 +115,7 @@ _TAKE = {"majority": _majority, "probability": _probability, "multi_target": _mu
 
 
 def find_table(root: Path) -> Path:
-    """The table of votes in or below `root`, whatever the case of its name.
+    """The table of votes in or below `root`; the case of its name does not matter.
 
     Raises: DataError when there is none, or more than one.
     """
@@ -123,7 +123,7 @@ def find_table(root: Path) -> Path:
     path = _table(folder) if folder else None
     if path is None:
         raise DataError(
-            f"no {TABLE}, which has the votes of FERPlus, beside the table of FER2013.\n"
+            f"no {TABLE} with the votes of FERPlus beside the table of FER2013.\n"
             f"Get it from {PAGE} and put it there, or remove dataset.labels."
         )
     return path
@@ -147,7 +147,7 @@ class _Row(NamedTuple):
 
 
 def read_rows(path: Path) -> list[_Row]:
-    """The rows of the table, in its order. Raises: DataError."""
+    """The rows of the table, in order. Raises: DataError."""
     table = read_table(path, (USAGE, IMAGE, *VOTES))
     return [
         _Row(usage, image, _numbers(cells, line, path.name))
@@ -174,11 +174,11 @@ def relabelled(manifest: Manifest, path: Path, rule: Rule, rows_of_table: int) -
     Args:
         manifest: with a column `usage`, and ids that end in `_` and the number of the row.
         path: the table of votes.
-        rule: what is made of the votes of training.
-        rows_of_table: how many rows `fer2013.csv` has, those that could not be read included.
+        rule: the rule for the training split.
+        rows_of_table: the number of rows in `fer2013.csv`, including those that cannot be used.
 
     Raises:
-        DataError: the table of votes cannot be read, or is of other images.
+        DataError: the table of votes cannot be read, or belongs to other images.
     """
     rows = read_rows(path)
     numbers = [int(name.rpartition("_")[2]) for name in manifest.samples["sample_id"]]
@@ -217,20 +217,20 @@ def _check_rows(
 ) -> None:
     if len(rows) != expected:
         raise DataError(
-            f"'{path.name}' has {len(rows):,} rows, and the table of FER2013 has {expected:,}.\n"
-            f"The rows belong together by their order. {INCOMPLETE}"
+            f"'{path.name}' has {len(rows):,} rows, but the table of FER2013 has {expected:,}.\n"
+            f"The rows of the two are matched by their order. {INCOMPLETE}"
         )
     for number, usage in zip(numbers, manifest.samples["usage"], strict=True):
         if rows[number].usage != usage:
             raise DataError(
-                f"'{path.name}', line {number + 2}: is of {rows[number].usage!r}, and that row of "
-                f"the table of FER2013 is of {usage!r}.\n"
-                f"The rows belong together by their order. {INCOMPLETE}"
+                f"'{path.name}', line {number + 2}: belongs to {rows[number].usage!r}, but that "
+                f"row of the table of FER2013 belongs to {usage!r}.\n"
+                f"The rows of the two are matched by their order. {INCOMPLETE}"
             )
 
 
 def _soft(labels: Sequence[Label], rule: Rule) -> dict[str, NDArray[np.float64]]:
-    """The columns of the soft labels; none with `majority`, whose labels are hard."""
+    """The columns of the soft labels; none for the hard labels of `majority`."""
     if rule == "majority":
         return {}
     shares = np.array([one.shares for one in labels]).reshape(-1, len(EMOTIONS))
@@ -240,7 +240,7 @@ def _soft(labels: Sequence[Label], rule: Rule) -> dict[str, NDArray[np.float64]]
 def _disagreement(samples: pd.DataFrame, labels: Sequence[Label]) -> Iterator[Problem]:
     own = zip(samples["sample_id"], samples["label"], labels, strict=True)
     differ = [f"{name}: {old} is {new.hard}" for name, old, new in own if old != new.hard]
-    text = "images have another label in FERPlus than in FER2013; that of FERPlus counts"
+    text = "images have another label in FERPlus than in FER2013; FERPlus counts"
     yield from problem_of("label_disagreement", "info", differ, text)
 
 
@@ -249,12 +249,12 @@ _UNVERIFIED = Problem(
     "info",
     1,
     (TABLE,),
-    "the authors publish no numbers of images by class for the labels of FERPlus, so that these "
-    "cannot be recognised by them; rows and parts are those of the table of FER2013",
+    "the authors publish no numbers of images per class for FERPlus, so its labels cannot be "
+    "verified; rows and parts match the table of FER2013",
 )
 
 
 def _named(release: str, rule: Rule) -> str:
-    """The name of the release, with what it says of the images kept at its end."""
+    """The name of the release with these labels, before its suffix `-unrecognised` if any."""
     base = release.removesuffix("-unrecognised")
     return f"{base}-ferplus-{rule}{release.removeprefix(base)}"

@@ -1,7 +1,7 @@
-"""What the name of a file or folder says: an image, a list, or nothing of a dataset's.
+"""What the name of a file or folder says: an image, a list, or no part of a dataset.
 
-Names alone decide here, since archives are sorted before anything is unpacked and folders before
-anything is opened. What an image really is, its decoder tells by its bytes.
+Only names count here, because archives and folders are filtered before any file is opened. The
+decoder recognises the format of an image by its bytes.
 """
 
 import re
@@ -15,8 +15,8 @@ LIST_SUFFIXES = (".csv", ".txt", ".npy")
 ARCHIVE_SUFFIXES = (
     *(".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".rar", ".7z"),
 )
-# Suffixes of images in formats that are not decoded: they are counted by name, so that nobody
-# trains on half of a phone's pictures without knowing it.
+# Suffixes of images in formats that are not decoded: they are counted by suffix, so that nobody
+# trains on half of the pictures of a phone without noticing.
 UNSUPPORTED_SUFFIXES = frozenset(
     (
         *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jpm"),
@@ -34,7 +34,7 @@ NOT_AN_IMAGE = "not an image"
 NOT_SUPPORTED = "format not supported"
 NOT_UTF8 = "name is not UTF-8"
 
-# What systems, network drives, programs that synchronise and programs that unpack leave in folders.
+# What operating systems, network drives, synchronisation and archive programs leave in folders.
 _SYSTEM_NAMES = frozenset(
     (
         *("desktop.ini", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "zbthumbnail.info"),
@@ -52,7 +52,7 @@ _SYSTEM_NAMES = frozenset(
         *(".ipynb_checkpoints", "__pycache__"),
     )
 )
-# Deleted files (`$RECYCLE.BIN`, `$R1.jpg`), halves of files (`._face.jpg`), locks and placeholders.
+# Deleted files (`$RECYCLE.BIN`, `$R1.jpg`), resource forks (`._face.jpg`), locks, placeholders.
 _SYSTEM_NAME = re.compile(
     r"\$|\._|~\$|\.trash|\.spotlight-|\.documentrevisions-|\.nfs[0-9a-f]|\.fuse_hidden|\.sync_"
     r"|\.~lock\.|found\.[0-9]{3}$|.+@syno(?:eastream|resource)$|\..+\.icloud$"
@@ -60,46 +60,46 @@ _SYSTEM_NAME = re.compile(
 
 
 def is_system_name(name: str) -> bool:
-    """Whether a system or a program, and no person, puts files or folders of this name."""
+    """Whether a system or program, not a person, creates files or folders of this name."""
     folded = name.casefold()
     return folded in _SYSTEM_NAMES or _SYSTEM_NAME.match(folded) is not None
 
 
 def is_hidden_name(name: str) -> bool:
-    """Whether `name` begins with a dot or is a system's; one part of a path."""
+    """Whether `name`, one part of a path, begins with a dot or is a system name."""
     return name.startswith(".") or is_system_name(name)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether `name`, one part of a path, is that of an image that can be decoded."""
+    """Whether `name`, one part of a path, is that of an image in a known format."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden_name(name)
 
 
 def is_image(path: PurePath) -> bool:
-    """Whether `path` is that of an image, with nothing hidden or of a system on the way."""
+    """Whether `path` is that of an image and no part of it is hidden or a system name."""
     return path.name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(path)
 
 
 def is_release_file(path: PurePath) -> bool:
-    """Whether `path` is that of an image of any format, or of a list that says something of them.
+    """Whether `path` is that of an image of any format or of a list, such as labels.
 
-    Images of a format that is not supported belong to a release, so that its folder tells of them.
+    Images of unsupported formats are included, so that reading the folder reports them.
     """
     known = path.suffix.lower() in {*IMAGE_SUFFIXES, *LIST_SUFFIXES, *UNSUPPORTED_SUFFIXES}
     return known and not _is_hidden(path)
 
 
 def reason_left_out(name: str) -> str:
-    """Why a visible file of this name is left out where images are wanted.
+    """Why a visible file of this name is left out where images are expected.
 
-    `format not supported: .heic` for an image of another format, else `not an image`.
+    `format not supported: .heic` for an image of an unsupported format, else `not an image`.
     """
     suffix = PurePath(name).suffix.lower()
     return f"{NOT_SUPPORTED}: {suffix}" if suffix in UNSUPPORTED_SUFFIXES else NOT_AN_IMAGE
 
 
 def reason_hidden(name: str) -> str:
-    """Why a file or folder of this name is not looked at: `system file`, `hidden`, or nothing."""
+    """Why a file or folder of this name is skipped: `system file`, `hidden`, or nothing."""
     if is_system_name(name):
         return SYSTEM
     return HIDDEN if name.startswith(".") else ""

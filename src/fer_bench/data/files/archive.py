@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fer_bench.data.archive_formats import LARGEST_NUMBER, Member, largest_total, open_archive
-from fer_bench.data.file_names import is_image
+from fer_bench.data.files.archive_formats import LARGEST_NUMBER, Member, largest_total, open_archive
+from fer_bench.data.files.file_names import is_image
 from fer_bench.errors import DataError
 from fer_bench.storage.replacement import check_place, check_vacant, replaced_folder
 
@@ -26,21 +26,21 @@ def unpack(
     pick: Callable[[PurePosixPath], bool] = is_image,
     check: Callable[[Path], object] = lambda _: None,
 ) -> Unpacked:
-    """Unpack the zip or tar file `archive` as the folder `root`, without the folder it may wrap.
+    """Unpack the zip or tar file `archive` as the folder `root`.
 
-    Everything is written to a hidden folder beside `root` first, which takes the place of `root`
-    only when it is complete.
+    A single top folder in the archive is left out. Everything is written to a hidden folder beside
+    `root` first, which replaces `root` only when it is complete.
 
     Args:
-        archive: the file; its bytes tell the format, its name does not matter.
+        archive: the file; its format is recognised by its bytes, its name does not matter.
         root: the folder to make.
-        force: replace `root` if it holds something.
+        force: replace `root` if it is not empty.
         pick: which members to write, by their path inside the archive.
         check: called with the complete new folder before it becomes `root`; may raise.
 
     Raises:
-        DataError: the archive is missing, damaged, unsafe or encrypted, `root` is in the way, or
-            the files cannot be written.
+        DataError: the archive is missing, damaged, unsafe or encrypted, `root` must not be
+            replaced, or the files cannot be written.
     """
     check_place(root, archive)
     try:
@@ -51,7 +51,7 @@ def unpack(
     except OSError as error:
         raise DataError(
             f"{root}: cannot unpack {archive} there ({error}); nothing was unpacked.\n"
-            "Check the free space and your rights in that folder, or give another --root."
+            "Check the free space and the permissions of that folder, or give another --root."
         ) from error
     return unpacked
 
@@ -79,29 +79,29 @@ def _without_wrapper(members: list[Member]) -> list[Member]:
 def _check_members(members: list[Member], archive: Path) -> None:
     if not members:
         raise DataError(
-            f"{archive}: none of its files is wanted here.\n"
-            "Check that it is the archive of this data set."
+            f"{archive}: contains no images or label files.\n"
+            "Check that it is the archive of this dataset."
         )
     if any(member.encrypted for member in members):
         raise DataError(
-            f"{archive}: protected by a password, which is not supported.\n"
+            f"{archive}: encrypted archives are not supported.\n"
             "Unpack it with its password, then zip the folder again without one."
         )
     ((target, times),) = Counter(member.path for member in members).most_common(1)
     if times > 1:
         raise DataError(
-            f"{archive}: holds '{target}' {times} times; nothing was unpacked.\n"
+            f"{archive}: contains '{target}' {times} times; nothing was unpacked.\n"
             "Get the archive from its official source."
         )
 
 
 def _check_size(members: list[Member], archive: Path, folder: Path) -> None:
-    # A member is never read beyond the size that it declares, so that the sum is binding.
+    # A member is never read beyond its declared size, so the sum is reliable.
     total = sum(member.size for member in members)
     size = archive.stat().st_size
     if total > largest_total(size) or len(members) > LARGEST_NUMBER:
         raise DataError(
-            f"{archive}: {size:,} bytes would grow to {total:,} in {len(members):,} files, which "
+            f"{archive}: {size:,} bytes would expand to {total:,} in {len(members):,} files, as "
             "no archive of images does; nothing was unpacked.\n"
             "Get the archive from its official source."
         )
@@ -114,7 +114,7 @@ def _check_size(members: list[Member], archive: Path, folder: Path) -> None:
 
 
 def _write(members: list[Member], folder: Path) -> None:
-    # Modes and owners in the archive are not applied: no file becomes executable or another's.
+    # Modes and owners from the archive are not applied.
     for parent in {member.path.parent for member in members}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     for member in members:

@@ -1,23 +1,23 @@
-"""How a dataset's folder is looked through: in a fixed order, all that is left out counted.
+"""Walking a dataset's folder in a fixed order, and counting everything that is left out.
 
 Functions count what they leave out in `dropped`, by reason, and raise `DataError` without the
-root; `reading(root)` puts it in front. Inside of `reading`, symbolic links that stay inside the
-root are followed like what they lead to (`links`); outside of it, none is.
+root, which `reading(root)` puts in front. Within `reading`, symbolic links that stay inside the
+root are followed (see `links`); outside of it, no link is.
 """
 
 import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_IFDIR, S_ISDIR, S_ISLNK, S_ISREG
 
 import pandas as pd
 
 from fer_bench import labels
-from fer_bench.data import links
-from fer_bench.data.file_names import (
+from fer_bench.data.files import links
+from fer_bench.data.files.file_names import (
     ARCHIVE_SUFFIXES,
     NOT_AN_IMAGE,
     NOT_UTF8,
@@ -25,10 +25,11 @@ from fer_bench.data.file_names import (
     reason_hidden,
     reason_left_out,
 )
-from fer_bench.data.links import Links
+from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import has_unsupported, left_out
 from fer_bench.errors import DataError
 from fer_bench.registry import did_you_mean
+from fer_bench.storage.delimited import TableFormatError, read_columns
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -37,22 +38,22 @@ SPLIT_FOLDERS = {
 }
 INCOMPLETE = "Download the whole archive and unpack it again."
 CONVERT = "Convert the images to JPEG or PNG."
-# No part of these begins with a dot, and none is a drive.
+# Paths without a part that begins with a dot, and without a drive.
 _PLAIN = re.compile(r"\w[\w .-]*(?:/\w[\w .-]*)*")
-# How deep below the root a release may lie: archives wrap it in a folder, unpackers in another.
+# How deep below the root a release may be: archives wrap it in a folder, unpackers in another.
 WRAPPERS = 2
 
 
 @contextlib.contextmanager
 def reading(root: Path, advice: str = "") -> Iterator[Links]:
-    """Follow links inside `root`; put it in front of every `DataError`, made of an `OSError` too.
+    """Follow links inside `root`, and put `root` in front of every `DataError`.
 
-    Raises: DataError, also when `root` is no folder; the message then ends with `advice`. Where
-        links were not followed, the message names them.
+    Raises: DataError for an `OSError`, and when `root` is not a folder; that message ends with
+        `advice`. Messages name the links that were not followed.
     """
     try:
         if not root.is_dir():
-            raise DataError(_instead(root, advice or "Give the unpacked folder."))
+            raise DataError(_not_a_folder(root, advice or "Give the unpacked folder."))
         with links.below(root) as followed:
             try:
                 yield followed
@@ -61,18 +62,23 @@ def reading(root: Path, advice: str = "") -> Iterator[Links]:
     except OSError as error:
         place = error.filename or root
         raise DataError(
-            f"{place}: cannot be read ({error.strerror or error}).\nCheck your rights there."
+            f"{place}: cannot be read ({error.strerror or error}).\nCheck its permissions."
         ) from error
     except DataError as error:
         raise DataError(f"{root}: {error}") from error
 
 
-def _instead(root: Path, advice: str) -> str:
-    """What is at `root`, which is no folder, what to do, and what lies where it should be."""
+def reading_download(name: str, root: Path) -> contextlib.AbstractContextManager[Links]:
+    """`reading`, with the advice to unpack the download of the dataset `name` as `root`."""
+    return reading(root, f"Unpack the download: fer data prepare {name} ARCHIVE --root {root}")
+
+
+def _not_a_folder(root: Path, advice: str) -> str:
+    """What is at `root`, which is not a folder, what to do, and what is beside it."""
     if root.exists():
         return f"a file.\n{advice}"
     if root.is_symlink():
-        return f"a symbolic link to {root.readlink()}, where nothing is.\n{advice}"
+        return f"a symbolic link to {root.readlink()}, which does not exist.\n{advice}"
     if not root.parent.is_dir():
         return f"no such folder.\n{advice}"
     return f"no such folder.\n{advice}\n'{root.parent}' holds {contents(root.parent)}."
@@ -81,9 +87,9 @@ def _instead(root: Path, advice: str) -> str:
 def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
     """`root`, or the highest folder at most `WRAPPERS` levels below it, for which `holds` is true.
 
-    A link to a folder of the same level is no other folder.
+    A link to another folder of the same level does not count.
 
-    Raises: DataError when it is true for two folders of that level, as for two copies.
+    Raises: DataError when it is true for two folders of one level, such as two copies.
     """
     level = [root]
     for depth in range(WRAPPERS + 1):
@@ -99,7 +105,7 @@ def find(root: Path, holds: Callable[[Path], bool]) -> Path | None:
 
 
 def _distinct(folders: list[Path]) -> list[Path]:
-    """`folders` by name, each once, without links to others of them."""
+    """`folders` sorted by name, without links to others of them."""
     by_target: dict[Path, Path] = {}
     for folder in sorted(folders, key=lambda folder: (folder.is_symlink(), folder)):
         by_target.setdefault(folder.resolve(), folder)
@@ -107,12 +113,12 @@ def _distinct(folders: list[Path]) -> list[Path]:
 
 
 def visible(folder: Path, dropped: Counter[str]) -> Iterator[os.DirEntry[str]]:
-    """What `folder` shows, by name: nothing hidden or of a system, no link that is not followed.
+    """The entries of `folder` by name, without hidden and system files and refused links.
 
-    The methods `is_dir` and `is_file` of an entry tell what a link leads to.
+    The methods `is_dir` and `is_file` of an entry follow links.
     """
     for entry in _entries(folder):
-        if reason := _reason_unseen(entry):
+        if reason := _reason_skipped(entry):
             dropped[reason] += 1
         else:
             yield entry
@@ -123,39 +129,39 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _reason_unseen(entry: os.DirEntry[str]) -> str:
-    """Why `entry` is not looked at, or an empty string."""
+def _reason_skipped(entry: os.DirEntry[str]) -> str:
+    """Why `entry` is skipped, or an empty string."""
     if reason := reason_hidden(entry.name):
         return reason
-    if not _is_utf8(entry.name):  # no list, table or page could name it
+    if not _is_utf8(entry.name):  # no list, table or page can name it
         return NOT_UTF8
     return links.current().refusal(entry.path) if entry.is_symlink() else ""
 
 
 def has_folder(folder: Path, place: str) -> bool:
-    """Whether there is a folder at `place` in `folder`, reached by links that are followed."""
+    """Whether `folder` has a folder at the path `place`; refused links do not count."""
     return S_ISDIR(_mode(folder, place))
 
 
 def has_file(folder: Path, place: str) -> bool:
-    """Whether there is a file at `place` in `folder`, reached by links that are followed."""
+    """Whether `folder` has a file at the path `place`; refused links do not count."""
     return S_ISREG(_mode(folder, place))
 
 
 def missing_folder(folder: Path, place: str, known: Collection[str] = ()) -> DataError:
-    """The error that no folder is at `place` in `folder`, with what is there instead.
+    """The error that `folder` has no folder at the path `place`, with what it has instead.
 
     Args:
-        folder: a folder that is there.
-        place: what is missing, or has a part that is missing.
-        known: folders that are what they should be, so that none of them is the missing one.
+        folder: an existing folder.
+        place: a path of which some part is missing.
+        known: names of other folders that belong there, so that none of them is the missing one.
     """
     outer, *inner = PurePosixPath(place).parts
     if has_folder(folder, outer):
         return missing_folder(folder / outer, "/".join(inner), known)
     others = [other.name for other in subfolders(folder, Counter()) if other.name not in known]
     advice = (
-        f"Rename '{others[0]}' to '{outer}', if it is that folder; else download the whole archive."
+        f"If '{others[0]}' is that folder, rename it to '{outer}'; else download the whole archive."
         if len(others) == 1
         else INCOMPLETE
     )
@@ -163,7 +169,7 @@ def missing_folder(folder: Path, place: str, known: Collection[str] = ()) -> Dat
 
 
 def subfolders(folder: Path, dropped: Counter[str]) -> list[Path]:
-    """The folders in `folder`; anything else is counted."""
+    """The folders in `folder`; everything else is counted."""
     folders = []
     for entry in visible(folder, dropped):
         if entry.is_dir():
@@ -174,7 +180,7 @@ def subfolders(folder: Path, dropped: Counter[str]) -> list[Path]:
 
 
 def image_names(folder: Path, dropped: Counter[str]) -> list[str]:
-    """The names of the images in `folder`; anything else is counted."""
+    """The names of the images in `folder`; everything else is counted."""
     names = []
     for entry in visible(folder, dropped):
         if entry.is_file() and is_image_name(entry.name):
@@ -185,7 +191,7 @@ def image_names(folder: Path, dropped: Counter[str]) -> list[str]:
 
 
 def image_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
-    """Every image at any depth below `folder`, relative to it with forward slashes, by folder."""
+    """The paths of all images at any depth below `folder`, relative to it, with forward slashes."""
     for path in file_paths(folder, dropped):
         name = path.rpartition("/")[2]
         if is_image_name(name):
@@ -195,15 +201,15 @@ def image_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
 
 
 def file_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
-    """Every file at any depth below `folder`, as `image_paths` gives them.
+    """The paths of all files at any depth below `folder`, like `image_paths`.
 
-    A folder that several links lead to is looked through at the first of them.
+    A folder that several links lead to is entered through the first of them only.
     """
     return _file_paths(folder, dropped, set())
 
 
 def _file_paths(folder: Path, dropped: Counter[str], linked: set[Path]) -> Iterator[str]:
-    """`file_paths`, without the folders `linked`, to which links have led already."""
+    """`file_paths` without the folders `linked`, which were entered through another link."""
     for entry in visible(folder, dropped):
         if entry.is_file():
             yield entry.name
@@ -227,9 +233,9 @@ def split_of(folder_name: str, names: Mapping[str, Collection[str]] = SPLIT_FOLD
 def split_folders(
     root: Path, dropped: Counter[str], names: Mapping[str, Collection[str]] = SPLIT_FOLDERS
 ) -> dict[str, Path]:
-    """The folders of `root` that are named as splits, in the order of `names`; perhaps none.
+    """The folders of `root` that are named like splits, in the order of `names`; perhaps none.
 
-    Raises: DataError when two stand for the same split.
+    Raises: DataError when two of them are the same split.
     """
     found: dict[str, Path] = {}
     for folder in subfolders(root, dropped):
@@ -237,8 +243,7 @@ def split_folders(
         if split is None:
             dropped["unrelated folder"] += 1
         else:
-            _refuse_second(found.get(split), folder, root)
-            found[split] = folder
+            _add(found, split, folder, root)
     return {split: found[split] for split in names if split in found}
 
 
@@ -252,11 +257,10 @@ def class_folders(
 ) -> dict[str, Path]:
     """The class folders of `folder` by canonical name, in the order of `known`.
 
-    A folder of another name is no class where links from class folders lead into it. Otherwise
-    `advice` is what to do about it, unless its name resembles that of a class.
+    A folder of another name is allowed if it only keeps the targets of links in class folders.
 
-    Raises: DataError for any other name that is none of `known`, two of the same class, and, if
-        `complete`, a class without a folder.
+    Raises: DataError for a folder of an unknown name (with `advice`, unless a class has a similar
+        name), for two folders of one class, and, if `complete`, for a class without a folder.
     """
     found: dict[str, Path] = {}
     unknown = []
@@ -265,8 +269,7 @@ def class_folders(
         if label is None or label not in known:
             unknown.append(inner)
         else:
-            _refuse_second(found.get(label), inner, folder.parent)
-            found[label] = inner
+            _add(found, label, inner, folder.parent)
     for inner in unknown:
         _refuse_unknown(inner, known, found.values(), advice)
         dropped["unrelated folder"] += 1
@@ -282,10 +285,10 @@ def class_folders(
 def _refuse_unknown(
     folder: Path, known: Collection[str], classes: Iterable[Path], advice: str
 ) -> None:
-    """Raises: DataError, unless `folder` only keeps what links from the class folders lead to."""
-    for class_folder in classes:  # which meets their links
+    """Raises: DataError, unless `folder` only keeps the targets of links in the class folders."""
+    for class_folder in classes:
         for _ in file_paths(class_folder, Counter()):
-            pass
+            pass  # the links on the way are noted
     if links.current().lead_into(folder):
         return
     spellings = [name for name, class_ in labels.SPELLINGS.items() if class_ in known]
@@ -310,53 +313,30 @@ def class_images(class_folder: Path, dropped: Counter[str]) -> list[str]:
     return names
 
 
-def read_table(path: Path, columns: Collection[str]) -> pd.DataFrame:
-    """The named columns of a CSV file as text, blanks around names and values removed.
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a list in a release, as `read_columns` reads them.
 
-    A byte order mark and Windows line ends do not matter; an empty cell is an empty string.
-
-    Raises: DataError when the file is missing, is no CSV or lacks a column.
+    Raises: DataError when the file is missing, is not CSV or lacks a column.
     """
     if not path.is_file():
         raise missing_list(path)
     try:
-        table = pd.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            encoding=encoding(path),
-            index_col=False,  # else a comma at the end of every row shifts the columns
-            usecols=lambda name: name.strip() in columns,
-        )
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"'{path.name}' cannot be read as CSV ({error}).\n{INCOMPLETE}") from error
-    table = table.rename(columns=str.strip)
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise DataError(
-            f"'{path.name}' lacks the columns {', '.join(missing)}; its first line is "
-            f"{_first_line(path)!r}.\n{INCOMPLETE}"
-        )
-    return pd.DataFrame({column: table[column].str.strip() for column in columns})
+        return read_columns(path, columns)
+    except TableFormatError as error:
+        raise DataError(f"'{path.name}' {error}\n{INCOMPLETE}") from error
 
 
 def missing_list(path: Path) -> DataError:
-    """The error that the list `path` is missing, with what is there instead."""
+    """The error that the list `path` is missing, with the files beside it."""
     others = [entry.name for entry in _entries(path.parent) if entry.name != path.name]
     near = [name for name in others if path.stem.casefold() in name.casefold()]
-    advice = f"Rename '{near[0]}' to '{path.name}', if it is that list." if len(near) == 1 else ""
+    advice = f"If '{near[0]}' is that list, rename it to '{path.name}'." if len(near) == 1 else ""
     found = contents(path.parent)
     return DataError(f"'{path.name}' is missing; found {found}.\n{advice or INCOMPLETE}")
 
 
-def encoding(path: Path) -> str:
-    """How the text in `path` is encoded, by its byte order mark; UTF-8 where there is none."""
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-
-
 def inside(text: str, list_name: str) -> str:
-    """A path that a list names, with forward slashes. Raises: DataError when it leads outside."""
+    """A path from a list, with forward slashes. Raises: DataError when it leads outside."""
     if _PLAIN.fullmatch(text):  # nearly all are, and a list may name 400,000
         return text
     path = PurePosixPath(text.replace("\\", "/"))
@@ -368,7 +348,7 @@ def inside(text: str, list_name: str) -> str:
         or PureWindowsPath(text).drive
     ):
         raise DataError(
-            f"'{list_name}' names {text!r}, which leads out of the folder of images.\n"
+            f"'{list_name}' names {text!r}, which is outside the folder of images.\n"
             "Get the list from its official source."
         )
     return str(path)
@@ -382,13 +362,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 def contents(folder: Path) -> str:
-    """What lies in `folder`, for a message: folders first, then files, nothing hidden."""
+    """What is in `folder`, for a message: folders first, then files, nothing hidden."""
     shown = [entry for entry in _entries(folder) if not reason_hidden(entry.name)]
     return listed(map(_described, sorted(shown, key=lambda entry: not entry.is_dir())))
 
 
 def unpack_advice(folder: Path, dataset: str) -> str:
-    """The line of a message that says to unpack what lies in `folder`; empty without archives."""
+    """The line of a message that says to unpack the archives in `folder`; empty without any."""
     names = [entry.name for entry in _entries(folder) if entry.is_file()]
     packed = [name for name in names if name.casefold().endswith(ARCHIVE_SUFFIXES)]
     if not packed:
@@ -404,7 +384,7 @@ def _described(entry: os.DirEntry[str]) -> str:
 
 
 def _mode(folder: Path, place: str) -> int:
-    """The mode of what is at `place`; 0 when that is nothing, or a link that is not followed."""
+    """The mode of the file or folder at `place`; 0 for nothing and for a refused link."""
     path, mode = folder, S_IFDIR  # `folder` itself may be a link
     try:
         for part in PurePosixPath(place).parts:
@@ -422,20 +402,14 @@ def _mode(folder: Path, place: str) -> int:
 def _is_utf8(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # the file system's bytes stand in `name` as surrogates
+    except UnicodeEncodeError:  # `name` has the file system's bytes as surrogates
         return False
     return True
 
 
-def _first_line(path: Path) -> str:
-    with path.open(encoding=encoding(path), errors="replace") as file:
-        return file.readline().strip()[:80]
-
-
-def _refuse_second(first: Path | None, second: Path, below: Path) -> None:
-    """Two folders for one thing are an error, which names them relative to `below`."""
-    if first is not None:
-        folders = [f"'{folder.relative_to(below).as_posix()}'" for folder in (first, second)]
-        raise DataError(
-            f"{' and '.join(folders)} stand for the same thing.\nMove one of them away."
-        )
+def _add(found: dict[str, Path], name: str, folder: Path, top: Path) -> None:
+    """Enter the folder of a split or class. Raises: DataError, relative to `top`, for a second."""
+    if name in found:
+        both = " and ".join(f"'{one.relative_to(top).as_posix()}'" for one in (found[name], folder))
+        raise DataError(f"{both} are both folders of '{name}'.\nMove or rename one of them.")
+    found[name] = folder

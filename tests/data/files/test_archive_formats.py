@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_bench.data import archive_formats
-from fer_bench.data.archive import Unpacked, unpack
-from fer_bench.data.archive_formats import format_of
+from fer_bench.data.files import archive_formats
+from fer_bench.data.files.archive import Unpacked, unpack
+from fer_bench.data.files.archive_formats import format_of
 from fer_bench.errors import DataError
 
 IMAGES = {"training/happy/a.jpg": b"first" * 300, "validation/sad/b.PNG": b"second"}
@@ -80,7 +80,7 @@ def refused(archive: Path, root: Path, match: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("wrapper", ["", "pack/"])
 @pytest.mark.parametrize("name", ["fer2013.tar.gz", "fer2013", "fer2013.csv", "a.zip"])
-def test_bytes_tell_the_format_and_not_the_name(
+def test_the_format_is_recognised_by_bytes_not_by_the_name(
     tmp_path: Path, root: Path, mode: str, wrapper: str, name: str
 ) -> None:
     files = {wrapper + path: data for path, data in IMAGES.items()} | {"README": b"x"}
@@ -97,7 +97,7 @@ def test_kinds_of_tar(tmp_path: Path, root: Path, form: int) -> None:
     assert content(root) == files
 
 
-def test_a_zip_inside_an_uncompressed_tar_is_not_taken_for_the_whole(
+def test_a_zip_inside_an_uncompressed_tar_is_not_taken_for_the_archive(
     tmp_path: Path, root: Path
 ) -> None:
     with zipfile.ZipFile(tmp_path / "inner.zip", "w") as inner:
@@ -127,7 +127,7 @@ def test_what_else_a_download_may_be(tmp_path: Path, root: Path, start: bytes, w
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
-def test_a_single_compressed_file_is_no_archive(
+def test_a_single_compressed_file_is_not_an_archive(
     tmp_path: Path, root: Path, compress: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / "fer2013.csv.gz"
@@ -151,7 +151,7 @@ def test_no_archive_at_all(tmp_path: Path, root: Path, bytes_: bytes) -> None:
 )
 def test_paths_out_of_the_folder(tmp_path: Path, root: Path, mode: str, name: str) -> None:
     archive = tarred(tmp_path / "a.tar", {**IMAGES, name: b"evil"}, mode)
-    refused(archive, root, r"unsafe member .* a path out of the folder")
+    refused(archive, root, r"unsafe member .* outside the folder")
 
 
 @pytest.mark.parametrize(
@@ -198,26 +198,26 @@ def test_modes_and_owners_are_not_applied(tmp_path: Path, root: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_one_path_twice(tmp_path: Path, root: Path, mode: str) -> None:
     files = {"train/a.jpg": b"1", "train/./a.jpg": b"2"}
-    refused(tarred(tmp_path / "a.tar", files, mode), root, r"holds 'a\.jpg' 2 times")
+    refused(tarred(tmp_path / "a.tar", files, mode), root, r"'a\.jpg' 2 times")
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_bomb(tmp_path: Path, root: Path, mode: str) -> None:
     archive = tarred(tmp_path / "a.tar", {"a/bomb.jpg": bytes(2**24)}, mode)
-    refused(archive, root, "grows beyond|would grow to")
+    refused(archive, root, r"expands? to .*[0-9],[0-9]{3}")
 
 
 def test_a_bomb_of_empty_files(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_formats, "HARMLESS", 2**16)
     archive = tarred(tmp_path / "a.tar", {f"{number}.jpg": b"" for number in range(2000)}, "w:xz")
     assert archive.stat().st_size * 100 < 2000 * 512
-    refused(archive, root, "grows beyond")
+    refused(archive, root, "expands to more than 333,200")
 
 
 def test_too_many_files(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tarred(tmp_path / "a.tar", {f"{number}.jpg": b"" for number in range(30)})
     monkeypatch.setattr(archive_formats, "LARGEST_NUMBER", 20)
-    refused(archive, root, "member 20 makes no sense")
+    refused(archive, root, "member 20")
 
 
 def test_a_bomb_in_a_header_is_not_read_into_memory(tmp_path: Path, root: Path) -> None:
@@ -233,10 +233,10 @@ def test_a_sparse_file_that_claims_to_be_huge(tmp_path: Path, root: Path) -> Non
     info.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": "0,0"}
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(info)
-    refused(tmp_path / "a.tar", root, "would grow to")
+    refused(tmp_path / "a.tar", root, "1,099,511,627,776")
 
 
-def test_a_small_table_of_even_pictures_is_no_bomb(tmp_path: Path, root: Path) -> None:
+def test_a_small_table_of_plain_pictures_is_not_a_bomb(tmp_path: Path, root: Path) -> None:
     row = b"0," + b" ".join([b"40"] * 2304) + b",Training\n"
     archive = tarred(tmp_path / "fer2013.tar.gz", {"fer2013/fer2013.csv": row * 200})
     assert archive.stat().st_size * 100 < len(row) * 200
@@ -266,7 +266,7 @@ def test_a_tar_that_ends_after_a_member_is_cut(tmp_path: Path, root: Path) -> No
     refused(whole, root, "it ends too early or is damaged at byte 2,048")
 
 
-def test_a_damaged_header_is_no_end(tmp_path: Path, root: Path) -> None:
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path, root: Path) -> None:
     whole = tarred(tmp_path / "a.tar", IMAGES, "w")
     data = bytearray(whole.read_bytes())
     data[512 + 1536 + 3] ^= 1
@@ -294,9 +294,9 @@ def test_a_changed_byte_never_leaves_a_part(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_wanted(tmp_path: Path, root: Path, mode: str) -> None:
+def test_no_image_in_the_archive(tmp_path: Path, root: Path, mode: str) -> None:
     archive = tarred(tmp_path / "a.tar", {"a.txt": b""}, mode)
-    refused(archive, root, "none of its files is wanted")
+    refused(archive, root, "no images or label files")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

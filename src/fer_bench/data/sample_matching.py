@@ -1,4 +1,4 @@
-"""Which samples of a dataset are meant by names from elsewhere: by ids, or by paths in any form."""
+"""Matching names from elsewhere to the samples of a dataset: ids, or paths in any form."""
 
 import os
 from collections import Counter, defaultdict
@@ -9,16 +9,16 @@ import pandas as pd
 
 from fer_bench.data.manifest import Manifest
 
-# From a name to the id of the only sample that it can mean; None where there is not exactly one.
+# Name → id of the only sample that it can mean; None unless there is exactly one.
 _Find = Callable[[str], str | None]
 
 
 def sample_ids(given: Sequence[str], manifest: Manifest, split: str) -> list[str]:
-    """The samples of a split that `given` names, all in one way.
+    """The ids of the samples of a split that `given` names.
 
-    They are ids; else paths below the dataset's folder; else paths of the very files, wherever
-    they seem to lie; else the end of each path is that of one image of the dataset. Names are only
-    replaced where all of them can be, by different samples of the split.
+    The names are ids; or paths below the dataset's folder; or paths that lead to the same files;
+    or paths whose ends each match one image of the dataset. One of these must hold for all names,
+    and they must be different samples of the split.
 
     Args:
         given: the names as they were written.
@@ -26,7 +26,7 @@ def sample_ids(given: Sequence[str], manifest: Manifest, split: str) -> list[str
         split: the name of the split.
 
     Returns:
-        An id for each name, in their order; the names themselves where no way fits all of them.
+        An id for each name, in their order; the names themselves when nothing fits all of them.
     """
     known = set(manifest.split(split)["sample_id"])
     if known.issuperset(given):
@@ -40,7 +40,7 @@ def sample_ids(given: Sequence[str], manifest: Manifest, split: str) -> list[str
 
 
 def how_paths_differ(given: Sequence[str], manifest: Manifest, split: str) -> str:
-    """Advice with an example of each side, where names seem to be paths; else an empty text."""
+    """Advice with an example path from each side; empty when the names are not paths."""
     theirs = next((_as_posix(name) for name in given if "/" in _as_posix(name)), None)
     paths = manifest.split(split)["path"].tolist()
     if theirs is None or not paths:
@@ -58,7 +58,7 @@ def _as_posix(name: str) -> str:
 
 
 def _all(found: Iterable[str | None]) -> list[str] | None:
-    """All that was found, or None as soon as something was not."""
+    """Everything that was found, or None as soon as something was not."""
     names = []
     for name in found:
         if name is None:
@@ -67,8 +67,8 @@ def _all(found: Iterable[str | None]) -> list[str] | None:
     return names
 
 
-def _only(pairs: Iterable[tuple[object, str]]) -> dict[object, str]:
-    """Those of (key, id) whose key occurs once."""
+def _unambiguous(pairs: Iterable[tuple[object, str]]) -> dict[object, str]:
+    """The pairs (key, id) whose key occurs once."""
     listed = list(pairs)
     times = Counter(key for key, _ in listed)
     return {key: sample_id for key, sample_id in listed if times[key] == 1}
@@ -82,22 +82,24 @@ def _pairs(samples: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _below_root(manifest: Manifest, _: Sequence[str]) -> _Find:
-    """Paths below the dataset's folder, or with that folder before them as it was typed."""
-    ids: Mapping[object, str] = _only(_pairs(manifest.samples))
+    """Paths below the dataset's folder, or beginning with that folder as it was typed."""
+    ids: Mapping[object, str] = _unambiguous(_pairs(manifest.samples))
     root = f"{os.path.normpath(manifest.root)}/"
     return lambda path: ids.get(path.removeprefix(root))
 
 
 def _same_file(manifest: Manifest, _: Sequence[str]) -> _Find:
-    """Paths that lead to the very files of the dataset, through whatever links."""
+    """Paths that lead to the files of the dataset, through any links."""
     root = os.fspath(manifest.root)
-    ids = _only((_identity(f"{root}/{path}"), name) for path, name in _pairs(manifest.samples))
+    ids = _unambiguous(
+        (_identity(f"{root}/{path}"), name) for path, name in _pairs(manifest.samples)
+    )
     ids.pop(None, None)
     return lambda path: ids.get(_identity(path))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Device and number of a file; None where there is none."""
+    """Device and inode of a file; None if it does not exist."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -106,9 +108,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _same_end(manifest: Manifest, given: Sequence[str]) -> _Find:
-    """Paths of which one ends with the whole of the other, and no other image fits.
+    """Paths where one ends with the whole of the other, and no other image fits.
 
-    That both end alike is not enough: `train/1/0001.jpg` is not `test/1/0001.jpg`.
+    A common end is not enough: `train/1/0001.jpg` is not `test/1/0001.jpg`.
     """
     depths = {path.count("/") + 1 for path in given}
     whole: dict[str, set[str]] = defaultdict(set)

@@ -1,8 +1,8 @@
-"""Which symbolic links of a dataset's folder are followed: those that stay inside its root.
+"""Which symbolic links in a dataset's folder are followed: those that stay inside its root.
 
-A link out of the root would let a dataset change without its folder, so it is named instead. A
-link inside is followed like what it leads to; an image that has several names through links is
-one image, under its own name where that is read too.
+A link out of the root would let a dataset change while its folder does not, so it is refused and
+reported. An image with several names through links is one image, under its own name if that is
+read too.
 """
 
 import contextlib
@@ -21,43 +21,43 @@ NOWHERE = "symbolic link: to nothing"
 CIRCLE = "symbolic link: to a folder around it"
 AGAIN = "symbolic link: to an image counted already"
 
-# What a user should know, and do, about links that are not followed: kind of problem and text.
+# Kind and text of the problem for links that are refused.
 _ADVICE = {
     OUTSIDE: (
         "link_not_followed",
-        "symbolic links that lead out of dataset.root are not followed; set dataset.root to "
-        "the folder that they lead to, or put copies in their place",
+        "symbolic links out of dataset.root are not followed; set dataset.root to the folder that "
+        "they lead to, or replace them by copies",
     ),
     NOWHERE: (
         "link_to_nothing",
-        "symbolic links lead to nothing; bring back what they lead to, or remove them",
+        "symbolic links lead to nothing; restore their targets, or remove them",
     ),
 }
 
 
 class Links:
-    """The symbolic links met below one root, each judged once."""
+    """The symbolic links that were found below one root, each checked once."""
 
     def __init__(self, root: Path | None) -> None:
-        """`root` may itself be a link; None: there is no root, and no link is followed."""
+        """`root` may itself be a link; None: no link is followed."""
         self._root = None if root is None else os.path.realpath(root)
         self._base = "" if root is None else str(root)
-        self._targets: dict[str, str] = {}  # of links that are followed, by their own paths
-        self._refused: dict[str, str] = {}  # why others are not
+        self._targets: dict[str, str] = {}  # target of each link that is followed, by its path
+        self._refused: dict[str, str] = {}  # reason for each link that is not, by its path
 
     def refusal(self, link: str) -> str:
         """Why the link at this path is not followed; an empty string when it is."""
         key = os.path.normpath(link)
         if key not in self._targets and key not in self._refused:
             target = os.path.realpath(link)
-            reason = self._judge(link, target)
+            reason = self._reason_refused(link, target)
             if reason:
                 self._refused[key] = reason
             else:
                 self._targets[key] = target
         return self._refused.get(key, "")
 
-    def _judge(self, link: str, target: str) -> str:
+    def _reason_refused(self, link: str, target: str) -> str:
         if not os.path.exists(target):  # noqa: PTH110 - also false for a link to itself
             return NOWHERE
         if self._root is None or not _is_in(target, self._root):
@@ -68,10 +68,10 @@ class Links:
         return CIRCLE if any(_is_in(place, target) for place in around) else ""
 
     def below(self, folder: Path) -> list[str]:
-        """The links met below `folder`, relative to it."""
+        """The links that were found below `folder`, relative to it."""
         place = os.path.normpath(folder)
-        met = sorted(link for link in (*self._targets, *self._refused) if _is_in(link, place))
-        return [os.path.relpath(link, place) for link in met]
+        found = sorted(link for link in (*self._targets, *self._refused) if _is_in(link, place))
+        return [os.path.relpath(link, place) for link in found]
 
     def lead_into(self, folder: Path) -> bool:
         """Whether a link that is followed leads to `folder` or to something in it."""
@@ -79,9 +79,9 @@ class Links:
         return any(_is_in(target, place) for target in self._targets.values())
 
     def drop_copies(self, paths: Sequence[str], dropped: Counter[str]) -> list[str]:
-        """`paths`, relative to the root, without second names of one file; these are counted.
+        """`paths`, relative to the root, without further names of the same file, which are counted.
 
-        Of several names, that without a link on the way stays, else the first.
+        Of several names, the one without a link on the way stays, else the first.
         """
         if not self._targets:
             return list(paths)
@@ -100,12 +100,12 @@ class Links:
         return kept
 
     def _target(self, path: str) -> str:
-        """Where `path`, on which there is a link, leads."""
+        """The target of `path`, which has a link on the way."""
         place = f"{self._base}/{path}"
         return self._targets.get(os.path.normpath(place)) or os.path.realpath(place)
 
     def without_copies(self, samples: pd.DataFrame, dropped: Counter[str]) -> pd.DataFrame:
-        """The rows of a manifest, whose `path` is relative to the root, by `drop_copies`."""
+        """The rows that `drop_copies` keeps; their column `path` is relative to the root."""
         paths = samples["path"].tolist()
         kept = self.drop_copies(paths, dropped)
         if len(kept) == len(paths):
@@ -122,14 +122,15 @@ class Links:
         return True
 
     def problems(self) -> list[Problem]:
-        """The links that are not followed, for the manifest."""
-        found = []
-        for reason, (kind, text) in _ADVICE.items():
-            found += problem_of(kind, "warning", self._shown(reason), text)
-        return found
+        """The links that are not followed, as problems of the manifest."""
+        return [
+            problem
+            for reason, (kind, text) in _ADVICE.items()
+            for problem in problem_of(kind, "warning", self._shown(reason), text)
+        ]
 
     def explanation(self) -> str:
-        """The same as lines that end an error message; empty when every link is followed."""
+        """The same as lines for an error message; empty when every link is followed."""
         lines = []
         for problem in self.problems():
             more = problem.count - len(problem.examples)
@@ -146,13 +147,13 @@ _current: ContextVar[Links] = ContextVar("links")
 
 
 def current() -> Links:
-    """The links of the dataset that is being read; where none is, no link is followed."""
+    """The links of the dataset that is being read; outside of `below`, no link is followed."""
     return _current.get(None) or Links(None)
 
 
 @contextlib.contextmanager
 def below(root: Path) -> Iterator[Links]:
-    """Follow links that stay inside `root`, as long as the block lasts."""
+    """Follow links that stay inside `root` within the block."""
     links = Links(root)
     token = _current.set(links)
     try:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_bench.data import folders
-from fer_bench.data.links import AGAIN, CIRCLE, NOWHERE, OUTSIDE, Links
+from fer_bench.data.files import folders
+from fer_bench.data.files.links import AGAIN, CIRCLE, NOWHERE, OUTSIDE, Links
 from fer_bench.errors import DataError
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from messages import says
 
-from fer_bench.data import archive_formats
-from fer_bench.data.archive import Unpacked, unpack
+from fer_bench.data.files import archive_formats
+from fer_bench.data.files.archive import Unpacked, unpack
 from fer_bench.errors import DataError
 
 IMAGES = {"training/happy/a.jpg": b"first", "validation/sad/b.PNG": b"second"}
@@ -100,8 +101,9 @@ def test_folder_entries_and_windows_separators(tmp_path: Path, root: Path) -> No
 )
 def test_paths_out_of_the_folder_are_refused(tmp_path: Path, root: Path, name: str) -> None:
     archive = zipped(tmp_path / "a.zip", {**IMAGES, name: b"evil"})
-    with pytest.raises(DataError, match=r"unsafe member .* a path out of the folder"):
+    with pytest.raises(DataError) as caught:
         unpack(archive, root, force=False)
+    says(caught.value, archive, repr(name))
     assert not root.exists()
     assert nothing_left(root)
 
@@ -119,8 +121,9 @@ def test_links_and_devices_are_refused(tmp_path: Path, root: Path, kind: int) ->
 
 def test_a_bomb_is_refused(tmp_path: Path, root: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"a/bomb.jpg": bytes(2**24)})
-    with pytest.raises(DataError, match="would grow to 16,777,216"):
+    with pytest.raises(DataError) as caught:
         unpack(archive, root, force=False)
+    says(caught.value, archive, "16,777,216")
     assert nothing_left(root)
 
 
@@ -128,8 +131,9 @@ def test_the_total_size_is_bounded(
     images: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_formats, "LARGEST_TOTAL", 10)
-    with pytest.raises(DataError, match="would grow to 11"):
+    with pytest.raises(DataError) as caught:
         unpack(images, root, force=False)
+    says(caught.value, images, "11")
 
 
 def test_too_little_room(images: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +158,9 @@ def test_one_path_twice_is_refused(tmp_path: Path, root: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("train/a.jpg", b"1")
         archive.writestr("train/./a.jpg", b"2")
-    with pytest.raises(DataError, match=r"holds 'a\.jpg' 2 times"):
+    with pytest.raises(DataError) as caught:
         unpack(tmp_path / "a.zip", root, force=False)
+    says(caught.value, "a.zip", "'a.jpg' 2 times")
 
 
 def test_a_missing_archive(tmp_path: Path, root: Path) -> None:
@@ -172,17 +177,19 @@ def test_not_a_zip(tmp_path: Path, root: Path) -> None:
         unpack(page, root, force=False)
 
 
-def test_nothing_wanted(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(DataError, match="none of its files is wanted"):
+def test_no_image_in_the_archive(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(DataError) as caught:
         unpack(zipped(tmp_path / "a.zip", {"a.txt": b""}), root, force=False)
+    says(caught.value, "a.zip", "no images")
 
 
 def test_an_encrypted_archive(images: Path, root: Path) -> None:
     data = bytearray(images.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
     images.write_bytes(data)
-    with pytest.raises(DataError, match="protected by a password"):
+    with pytest.raises(DataError) as caught:
         unpack(images, root, force=False)
+    says(caught.value, images, "encrypted", "password")
 
 
 def test_a_wrong_checksum(images: Path, root: Path) -> None:

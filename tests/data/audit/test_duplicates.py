@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fer_bench.data import images
-from fer_bench.data.audit import copies
-from fer_bench.data.audit.copies import find_twins, look_at, seen_in_training
+from fer_bench.data.audit import duplicates
+from fer_bench.data.audit.duplicates import find_duplicates, inspect_images, seen_in_training
 from fer_bench.data.manifest import Manifest
 
 Make = Callable[..., Manifest]
@@ -40,7 +40,7 @@ def make(tmp_path: Path) -> Make:
     return make
 
 
-def test_copies_are_told_from_what_is_new(make: Make) -> None:
+def test_copies_are_distinguished_from_new_images(make: Make) -> None:
     brighter = Image.eval(picture(0), lambda value: min(255, value + 8))
     manifest = make(
         a=("train", picture(0)),
@@ -74,9 +74,9 @@ def test_what_is_asked_about_is_compared_with_the_rest_alone(make: Make) -> None
         d=("train", picture(1)),
         e=("test", picture(1)),
     )
-    seen = look_at(manifest, 1)
+    seen = inspect_images(manifest, 1)
     own = (manifest.samples["split"] == "test").to_numpy()
-    everything, asked = find_twins(seen), find_twins(seen, own)
+    everything, asked = find_duplicates(seen), find_duplicates(seen, own)
     assert everything.of(0, "near").tolist() == [1, 2]
     assert asked.of(0, "near").tolist() == [2]
     assert asked.of(4, "exact").tolist() == [3]
@@ -101,7 +101,7 @@ def test_what_an_older_decoder_found_is_not_used(
 ) -> None:
     manifest = make(a=("train", picture(0)), b=("test", picture(0)))
     with monkeypatch.context() as older:
-        older.setattr(copies, "VERSION", images.VERSION - 1)
+        older.setattr(duplicates, "VERSION", images.VERSION - 1)
         assert seen_in_training(manifest, "test", 1) == {"b": "exact"}
     for path in manifest.root.glob("*.png"):  # of the same size: the fingerprint stays
         path.write_bytes(bytes(path.stat().st_size))

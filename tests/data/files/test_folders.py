@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import says
 from permissions import forbidden
 
-from fer_bench.data import folders
+from fer_bench.data.files import folders
 from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS
 
@@ -66,13 +67,14 @@ def test_reading_wants_a_folder(tmp_path: Path, advice: str, last: str) -> None:
     cases = [
         ("none", "no such folder", f"\n'{tmp_path}' holds inner, file, link (a link)."),
         ("file", "a file", ""),
-        ("link", "a symbolic link to gone, where nothing is", ""),
+        ("link", "a symbolic link to gone", ""),
         ("none/none", "no such folder", ""),
     ]
     for name, found, beside in cases:
         with pytest.raises(DataError) as caught, folders.reading(tmp_path / name, advice):
             pytest.fail("was entered")
-        assert str(caught.value) == f"{tmp_path / name}: {found}.\n{last}{beside}"
+        assert str(caught.value).startswith(f"{tmp_path / name}: {found}")
+        assert str(caught.value).endswith(f".\n{last}{beside}")
 
 
 def test_reading_below_a_closed_folder(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_the_folder_itself_may_be_a_link(mixed: Path) -> None:
     assert folders.has_file(mixed / "link", "y/e.jpg")
 
 
-def test_what_is_in_a_closed_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+def test_files_in_a_closed_folder_are_not_reported_as_missing(tmp_path: Path) -> None:
     closed = make(tmp_path / "root", "closed/z/", "closed/a.jpg") / "closed"
     for has, place in ((folders.has_folder, "closed/z"), (folders.has_file, "closed/a.jpg")):
         with forbidden(closed, inside=tmp_path), pytest.raises(PermissionError):
@@ -258,8 +260,9 @@ def test_split_folders(tmp_path: Path) -> None:
 
 def test_two_folders_for_one_split(tmp_path: Path) -> None:
     make(tmp_path, "val/", "Valid/")
-    with pytest.raises(DataError, match="'Valid' and 'val' stand for the same thing"):
+    with pytest.raises(DataError) as caught:
         folders.split_folders(tmp_path, Counter())
+    says(caught.value, "'Valid' and 'val'", "'validation'")
 
 
 def test_class_folders_are_in_the_order_of_the_classes(tmp_path: Path) -> None:
@@ -272,7 +275,7 @@ def test_class_folders_are_in_the_order_of_the_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_class_folders_are_complete_unless_told_otherwise(tmp_path: Path) -> None:
+def test_class_folders_must_be_complete_by_default(tmp_path: Path) -> None:
     make(tmp_path / "train", "happy/", "sad/")
     expected = ("happiness", "sadness", "fear", "anger")
     with pytest.raises(
@@ -293,8 +296,9 @@ def test_an_unknown_class_folder(tmp_path: Path, name: str, hint: str) -> None:
 
 def test_two_folders_for_one_class(tmp_path: Path) -> None:
     make(tmp_path / "train", "sad/", "sadness/")
-    with pytest.raises(DataError, match="'train/sad' and 'train/sadness' stand for the same"):
+    with pytest.raises(DataError) as caught:
         folders.class_folders(tmp_path / "train", EXPRESSIONS, Counter(), complete=False)
+    says(caught.value, "'train/sad' and 'train/sadness'", "'sadness'")
 
 
 def test_class_images(tmp_path: Path) -> None:
@@ -319,11 +323,14 @@ def test_a_class_folder_of_images_of_other_formats_says_so(tmp_path: Path) -> No
     ("there", "message"),
     [
         (("set/pictures/", "set/notes/"), r"'images' in 'set'; found notes, pictures\.\nDownload"),
-        (("set/pictures/",), r"'images' in 'set'; found pictures\.\nRename 'pictures' to 'images'"),
+        (
+            ("set/pictures/",),
+            r"'images' in 'set'; found pictures\.\n.*'pictures'.* rename it to 'images'",
+        ),
         (("set/labels/",), r"'images' in 'set'; found labels\.\nDownload"),
         (
             ("sets/images/", "labels/"),
-            r"'set' in '\w+'; found labels, sets\.\nRename 'sets' to 'set'",
+            r"'set' in '\w+'; found labels, sets\.\n.*'sets'.* rename it to 'set'",
         ),
         (("a.zip",), r"no folder 'set' in '\w+'; found a\.zip\."),
     ],
@@ -441,8 +448,9 @@ def test_a_path_inside(text: str, path: str) -> None:
     ],
 )
 def test_a_path_outside(text: str) -> None:
-    with pytest.raises(DataError, match=r"^'list\.csv' names .*leads out of the folder"):
+    with pytest.raises(DataError) as caught:
         folders.inside(text, "list.csv")
+    says(caught.value, "'list.csv'", repr(text))
 
 
 @given(st.text(st.sampled_from("a.b/\\: C-"), max_size=12))

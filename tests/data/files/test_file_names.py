@@ -2,7 +2,7 @@ from pathlib import PurePath
 
 import pytest
 
-from fer_bench.data import file_names
+from fer_bench.data.files import file_names
 
 SYSTEM = [
     *("@eaDir", ".AppleDouble", "$RECYCLE.BIN", "System Volume Information", "lost+found"),

@@ -1,9 +1,9 @@
-"""Which images of a dataset are copies of each other, and which test images training has seen.
+"""Which images of a dataset are duplicates, and which test images training has seen.
 
-Two images are exact twins when all their pixels are equal after decoding, and near twins when they
-show one photograph, edited by the rule of `fer_bench.data.audit.perceptual_hash` or moved by that
-of `fer_bench.data.audit.alignment`. Blank images all equal each other and show nothing: they are no
-twins of anything.
+Two images are exact duplicates when all their pixels are equal after decoding, and near duplicates
+when they show one photograph: edited, by the rule of `fer_bench.data.audit.perceptual_hash`, or
+moved, by that of `fer_bench.data.audit.alignment`. Blank images, which are all alike, are not
+duplicates of anything.
 """
 
 import json
@@ -15,23 +15,25 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.sparse import coo_array
 
 from fer_bench.data.audit.alignment import LEAST_SHARED, LEVELS, moved_pairs
 from fer_bench.data.audit.image_files import Seen, inspect_all
 from fer_bench.data.audit.perceptual_hash import CORRELATION, DISTANCE, SIDE, near_pairs
 from fer_bench.data.audit.poses import RESEMBLANCE, VIEWS
+from fer_bench.data.cached_results import cached_result
 from fer_bench.data.images import VERSION, Box
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.data.splits import split_digest
-from fer_bench.storage.cache import cached
 
 Relation = Literal["exact", "near"]
 Codes = NDArray[np.intp]
 Progress = Callable[[int, int], None]
+_SEEN = TypeAdapter(dict[str, Relation])
 
-# What makes a near twin, for the answer of an audit. The limits are those that
-# scripts/augmented_copies.py measures.
+# What counts as a duplicate, for the report of an audit. scripts/augmented_copies.py measures these
+# limits.
 LOOKED_FOR = (
     "the same pixels",
     "one photograph cropped, mirrored, turned by up to 20 degrees, zoomed by up to 1.2, shifted by "
@@ -51,53 +53,52 @@ def seen_in_training(
     on_progress: Progress | None = None,
     on_compared: Progress | None = None,
 ) -> dict[str, Relation]:
-    """The samples of `split` that have a twin in another split, and how close it is.
+    """The samples of `split` with a duplicate in another split, and whether it is exact or near.
 
-    Of a test split these are the images that training or the choice of the model has seen. Every
-    image is read once; what was found is kept in the cache.
+    In a test split, these are the images that training or model selection has seen. Every image is
+    read once; the result is kept in the cache.
 
     Args:
         manifest: the dataset in the splits of the experiment.
-        split: the name of the split that is asked about.
-        workers: number of threads; None means one a usable core.
-        on_progress: called with (images read, images in all).
-        on_compared: called with (different images compared, different images in all).
+        split: the name of the split.
+        workers: number of threads; None means one per usable core.
+        on_progress: called with (images read, all images).
+        on_compared: called with (different images compared, all different images).
     """
 
     def find(folder: Path) -> None:
         own = (manifest.samples["split"] == split).to_numpy()
-        twins = find_twins(look_at(manifest, workers, on_progress), own, on_compared)
-        found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, twins)
+        seen = inspect_images(manifest, workers, on_progress)
+        duplicates = find_duplicates(seen, own, on_compared)
+        found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, duplicates)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
+
+    def read(folder: Path) -> dict[str, Relation]:
+        return _SEEN.validate_json((folder / "twins.json").read_bytes())
 
     rule = (SIDE, DISTANCE, CORRELATION, VIEWS.tolist(), RESEMBLANCE, LEVELS, LEAST_SHARED)
     parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, *rule)
-    folder = cached("twins", " ".join(map(str, parts)), find)
-    document: dict[str, Relation] = json.loads((folder / "twins.json").read_text(encoding="utf-8"))
-    return document
+    return cached_result("twins", " ".join(map(str, parts)), find, read)
 
 
 def _seen_elsewhere(
-    names: NDArray[np.object_], own: NDArray[np.bool_], twins: "Twins"
+    names: NDArray[np.object_], own: NDArray[np.bool_], duplicates: "Duplicates"
 ) -> dict[str, Relation]:
     found: dict[str, Relation] = {}
     relations: tuple[Relation, ...] = ("near", "exact")
     for relation in relations:
-        elsewhere = twins.count(relation, own.astype(np.intp))[:, 0] > 0
+        elsewhere = duplicates.count(relation, own.astype(np.intp))[:, 0] > 0
         found |= dict.fromkeys(names[own & elsewhere].tolist(), relation)
     return dict(sorted(found.items()))
 
 
-def look_at(
+def inspect_images(
     manifest: Manifest, workers: int | None, on_progress: Progress | None = None
 ) -> list[Seen]:
-    """What every image file holds, in the order of the manifest."""
-    files = list(zip(_file_names(manifest), _boxes(manifest.samples), strict=True))
+    """The content of every image file, in the order of the manifest."""
+    names = [f"{manifest.root}/{path}" for path in manifest.samples["path"]]
+    files = list(zip(names, _boxes(manifest.samples), strict=True))
     return inspect_all(files, "L" if manifest.channels == 1 else "RGB", workers, on_progress)
-
-
-def _file_names(manifest: Manifest) -> list[str]:
-    return [f"{manifest.root}/{path}" for path in manifest.samples["path"]]
 
 
 def _boxes(samples: pd.DataFrame) -> list[Box]:
@@ -111,11 +112,11 @@ def _boxes(samples: pd.DataFrame) -> list[Box]:
 
 
 @dataclass(frozen=True)
-class Twins:
-    """Which images equal which. Images of equal pixels have one content.
+class Duplicates:
+    """Which images are duplicates of which. Images with equal pixels have the same content.
 
     Attributes:
-        contents: the number of each image's content, shape (images,); -1 for a useless image.
+        contents: the index of each image's content, shape (images,); -1 if it cannot be used.
         members: sparse, (contents, images): 1 where an image has the content.
         near: sparse, (contents, contents): 1 where two contents are near duplicates.
     """
@@ -125,16 +126,16 @@ class Twins:
     near: Any
 
     def of(self, image: int, relation: Relation) -> Codes:
-        """The twins of an image, by index."""
+        """The indices of the duplicates of an image."""
         content = self.contents[image]
         contents = [content] if relation == "exact" else row_columns(self.near, content)
         found = [np.empty(0, dtype=np.intp), *(row_columns(self.members, one) for one in contents)]
-        twins = np.concatenate(found)
-        others: Codes = twins[twins != image]
+        images = np.concatenate(found)
+        others: Codes = images[images != image]
         return others
 
     def count(self, relation: Relation, categories: Codes) -> NDArray[np.int64]:
-        """How many twins each image has in each category, shape (images, categories)."""
+        """The number of duplicates of each image in each category, shape (images, categories)."""
         own = np.zeros((len(categories), categories.max() + 1), dtype=np.int64)
         known = np.flatnonzero(self.contents >= 0)
         own[known, categories[known]] = 1
@@ -147,23 +148,23 @@ class Twins:
 
 
 def row_columns(matrix: Any, row: int) -> Codes:
-    """Where a row of a sparse matrix is not 0, ascending."""
+    """The columns where a row of a sparse matrix is not 0, ascending."""
     columns: Codes = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
     return columns
 
 
-def find_twins(
+def find_duplicates(
     seen: list[Seen],
     asked: NDArray[np.bool_] | None = None,
     on_compared: Progress | None = None,
-) -> Twins:
-    """The twins among all images of a dataset.
+) -> Duplicates:
+    """The duplicates among all images of a dataset.
 
     Args:
-        seen: what each file holds.
-        asked: shape (images,); where given, near twins of an image that is asked about are found
-            only among the others, and none of an image that has an exact twin there.
-        on_compared: called with (different images compared, different images in all).
+        seen: the content of each file.
+        asked: shape (images,); if given, near duplicates are only looked for between an image that
+            is asked about and one that is not, and not for images with an exact duplicate there.
+        on_compared: called with (different images compared, all different images).
     """
     digests = np.array([file.digest or None for file in seen], dtype=object)
     contents, distinct = pd.factorize(digests)  # numbered as they appear, -1 for None
@@ -178,7 +179,7 @@ def find_twins(
         asked_contents[contents[known][~asked[known]]] = False
     moved = moved_pairs(thumbnails, asked_contents, on_compared)
     pairs = np.unique(np.concatenate([near_pairs(thumbnails), moved]), axis=0)
-    return Twins(
+    return Duplicates(
         contents,
         _matrix(contents[known], known, (count, len(seen))),
         _matrix(pairs.ravel(), pairs[:, ::-1].ravel(), (count, count)),

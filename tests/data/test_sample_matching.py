@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fer_bench.data.manifest import Manifest
-from fer_bench.data.sample_names import how_paths_differ, sample_ids
+from fer_bench.data.sample_matching import how_paths_differ, sample_ids
 
 TEST = [f"DATASET/test/{label}/{number:04d}.jpg" for label in (1, 2) for number in range(3)]
 TRAIN = [path.replace("test", "train") for path in TEST]

@@ -1,7 +1,7 @@
-"""What an archive holds, whatever it is called: zip, tar, and tar compressed by gzip, bzip2 or xz.
+"""Reading zip files, and tar files, plain or compressed by gzip, bzip2 or xz.
 
-The first bytes tell the format. Nothing is written here, and nothing is believed: a stream that
-unpacks to more than was announced ends with an error.
+The format is recognised by the first bytes, not by the name. Nothing is written here, and declared
+sizes are not trusted: a stream that expands to more than declared ends with an error.
 """
 
 import bz2
@@ -22,12 +22,12 @@ from typing import IO, NamedTuple, cast
 
 from fer_bench.errors import DataError
 
-# Images hardly compress: an archive that grows a hundredfold was made to fill a disk.
+# Images hardly compress: an archive that expands a hundredfold was made to fill a disk.
 LARGEST_RATIO = 100
 LARGEST_TOTAL = 256 * 2**30
-# A small table of even pictures does compress, and fills no disk.
+# A small table of plain pictures does compress, but is too small to fill a disk.
 HARMLESS = 8 * 2**20
-# AffectNet of 2021, the most numerous release that is known, has 1.5 million.
+# AffectNet of 2021, the release with the most files, has 1.5 million.
 LARGEST_NUMBER = 10_000_000
 
 _COMPRESSIONS: Mapping[bytes, Callable[..., io.BufferedIOBase]] = {
@@ -35,21 +35,21 @@ _COMPRESSIONS: Mapping[bytes, Callable[..., io.BufferedIOBase]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-# What people also have at hand, by the bytes that it begins with, and what to do with it.
+# What else users try to unpack, by its first bytes, and what to do with it.
 _OTHERS = {
     b"Rar!": "a RAR archive; unpack it (unrar x) and zip the folder",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it (7z x) and zip the folder",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (unzstd) and give what comes out",
-    b"\x04\x22\x4d\x18": "compressed by lz4; unpack it (unlz4) and give what comes out",
-    b"\x1f\x9d": "compressed by compress; unpack it (uncompress) and give what comes out",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (unzstd) and give the result",
+    b"\x04\x22\x4d\x18": "compressed by lz4; unpack it (unlz4) and give the result",
+    b"\x1f\x9d": "compressed by compress; unpack it (uncompress) and give the result",
     b"<": "a web page, perhaps a saved log-in page; download the archive again",
     b"%PDF": "a PDF file; download the archive again",
 }
 _BLOCK = tarfile.BLOCKSIZE
-# A header of a tar file, a long name or a list of attributes, is read at once.
+# A header in a tar file (a long name, a list of attributes) is read in one piece.
 _LONGEST_HEADER = 2**20
 _DRIVE = re.compile(r"^[A-Za-z]:")
-# What reading an archive raises where its bytes make no sense.
+# What the libraries raise for damaged archives.
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -67,8 +67,8 @@ class Member(NamedTuple):
     """A file inside an archive.
 
     Attributes:
-        path: where it goes, relative to the folder that is made.
-        size: in bytes, unpacked; no more are ever read.
+        path: where it is written, relative to the new folder.
+        size: in bytes, unpacked; never more than this is read.
         encrypted: whether it needs a password.
         open: its content as a stream.
     """
@@ -84,9 +84,9 @@ class Archive:
     """An open archive.
 
     Attributes:
-        members: its files, in the order in which they are read soonest.
-        check_end: call it when the members are read: raises one of what `explained` explains where
-            the checksum of the whole is wrong.
+        members: its files, in the order in which they are read fastest.
+        check_end: to be called after the members were read; raises when the checksum of the whole
+            archive is wrong.
     """
 
     members: list[Member]
@@ -94,14 +94,14 @@ class Archive:
 
 
 def largest_total(size: int) -> int:
-    """To how many bytes an archive of `size` bytes may grow."""
+    """The number of bytes to which an archive of `size` bytes may expand."""
     return min(LARGEST_TOTAL, max(HARMLESS, LARGEST_RATIO * size))
 
 
 def format_of(path: Path) -> str:
-    """The format of an archive by its bytes: `zip`, `tar`, or an empty string for anything else."""
+    """The format of an archive by its bytes: `zip`, `tar`, or empty for anything else."""
     with contextlib.suppress(*_DAMAGE, OSError), _decompressed(path) as stream:
-        # A tar file first: a zip file at its end would look like the whole.
+        # Tar first: a tar file that ends with a zip file looks like a zip file.
         tarfile.TarInfo.frombuf(stream.read(_BLOCK), tarfile.ENCODING, "surrogateescape")
         return "tar"
     return "zip" if zipfile.is_zipfile(path) else ""
@@ -109,11 +109,11 @@ def format_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Look into the archive at `path`, as long as the block lasts.
+    """Open the archive at `path` within the block.
 
     Raises:
-        DataError: it is none, is damaged or was made to fill a disk, a member leads out of the
-            folder, or is a link or a device; inside the block, a member turns out to be damaged.
+        DataError: it is not an archive, is damaged or was made to fill a disk, or a member leads
+            out of the folder or is a link or a device; within the block, a member is damaged.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
@@ -122,7 +122,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         )
     kind = format_of(path)
     if not kind:
-        raise DataError(f"{path}: {_instead(path)}.")
+        raise DataError(f"{path}: {_not_an_archive(path)}.")
     try:
         with _zip(path) if kind == "zip" else _tar(path) as archive:
             yield archive
@@ -130,12 +130,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
         reason = str(error) or "it ends too early"
         raise DataError(
             f"{path}: cannot be read as a {kind} file ({reason}); nothing was unpacked.\n"
-            "Download it again; if that does not help, pack the folder anew."
+            "Download it again; if that does not help, pack the folder again."
         ) from error
 
 
-def _instead(path: Path) -> str:
-    """What a file that is no archive is, and what to do, without the final full stop."""
+def _not_an_archive(path: Path) -> str:
+    """What a file that is not an archive is, and what to do, without the final full stop."""
     with path.open("rb") as file:
         start = file.read(64)
     for magic, text in _OTHERS.items():
@@ -146,7 +146,7 @@ def _instead(path: Path) -> str:
     if any(start.startswith(magic) for magic in _COMPRESSIONS):
         return (
             f"compressed, but no tar file inside, or a damaged one ({size}).\n"
-            "Download it again, or unpack it and give what comes out"
+            "Download it again, or unpack it and give the result"
         )
     return (
         f"not a zip or tar file, or a part of one ({size}).\n"
@@ -155,11 +155,11 @@ def _instead(path: Path) -> str:
 
 
 def _path_of(name: str, archive: Path, is_file: bool) -> PurePosixPath:
-    """Where the member called `name` goes. Raises: DataError when that is unsafe."""
+    """The path at which a member is written. Raises: DataError when it is unsafe."""
     path = PurePosixPath(name.replace("\\", "/"))
     trouble = "" if is_file else "a link or a device"
     if not path.parts or path.is_absolute() or ".." in path.parts or _DRIVE.match(path.parts[0]):
-        trouble = "a path out of the folder"
+        trouble = "a path outside the folder"
     if trouble:
         raise DataError(
             f"{archive}: unsafe member {name!r}, {trouble}; nothing was unpacked.\n"
@@ -174,14 +174,14 @@ def _path_of(name: str, archive: Path, is_file: bool) -> PurePosixPath:
 @contextlib.contextmanager
 def _zip(path: Path) -> Iterator[Archive]:
     with zipfile.ZipFile(path) as opened:
-        # `is_dir` fails for a damaged, empty name.
+        # Not `is_dir`, which fails for an empty name in a damaged archive.
         infos = [info for info in opened.infolist() if not info.filename.endswith("/")]
         members = [_zip_member(opened, info, path) for info in infos]
         yield Archive(members, lambda: None)  # every member has a checksum of its own
 
 
 def _zip_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) -> Member:
-    # The upper half holds the Unix mode; archives from other systems leave it 0.
+    # The upper half is the Unix mode, 0 in archives from other systems.
     is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
     path = _path_of(info.filename, archive, is_file)
     encrypted = bool(info.flag_bits & 0x1)
@@ -203,10 +203,10 @@ def _tar(path: Path) -> Iterator[Archive]:
 
 
 def _tar_files(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Everything but folders. Raises: tarfile.TarError for what no program would write."""
+    """All members but folders. Raises: tarfile.TarError for members that no program writes."""
     for number, info in enumerate(opened):
         if info.size < 0 or number >= LARGEST_NUMBER:
-            raise tarfile.ReadError(f"member {number} makes no sense")
+            raise tarfile.ReadError(f"member {number} is invalid")
         if not info.isdir():
             yield info
 
@@ -217,14 +217,17 @@ def _tar_member(opened: tarfile.TarFile, info: tarfile.TarInfo, archive: Path) -
 
 
 def _check_closed(opened: tarfile.TarFile, stream: "_Stream") -> None:
-    """The list of members must end with a block of zeros; `tarfile` takes any end for one."""
+    """Raises: tarfile.ReadError unless the members end with a block of zeros.
+
+    The module `tarfile` accepts any end.
+    """
     stream.seek(opened.offset)
     if stream.read(_BLOCK) != bytes(_BLOCK):
         raise tarfile.ReadError(f"it ends too early or is damaged at byte {opened.offset:,}")
 
 
 def _read_to_end(stream: "_Stream") -> None:
-    # The checksum of compressed data stands at its end, and is compared there.
+    # Decompressors compare the checksum at the end of the data.
     while stream.read(_LONGEST_HEADER):
         pass
 
@@ -242,9 +245,9 @@ def _decompressed(path: Path) -> Iterator["_Stream"]:
 
 
 class _Stream(io.BufferedIOBase):
-    """The bytes of a tar file, no more than `limit` of them and not too many at once.
+    """The bytes of a tar file, at most `limit` of them and not too many at once.
 
-    Whatever is wrong with them is a `tarfile.ReadError`.
+    Raises: tarfile.ReadError for anything that is wrong with them.
     """
 
     def __init__(self, file: io.BufferedIOBase, limit: int) -> None:
@@ -261,30 +264,30 @@ class _Stream(io.BufferedIOBase):
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place that is counted from the start."""
+        """Move to an offset from the start."""
         if whence != io.SEEK_SET or offset < 0:
-            raise tarfile.ReadError("a member at an impossible place")
+            raise tarfile.ReadError("a member at an impossible offset")
         self._check(offset)
         with _explained():
             return self._file.seek(offset)
 
     def tell(self) -> int:
-        """How many bytes were read or skipped."""
+        """The number of bytes read or skipped so far."""
         return self._file.tell()
 
-    def _check(self, place: int) -> None:
-        if place > self._limit:
-            raise tarfile.ReadError(f"it grows beyond {self._limit:,} bytes, as no images do")
+    def _check(self, offset: int) -> None:
+        if offset > self._limit:
+            raise tarfile.ReadError(f"it expands to more than {self._limit:,} bytes")
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Make a `tarfile.ReadError` of what the decompressors raise."""
+    """Turn what the decompressors raise into a `tarfile.ReadError`."""
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise tarfile.ReadError(str(error) or "it ends too early") from error
     except OSError as error:
-        if error.errno is not None:  # of the system; decompressors give none
+        if error.errno is not None:  # from the system; decompressors set none
             raise
         raise tarfile.ReadError(str(error)) from error
