@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_bench.config.model import Model
-from fer_bench.device.selection import POLICIES
+from fer_bench.device.precision import POLICIES
 from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.training import steps

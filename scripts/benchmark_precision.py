@@ -18,7 +18,7 @@ import tensorflow as tf
 from benchmark_kernels import CLASSES, seconds, training_step
 
 from fer_bench.config.model import Model
-from fer_bench.device.selection import POLICIES
+from fer_bench.device.precision import POLICIES
 from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
 

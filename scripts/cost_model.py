@@ -56,7 +56,8 @@ from benchmark_data import (
 )
 from rich.console import Console
 
-from fer_bench.device.selection import POLICIES, open_device
+from fer_bench.device.precision import POLICIES
+from fer_bench.device.selection import open_device
 from fer_bench.labels import EXPRESSIONS
 from fer_bench.models import freezing
 from fer_bench.models.build import build_model
