@@ -172,9 +172,7 @@ def test_variations_are_the_product_in_an_order_independent_of_the_keys(
         ({"model.weights": "files/a b.keras"}, "_weights-files-a-b.keras"),
     ],
 )
-def test_a_variation_is_named_after_its_values(
-    values: dict[str, Any], suffix: str
-) -> None:
+def test_a_variation_is_named_after_its_values(values: dict[str, Any], suffix: str) -> None:
     assert name_suffix(values) == suffix
 
 
