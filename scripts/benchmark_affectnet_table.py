@@ -1,32 +1,31 @@
-"""How long AffectNet's 2021 release takes to open: the first time, and every time after.
+"""How long the 2021 release of AffectNet takes to open: the first time, and later.
 
-Makes a tree of as many images and npy files as the release has, all of them tiny, in a temporary
-folder; the files are in the memory of the system when they are read. A start is `load_manifest`
-and the fingerprint. With `--profile`, what the second start spends its time on is printed too.
+Creates as many images and npy files as the release has, all tiny, in a temporary folder; they are
+in the page cache of the system when they are read. A start is `load_manifest` and the fingerprint.
+`--profile` also prints a profile of one more start.
 """
 
-import argparse
 import cProfile
 import itertools
 import os
 import pstats
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measuring import parser_of, print_heading, print_row, timed
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.load import load_manifest
 from fer_bench.storage.cache import VARIABLE
 
-LINKS = 60_000  # of one file; ext4 allows 65,000
+LINKS = 60_000  # per file; ext4 allows 65,000
 TEST_IMAGES = 4_000
 
 
 class Source:
-    """A file of which any number of copies is made, as hard links where that is possible."""
+    """A file with any number of copies, as hard links as far as possible."""
 
     def __init__(self, folder: Path, content: bytes) -> None:
         self.folder, self.content = folder, content
@@ -39,19 +38,19 @@ class Source:
             yield from itertools.repeat(file, LINKS)
 
     def link(self, path: str) -> None:
-        """One more copy, as `path`."""
+        """Add a copy at `path`."""
         os.link(next(self.files), path)
 
 
 def npy(folder: Path, value: str | np.ndarray) -> Source:
-    """A file as `numpy.save` writes it."""
+    """A file of `numpy.save`."""
     path = folder / "value.npy"
     np.save(path, np.array(value))
     return Source(folder, path.read_bytes())
 
 
 def make_tree(root: Path, images: int) -> None:
-    """Write the release with `images` images, all of eight expressions in turn."""
+    """Write the release with `images` images; eight expressions take turns."""
     sources = root / "sources"
     sources.mkdir()
     image = Source(sources, b"a picture")
@@ -70,19 +69,16 @@ def make_tree(root: Path, images: int) -> None:
             landmarks.link(f"{start}_lnd.npy")
 
 
-def start(root: Path) -> float:
-    """Seconds until the manifest and its fingerprint are there."""
-    before = time.perf_counter()
+def start(root: Path) -> None:
+    """Read the manifest and compute its fingerprint."""
     manifest = load_manifest(Dataset(name="affectnet", root=root))
     assert manifest.fingerprint
-    seconds = time.perf_counter() - before
     assert set(manifest.split_sizes()) == {"train", "validation", "test"}
-    return seconds
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--images", type=int, default=290_000)
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
@@ -92,10 +88,9 @@ def main() -> None:
         root = Path(folder, "affectnet")
         root.mkdir()
         make_tree(root, arguments.images)
-        seconds = {name: start(root) for name in ("first", "second", "third")}
-        print(f"| start | seconds for {arguments.images:,} images |\n|---|---|")
-        for name, value in seconds.items():
-            print(f"| {name} | {value:.2f} |")
+        print_heading(("start", f"seconds for {arguments.images:,} images"))
+        for name in ("first", "second", "third"):
+            print_row((name, f"{timed(lambda: start(root)).wall:.2f}"))
         if arguments.profile:
             profile = cProfile.Profile()
             profile.runcall(start, root)

@@ -335,9 +335,9 @@ def report(
             ),
             "",
             f"The image cache would take {images * size**2 * CHANNELS / 1e9:,.1f} GB. A cache "
-            f"beyond `cache.max_gb` ({arguments.max_gb:g} GB here) is not kept: without the output of "
-            "the trunk, every epoch also takes the hours of the pass; without the images, every epoch "
-            "also decodes them, which these hours do not include.",
+            f"beyond `cache.max_gb` ({arguments.max_gb:g} GB here) is not kept: without the output "
+            "of the trunk, every epoch also takes the hours of the pass; without the images, every "
+            "epoch also decodes them, which these hours do not include.",
         ]
     )
 
