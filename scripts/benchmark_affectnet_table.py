@@ -6,10 +6,12 @@ in the page cache of the system when they are read. A start is `load_manifest` a
 """
 
 import cProfile
+import io
 import itertools
 import os
 import pstats
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,36 +26,26 @@ LINKS = 60_000  # per file; ext4 allows 65,000
 TEST_IMAGES = 4_000
 
 
-class Source:
-    """A file with any number of copies, as hard links as far as possible."""
-
-    def __init__(self, folder: Path, content: bytes) -> None:
-        self.folder, self.content = folder, content
-        self.files = self._files()
-
-    def _files(self) -> Iterator[Path]:
-        for number in itertools.count():
-            file = self.folder / f"{id(self)}_{number}"
-            file.write_bytes(self.content)
-            yield from itertools.repeat(file, LINKS)
-
-    def link(self, path: str) -> None:
-        """Add a copy at `path`."""
-        os.link(next(self.files), path)
+def source(folder: Path, content: bytes) -> Iterator[Path]:
+    """Files with this content to link to; each is yielded as often as it can be linked."""
+    for number in itertools.count():
+        file = folder / f"{zlib.crc32(content)}_{number}"
+        file.write_bytes(content)
+        yield from itertools.repeat(file, LINKS)
 
 
-def npy(folder: Path, value: str | np.ndarray) -> Source:
-    """A file of `numpy.save`."""
-    path = folder / "value.npy"
-    np.save(path, np.array(value))
-    return Source(folder, path.read_bytes())
+def npy(folder: Path, value: str | np.ndarray) -> Iterator[Path]:
+    """Files of `numpy.save` to link to."""
+    content = io.BytesIO()
+    np.save(content, np.array(value))
+    return source(folder, content.getvalue())
 
 
 def make_tree(root: Path, images: int) -> None:
     """Write the release with `images` images; eight expressions take turns."""
     sources = root / "sources"
     sources.mkdir()
-    image = Source(sources, b"a picture")
+    image = source(sources, b"an image")
     landmarks = npy(sources, np.zeros(136))
     expressions = [npy(sources, str(code)) for code in range(8)]
     emotions = [npy(sources, str(round(value, 6))) for value in np.linspace(-1, 1, 50)]
@@ -61,12 +53,12 @@ def make_tree(root: Path, images: int) -> None:
         for part in ("images", "annotations"):
             (root / name / part).mkdir(parents=True)
         for number in range(count):
-            image.link(f"{root}/{name}/images/{number}.jpg")
+            os.link(next(image), f"{root}/{name}/images/{number}.jpg")
             start = f"{root}/{name}/annotations/{number}"
-            expressions[number % 8].link(f"{start}_exp.npy")
-            emotions[number % 50].link(f"{start}_val.npy")
-            emotions[number % 49].link(f"{start}_aro.npy")
-            landmarks.link(f"{start}_lnd.npy")
+            os.link(next(expressions[number % 8]), f"{start}_exp.npy")
+            os.link(next(emotions[number % 50]), f"{start}_val.npy")
+            os.link(next(emotions[number % 49]), f"{start}_aro.npy")
+            os.link(next(landmarks), f"{start}_lnd.npy")
 
 
 def start(root: Path) -> None:

@@ -206,14 +206,14 @@ def _run_apart(job: Job, home: Any, stopped: Callable[[], bool]) -> Outcome:
 def _stop_request(home: Any) -> Callable[[], bool]:
     """A function that asks the home whether the sweep is stopping, at most once per second."""
     ray = _import_ray()
-    answer, asked = False, 0.0
+    answer, last = False, 0.0
 
     def stopped() -> bool:
-        nonlocal answer, asked
-        if not answer and time.monotonic() - asked >= SECONDS_BETWEEN_QUESTIONS:
+        nonlocal answer, last
+        if not answer and time.monotonic() - last >= SECONDS_BETWEEN_QUESTIONS:
             with contextlib.suppress(ray.exceptions.GetTimeoutError):
                 answer = ray.get(home.is_stopping.remote(), timeout=PATIENCE)
-            asked = time.monotonic()
+            last = time.monotonic()
         return answer
 
     return stopped

@@ -14,7 +14,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.sweep.job import Job, Outcome, config_text
 from fer_bench.sweep.local_engine import check_workers, share_of_cores
 from fer_bench.sweep.search.space import varied
-from fer_bench.sweep.search.study import Study, Trial
+from fer_bench.sweep.search.study import Study, Trial, number_ended
 
 # How often the histories of the running trials are read, in seconds.
 PAUSE = 0.5
@@ -116,8 +116,7 @@ def make_trials(rounds: Rounds) -> bool:
 def _trials_left(rounds: Rounds) -> Iterator[Trial]:
     """The trials that are left, each chosen when its turn comes."""
     so_far = rounds.study.trials()
-    ended = sum(trial.state in ("finished", "pruned") for trial in so_far)
-    left = max(0, rounds.study.space.trials - ended)
+    left = max(0, rounds.study.space.trials - number_ended(so_far))
     begun = [trial for trial in so_far if trial.state == "running"][:left]
     for trial in begun:
         yield rounds.study.resume(trial.number)

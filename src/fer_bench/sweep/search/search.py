@@ -29,7 +29,7 @@ from fer_bench.sweep.job import config_text, run_job
 from fer_bench.sweep.scheduler import FOLDER
 from fer_bench.sweep.search.rounds import Rounds, Run, Slots, log_file, make_trials
 from fer_bench.sweep.search.space import Space, load_space, varied
-from fer_bench.sweep.search.study import DATABASE, Trial, open_study
+from fer_bench.sweep.search.study import DATABASE, Trial, number_ended, open_study
 
 __all__ = ["Plan", "Result", "Slots", "Trial", "plan_search", "search", "trials_so_far"]
 
@@ -101,8 +101,7 @@ class Result:
     @property
     def left(self) -> int:
         """The number of trials that are missing because others failed."""
-        counted = sum(trial.state in ("finished", "pruned") for trial in self.trials)
-        return max(0, self.plan.space.trials - counted)
+        return max(0, self.plan.space.trials - number_ended(self.trials))
 
     @property
     def failed(self) -> list[Trial]:
@@ -141,7 +140,7 @@ def describe(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         },
         "trials": plan.space.trials,
         **{state: states[state] for state in ("finished", "pruned", "failed")},
-        "left": max(0, plan.space.trials - states["finished"] - states["pruned"]),
+        "left": max(0, plan.space.trials - number_ended(trials)),
     }
 
 
@@ -223,10 +222,9 @@ def search(
 
             rounds = Rounds(plan.base, study, outputs, folder, slots or Slots(), run, end)
             if not make_trials(rounds):
-                ended = sum(trial.state in ("finished", "pruned") for trial in study.trials())
                 raise Interrupted(
-                    f"{plan.study} stopped after {ended} of {plan.space.trials} trials; the same "
-                    "command continues from here"
+                    f"{plan.study} stopped after {number_ended(study.trials())} of "
+                    f"{plan.space.trials} trials; the same command continues from here"
                 )
             result = Result(plan, folder, tuple(study.trials()), study.importance())
     _write_best(result)

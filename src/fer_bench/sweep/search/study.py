@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +48,11 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """The trial as a JSON object."""
         return asdict(self)
+
+
+def number_ended(trials: Iterable[Trial]) -> int:
+    """How many of the trials count: those that are finished or pruned."""
+    return sum(trial.state in ("finished", "pruned") for trial in trials)
 
 
 @dataclass(frozen=True)
