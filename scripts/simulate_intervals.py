@@ -267,38 +267,38 @@ def alarm_rows(settings: Settings) -> Iterator[list[str]]:
 
 INTRODUCTION = """# Do the intervals hold?
 
-Simulated test sets from a known model, handed to the functions that compute every interval and
-test of a report. Written by
+Test sets are simulated from a known model and passed to the functions that compute all intervals
+and tests of a report. Written by
 
     {command}
 
-in {minutes:.0f} minutes, with {resamples:,} resamples a bootstrap (a report takes {usual:,}).
+in {minutes:.0f} minutes, with {resamples:,} resamples per bootstrap (a report uses {usual:,}).
 
-The model of expression knows seven classes and recognises them with recalls of 45% to 85%
-(accuracy about 64%); valence is normal around a mean for each class, its prediction linear in it
-with noise. Accuracy, macro F1 and CCC of this model on all images that there could be follow in
-closed form, and are the truth that an interval must hold.
+The model of expression has seven classes with recalls of 45% to 85% (accuracy about 64%); valence
+is normal around a mean per class, and its prediction is linear in it with noise. Accuracy, macro F1
+and CCC of this model on the whole population of images have a closed form: they are the truth that
+an interval should contain.
 
-Class sizes are fixed from one simulated test set to the next, because that is what the
-class-stratified bootstrap imitates: another test set of the same make-up. An interval of a report
-speaks of such sets. The last block lets class sizes vary, as if images were collected without
-looking at their class: macro F1 and above all CCC then also change with the mixture of classes,
-which these intervals leave out, and they hold the truth less often.
+Class sizes are the same in all simulated test sets, because the class-stratified bootstrap imitates
+exactly this: another test set with the same composition. The intervals of a report refer to such
+sets. In the last block class sizes vary, as if images were collected regardless of their class:
+macro F1 and above all CCC then also depend on the class mixture, which these intervals do not
+cover, and they contain the truth less often.
 
-Wilson's interval takes every image for equally hard; with fixed class sizes accuracy varies a
-little less than that, so it holds the truth a little too often. Of a class of k images, resamples
-show (k - 1) / k of the variance; one block has a class of five.
+Wilson's interval assumes that all images are equally difficult; with fixed class sizes accuracy
+varies slightly less, so that it contains the truth slightly too often. In a class of k images,
+resamples show (k - 1) / k of the variance; one block has a class of five images.
 """
 
 ALARMS = """
 ## False alarms of the tests at 5%
 
-Two equally good models that say the same on half of the images, and elsewhere each its own; seeds
-of one experiment that differ by chance, split into two. Nothing is to be found; the tests may be
-wrong 5% of the time.
+Two equally good models that agree on half of the images and are independent on the rest; and the
+seeds of one experiment, which differ by chance, split into two groups. There is no difference to
+find; the tests may be wrong in 5% of the cases.
 
-The bootstrap over seeds and images is cautious where seeds differ little: what single images do to
-each seed shows among the seeds and again among the images, and counts twice.
+The bootstrap over seeds and images is conservative if seeds differ little: the effect of single
+images on each seed appears among the seeds and again among the images, and is counted twice.
 """
 
 
