@@ -15,7 +15,7 @@ from fer_bench.cli.shell import mention, one_of
 from fer_bench.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
-    from fer_bench.compare import Comparison
+    from fer_bench.comparison import Comparison
     from fer_bench.sweep.job import Job, Outcome
     from fer_bench.sweep.suite import Suite
 
@@ -261,7 +261,7 @@ def _compare(
     outputs: Path, before: Mapping[str, str], outcomes: Mapping[str, "Outcome"]
 ) -> "Comparison | None":
     """The comparison of exactly the runs that are finished; None where there is none."""
-    from fer_bench.compare.collect import collect
+    from fer_bench.comparison.collect import collect
 
     ended = {run_id for run_id, outcome in outcomes.items() if outcome.status == "finished"}
     ended |= {run_id for run_id, status in before.items() if status == "finished"}
