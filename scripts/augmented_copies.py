@@ -1,9 +1,9 @@
-"""Which copies that were augmented before the split the audit finds, and how often it is wrong.
+"""Which augmented copies the audit finds, and how often it is wrong.
 
-Of test images of a dataset copies are made by each operation, saved as files of their own, and put
-among other images of the dataset; the table says how many of them the rule of the audit names. The
-second one says how many pairs it finds among images that show nothing twice: of two datasets that
-share no photograph, every pair across is a false one. `--pairs` draws them, to look at.
+Each operation makes copies of test images of a dataset, which are saved as files and mixed with
+other images of the dataset; the table shows how many of them the audit finds. The second result is
+the number of false pairs: between two datasets that share no photograph, every pair is false.
+`--pairs` draws these pairs for inspection.
 
     python scripts/augmented_copies.py configs/opencv_emotion_compact.yaml --other data/muxspace
 """
@@ -36,9 +36,9 @@ from fer_bench.errors import FerError
 from fer_bench.metrics.intervals import wilson
 
 SEED = 0
-# Images among which the copies are looked for, the originals included.
+# Number of images to search for copies, including the originals.
 CROWD = 4_000
-# False pairs are counted in so many faces.
+# The number of false pairs is given for this number of faces.
 FACES = 10_000
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -47,18 +47,20 @@ Pixels = NDArray[np.uint8]
 
 
 class Pose(NamedTuple):
-    """Where a copy takes its pixels from, around the centre: linear @ place + shift.
+    """The position in the original of each pixel of a copy: linear @ position + shift.
+
+    Positions are relative to the centre.
 
     Attributes:
         linear: shape (2, 2), of (row, column).
-        shift: shape (2,), as shares of the side.
+        shift: shape (2,), as fractions of the side.
     """
 
     linear: NDArray[np.float64]
     shift: NDArray[np.float64]
 
 
-# What corners are filled with, as scipy and Keras call it, and as the table does.
+# How corners are filled: the name in scipy and Keras, and the name in the table.
 FILLS = {"constant": "black", "nearest": "nearest", "reflect": "reflected"}
 
 
@@ -66,33 +68,33 @@ FILLS = {"constant": "black", "nearest": "nearest", "reflect": "reflected"}
 
 
 def turned(degrees: float, generator: np.random.Generator) -> Pose:
-    """To either side."""
+    """Rotate to either side."""
     angle = np.deg2rad(degrees) * generator.choice([-1, 1])
     cos, sin = np.cos(angle), np.sin(angle)
     return Pose(np.array([[cos, sin], [-sin, cos]]), np.zeros(2))
 
 
-def zoomed(factor: float, generator: np.random.Generator) -> Pose:  # noqa: ARG001 - as the others
-    """Above 1: enlarged."""
+def zoomed(factor: float, generator: np.random.Generator) -> Pose:  # noqa: ARG001 - common signature
+    """Zoom; above 1 enlarges."""
     return Pose(np.eye(2) / factor, np.zeros(2))
 
 
 def shifted(share: float, generator: np.random.Generator) -> Pose:
-    """Along one axis or both, to either side."""
+    """Shift along one axis or both, to either side."""
     axes = np.array([(1, 0), (0, 1), (1, 1)])[generator.integers(3)]
     return Pose(np.eye(2), axes * share * generator.choice([-1, 1], 2))
 
 
 def sheared(slope: float, generator: np.random.Generator) -> Pose:
-    """Along the rows, to either side."""
+    """Shear along the rows, to either side."""
     linear = np.array([[1, 0], [slope * generator.choice([-1, 1]), 1]])
     return Pose(linear, np.zeros(2))
 
 
 def combined(strength: float, generator: np.random.Generator) -> Pose:
-    """Turned, zoomed, shifted, sheared and mirrored at once, each evenly up to its limit.
+    """Rotate, zoom, shift, shear and mirror at once, each uniformly up to its limit.
 
-    At strength 1 the limits are 20 degrees, 20 %, 10 %, 0.2 and a mirror in half of the copies.
+    At strength 1 the limits are 20 degrees, 20 %, 10 % and 0.2; half of the copies are mirrored.
     """
     angle, zoom, slope, down, right, mirror = strength * generator.uniform(-1, 1, 6)
     linear = turned(20 * abs(angle), generator).linear @ np.array([[1, 0], [0.2 * slope, 1]])
@@ -101,7 +103,7 @@ def combined(strength: float, generator: np.random.Generator) -> Pose:
 
 
 def cropped(share: float, image: Picture) -> Picture:
-    """By so much of each edge, and back to its size."""
+    """Crop a fraction at each edge, and resize to the original size."""
     width, height = image.size
     across, down = round(share * width), round(share * height)
     cut = image.crop((across, down, width - across, height - down))
@@ -109,7 +111,7 @@ def cropped(share: float, image: Picture) -> Picture:
 
 
 def compressed(quality: int, image: Picture) -> Picture:
-    """As JPEG."""
+    """Compress as JPEG."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Image.open(file)
@@ -139,7 +141,7 @@ EDITED: Mapping[str, Callable[[Picture], Picture]] = {
 
 
 def moved(image: Picture, pose: Pose, fill: str) -> Picture:
-    """The image in another pose, of the same size; as Keras's ImageDataGenerator makes it."""
+    """The image in another pose and the same size, as by Keras's ImageDataGenerator."""
     pixels = np.asarray(image)
     size = np.array(pixels.shape[:2])
     centre = (size - 1) / 2
@@ -151,11 +153,11 @@ def moved(image: Picture, pose: Pose, fill: str) -> Picture:
     return Image.fromarray(np.rint(np.stack(layers, axis=2)).astype(np.uint8).squeeze())
 
 
-# Copies that the audit names ----------------------------------------------------------------------
+# Copies that the audit finds ----------------------------------------------------------------------
 
 
 def copies(images: Sequence[Picture], name: str, fill: str) -> list[Picture]:
-    """One copy of each image by an operation; `fill` matters to those that move it."""
+    """One copy of each image by an operation; `fill` applies to geometric ones."""
     if name in EDITED:
         return [EDITED[name](image) for image in images]
     generator = np.random.default_rng(SEED)
@@ -164,7 +166,7 @@ def copies(images: Sequence[Picture], name: str, fill: str) -> list[Picture]:
 
 
 def found(crowd: list[Seen], pictures: Sequence[Picture], mode: str) -> int:
-    """How many of the copies are named beside their originals, the first images of the crowd."""
+    """The number of copies that are paired with their originals, the first images of `crowd`."""
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/{number}.png" for number in range(len(pictures))]
         for file, picture in zip(files, pictures, strict=True):
@@ -179,7 +181,7 @@ def found(crowd: list[Seen], pictures: Sequence[Picture], mode: str) -> int:
 
 
 def crowd_of(manifest: Manifest, count: int) -> Manifest:
-    """`count` images of the test split, drawn by the seed, and after them others, up to CROWD."""
+    """`count` random images of the test split, followed by others, CROWD images in total."""
     test = manifest.split("test").sort_values("sample_id")
     chosen = test.sample(min(count, len(test)), random_state=SEED)
     known = manifest.samples["sample_id"].isin(chosen["sample_id"])
@@ -189,7 +191,7 @@ def crowd_of(manifest: Manifest, count: int) -> Manifest:
 
 
 def recall(manifest: Manifest, count: int) -> Iterator[str]:
-    """A table in Markdown: found of `count` copies by each operation, each fill."""
+    """A Markdown table: how many of `count` copies are found, by operation and fill."""
     mode = "L" if manifest.channels == 1 else "RGB"
     crowd = crowd_of(manifest, count)
     seen = inspect_images(crowd, None)
@@ -204,16 +206,16 @@ def recall(manifest: Manifest, count: int) -> Iterator[str]:
 
 
 def proportion(part: int, whole: int) -> str:
-    """With its Wilson interval, in percent."""
+    """A proportion in percent, with its Wilson interval."""
     low, high = wilson(part, whole)
     return f"{part / whole:.1%} [{low:.1%}, {high:.1%}]"
 
 
-# Pairs that show two photographs -----------------------------------------------------------------
+# False pairs -------------------------------------------------------------------------------------
 
 
 def false_pairs(own: list[Seen], folder: Path, sheet: Path | None) -> Iterator[str]:
-    """How many pairs are found across a dataset and a folder that shares no photograph with it."""
+    """The number of pairs between a dataset and a folder that share no photograph."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     seen = [*own, *inspect_all([(str(path), None) for path in paths], "L", None)]
     asked = np.arange(len(seen)) < len(own)
@@ -238,15 +240,15 @@ def false_pairs(own: list[Seen], folder: Path, sheet: Path | None) -> Iterator[s
 
 
 def grey(thumbnail: bytes) -> Pixels:
-    """As pixels, shape (SIDE, SIDE)."""
+    """The pixels of a thumbnail, shape (SIDE, SIDE)."""
     return np.frombuffer(thumbnail, dtype=np.uint8).reshape(SIDE, SIDE)
 
 
 # The whole ----------------------------------------------------------------------------------------
 
 
-def told(arguments: argparse.Namespace) -> Iterator[str]:
-    """What was measured, in Markdown."""
+def findings(arguments: argparse.Namespace) -> Iterator[str]:
+    """The results, in Markdown."""
     manifest = read_release(load_experiment(arguments.config, arguments.set).dataset)
     began, used = time.perf_counter(), cpu_seconds()
     seen = inspect_images(manifest, None)
@@ -266,7 +268,7 @@ def told(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has started and that have ended."""
+    """The processor time of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
@@ -275,13 +277,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path, help="an experiment whose dataset is looked at")
+    parser.add_argument("config", type=Path, help="an experiment with the dataset")
     parser.add_argument("--set", action="append", default=[], help="override a key of the config")
-    parser.add_argument("-n", "--number", type=int, default=1_000, help="copies an operation")
-    parser.add_argument("--other", type=Path, help="a folder of images of other faces")
-    parser.add_argument("--pairs", type=Path, help="PNG of the false pairs that were found")
+    parser.add_argument("-n", "--number", type=int, default=1_000, help="copies per operation")
+    parser.add_argument("--other", type=Path, help="a folder of other faces")
+    parser.add_argument("--pairs", type=Path, help="PNG to draw the false pairs to")
     try:
-        for line in told(parser.parse_args()):
+        for line in findings(parser.parse_args()):
             print(line, flush=True)
     except FerError as error:
         sys.exit(f"error: {error}")

@@ -1,60 +1,51 @@
-"""How long AffectNet's 2021 release takes to open: the first time, and every time after.
+"""How long the 2021 release of AffectNet takes to open: the first time, and later.
 
-Makes a tree of as many images and npy files as the release has, all of them tiny, in a temporary
-folder; the files are in the memory of the system when they are read. A start is `load_manifest`
-and the fingerprint. With `--profile`, what the second start spends its time on is printed too.
+Creates as many images and npy files as the release has, all tiny, in a temporary folder; they are
+in the page cache of the system when they are read. A start is `load_manifest` and the fingerprint.
+`--profile` also prints a profile of one more start.
 """
 
-import argparse
 import cProfile
+import io
 import itertools
 import os
 import pstats
 import tempfile
-import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measuring import parser_of, print_heading, print_row, timed
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.load import load_manifest
 from fer_bench.storage.cache import VARIABLE
 
-LINKS = 60_000  # of one file; ext4 allows 65,000
+LINKS = 60_000  # per file; ext4 allows 65,000
 TEST_IMAGES = 4_000
 
 
-class Source:
-    """A file of which any number of copies is made, as hard links where that is possible."""
-
-    def __init__(self, folder: Path, content: bytes) -> None:
-        self.folder, self.content = folder, content
-        self.files = self._files()
-
-    def _files(self) -> Iterator[Path]:
-        for number in itertools.count():
-            file = self.folder / f"{id(self)}_{number}"
-            file.write_bytes(self.content)
-            yield from itertools.repeat(file, LINKS)
-
-    def link(self, path: str) -> None:
-        """One more copy, as `path`."""
-        os.link(next(self.files), path)
+def source(folder: Path, content: bytes) -> Iterator[Path]:
+    """Files with this content to link to; each is yielded as often as it can be linked."""
+    for number in itertools.count():
+        file = folder / f"{zlib.crc32(content)}_{number}"
+        file.write_bytes(content)
+        yield from itertools.repeat(file, LINKS)
 
 
-def npy(folder: Path, value: str | np.ndarray) -> Source:
-    """A file as `numpy.save` writes it."""
-    path = folder / "value.npy"
-    np.save(path, np.array(value))
-    return Source(folder, path.read_bytes())
+def npy(folder: Path, value: str | np.ndarray) -> Iterator[Path]:
+    """Files of `numpy.save` to link to."""
+    content = io.BytesIO()
+    np.save(content, np.array(value))
+    return source(folder, content.getvalue())
 
 
 def make_tree(root: Path, images: int) -> None:
-    """Write the release with `images` images, all of eight expressions in turn."""
+    """Write the release with `images` images; eight expressions take turns."""
     sources = root / "sources"
     sources.mkdir()
-    image = Source(sources, b"a picture")
+    image = source(sources, b"an image")
     landmarks = npy(sources, np.zeros(136))
     expressions = [npy(sources, str(code)) for code in range(8)]
     emotions = [npy(sources, str(round(value, 6))) for value in np.linspace(-1, 1, 50)]
@@ -62,27 +53,24 @@ def make_tree(root: Path, images: int) -> None:
         for part in ("images", "annotations"):
             (root / name / part).mkdir(parents=True)
         for number in range(count):
-            image.link(f"{root}/{name}/images/{number}.jpg")
+            os.link(next(image), f"{root}/{name}/images/{number}.jpg")
             start = f"{root}/{name}/annotations/{number}"
-            expressions[number % 8].link(f"{start}_exp.npy")
-            emotions[number % 50].link(f"{start}_val.npy")
-            emotions[number % 49].link(f"{start}_aro.npy")
-            landmarks.link(f"{start}_lnd.npy")
+            os.link(next(expressions[number % 8]), f"{start}_exp.npy")
+            os.link(next(emotions[number % 50]), f"{start}_val.npy")
+            os.link(next(emotions[number % 49]), f"{start}_aro.npy")
+            os.link(next(landmarks), f"{start}_lnd.npy")
 
 
-def start(root: Path) -> float:
-    """Seconds until the manifest and its fingerprint are there."""
-    before = time.perf_counter()
+def start(root: Path) -> None:
+    """Read the manifest and compute its fingerprint."""
     manifest = load_manifest(Dataset(name="affectnet", root=root))
     assert manifest.fingerprint
-    seconds = time.perf_counter() - before
     assert set(manifest.split_sizes()) == {"train", "validation", "test"}
-    return seconds
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--images", type=int, default=290_000)
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
@@ -92,10 +80,9 @@ def main() -> None:
         root = Path(folder, "affectnet")
         root.mkdir()
         make_tree(root, arguments.images)
-        seconds = {name: start(root) for name in ("first", "second", "third")}
-        print(f"| start | seconds for {arguments.images:,} images |\n|---|---|")
-        for name, value in seconds.items():
-            print(f"| {name} | {value:.2f} |")
+        print_heading(("start", f"seconds for {arguments.images:,} images"))
+        for name in ("first", "second", "third"):
+            print_row((name, f"{timed(lambda: start(root)).wall:.2f}"))
         if arguments.profile:
             profile = cProfile.Profile()
             profile.runcall(start, root)

@@ -1,23 +1,22 @@
 """How much faster the fast kernels are than those of Keras: BatchNorm, pixels, dropout, Adam.
 
-Stock and fast have the same weights and see the same batch; their steps alternate, so that a
-machine whose speed drifts slows both. Prints the median time of each, the median ratio of the
-pairs, and the lowest and highest ratio. Adam updates float32 variables in either precision.
+The stock and the fast version have the same weights, see the same batch, and take turns. Prints the
+median time of each, and the median ratio with its 95% interval (above 1, the fast kernels are
+faster). Adam updates float32 variables in either precision.
 
     python scripts/benchmark_kernels.py --kernels dropout dropout_of_large_maps
 """
 
-import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from measuring import paired_ratio, parser_of, print_heading, print_row, take_turns
 
 from fer_bench.config.model import Model
-from fer_bench.device.selection import POLICIES
+from fer_bench.device.precision import POLICIES
 from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.training import steps
@@ -31,50 +30,40 @@ Calls = tuple[Callable[[], None], Callable[[], None]]
 
 def batch_norm() -> Calls:
     """Training steps of cnn_compact at 48 px with batches of 128: Keras, fused BatchNorm."""
-    stock, fast = built_twice("cnn_compact", 48)
-    use_fast_kernels(fast, "gpu")  # there BatchNorm alone is another one
-    return training_step(stock, 48, 128), training_step(fast, 48, 128)
+    return _steps("cnn_compact", 48, 128, (None, "gpu"))  # on a GPU, only BatchNorm is replaced
 
 
 def pixels() -> Calls:
-    """Training steps of resnet50 at 64 px with batches of 32: fused BatchNorm, products as well."""
-    slow, fast = built_twice("resnet50", 64)
-    use_fast_kernels(slow, "gpu")
-    use_fast_kernels(fast, "cpu")
-    return training_step(slow, 64, 32), training_step(fast, 64, 32)
+    """Training steps of resnet50 at 64 px with batches of 32: fused BatchNorm, also products."""
+    return _steps("resnet50", 64, 32, ("gpu", "cpu"))
 
 
 def dropout() -> Calls:
-    """Training steps of cnn_slides at 48 px with batches of 64: dropout by bytes as well."""
-    return _with_and_without_dropout("cnn_slides", 48, 64)
+    """Training steps of cnn_slides at 48 px with batches of 64: fused BatchNorm, also dropout."""
+    return _steps("cnn_slides", 48, 64, ("gpu", "cpu"))  # without 1×1 convolutions
 
 
 def dropout_of_large_maps() -> Calls:
     """Training steps of cnn_pisa_l2 at 180 px with batches of 32: dropout by bytes."""
-    return _with_and_without_dropout("cnn_pisa_l2", 180, 32)
-
-
-def _with_and_without_dropout(backbone: str, size: int, batch: int) -> Calls:
-    slow, fast = built_twice(backbone, size)
-    use_fast_kernels(slow, "gpu")  # the networks have no convolution of one pixel
-    use_fast_kernels(fast, "cpu")
-    return training_step(slow, size, batch), training_step(fast, size, batch)
+    return _steps("cnn_pisa_l2", 180, 32, ("gpu", "cpu"))
 
 
 def adam() -> Calls:
     """Updates of all variables of vgg16: Keras, fused Adam."""
-    shapes = [
-        v.shape for v in build_model(Model(backbone="vgg16"), 48, CLASSES).trainable_variables
-    ]
+    model = build_model(Model(backbone="vgg16"), 48, CLASSES)
+    shapes = [variable.shape for variable in model.trainable_variables]
     return update(keras.optimizers.Adam(1e-3), shapes), update(FusedAdam(1e-3), shapes)
 
 
-def built_twice(backbone: str, size: int) -> tuple[Any, Any]:
-    """A model and its copy, with the same weights."""
+def _steps(backbone: str, size: int, batch: int, kernels: tuple[str | None, str]) -> Calls:
+    """Steps of a model and of its copy with the same weights, each with the kernels of a device."""
     model = build_model(Model(backbone=backbone), size, CLASSES)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    return model, copy
+    for each, device in zip((model, copy), kernels, strict=True):
+        if device:
+            use_fast_kernels(each, device)
+    return training_step(model, size, batch), training_step(copy, size, batch)
 
 
 def training_step(model: Any, size: int, batch: int) -> Callable[[], None]:
@@ -97,7 +86,7 @@ def training_step(model: Any, size: int, batch: int) -> Callable[[], None]:
 
 
 def update(optimizer: Any, shapes: list[tuple[int, ...]]) -> Callable[[], None]:
-    """A call that makes one update of variables of these shapes and waits for it."""
+    """A call that updates variables of these shapes once and waits for it."""
     generator = np.random.default_rng(0)
     values = [generator.normal(size=shape).astype(np.float32) for shape in shapes]
     variables, gradients = ([make(v) for v in values] for make in (keras.Variable, tf.constant))
@@ -111,41 +100,24 @@ def update(optimizer: Any, shapes: list[tuple[int, ...]]) -> Callable[[], None]:
     return once
 
 
-def compare(calls: Calls, pairs: int) -> str:
-    """Median seconds of each, their ratio and its range, in a line; after a pair to warm up."""
-    for call in calls:
-        call()
-    times = np.array([[seconds(call) for call in calls] for _ in range(pairs)])
-    (slow, fast), ratios = np.median(times, axis=0), times[:, 0] / times[:, 1]
-    return (
-        f"{slow * 1e3:7.0f} ms {fast * 1e3:7.0f} ms {np.median(ratios):6.2f} times as fast "
-        f"({ratios.min():.2f} to {ratios.max():.2f}, {pairs} pairs)"
-    )
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    every = (batch_norm, pixels, dropout, dropout_of_large_maps, adam)
-    known = {make.__name__: make for make in every}
+    kernels = (batch_norm, pixels, dropout, dropout_of_large_maps, adam)
+    known = {make.__name__: make for make in kernels}
+    parser = parser_of(__doc__)
     parser.add_argument("--kernels", nargs="+", choices=[*known], default=[*known])
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
+    print_heading(("kernels", "precision", "stock, ms", "fast, ms", "ratio [95%]"))
     for precision in PRECISIONS:
         keras.mixed_precision.set_global_policy(POLICIES[precision])
         for name in arguments.kernels:
             keras.utils.clear_session()
-            line = compare(known[name](), arguments.pairs)
-            print(f"{name:21} {precision:8} {line}", flush=True)
+            calls = dict(zip(("stock", "fast"), known[name](), strict=True))
+            times = take_turns(calls, arguments.pairs)
+            walls = [[1e3 * timing.wall for timing in timings] for timings in times.values()]
+            medians = [f"{np.median(wall):.0f}" for wall in walls]
+            print_row((name, precision, *medians, str(paired_ratio(*walls))))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
-"""Whether a sweep on a CPU ends sooner with one run at a time, or with as many as it has cores.
+"""Whether a sweep on a CPU is faster with one run at a time, or with one run per core.
 
-The suite is one network on drawn faces with as many seeds as this process may use cores. It is
-swept with one run at a time, which has all cores, and with all runs side by side, one core each;
-the two take turns, each time in an empty outputs folder. A first sweep, which draws and decodes the
-faces, does not count. The clock runs over the whole command: starting Python, training, evaluating,
-comparing. Prints the median seconds of each, the median ratio of the pairs (above 1, side by side
-is faster), and the lowest and highest ratio.
+The suite is one network on drawn faces with one seed per usable core. It is swept with one run at a
+time on all cores, and with all runs at once on one core each; the two take turns, each time in an
+empty outputs folder. A first sweep, which draws and decodes the faces, does not count. The clock
+covers the whole command: starting Python, training, evaluation, comparison. Prints the median
+seconds of each, and the median ratio with its 95% interval (above 1, all runs at once are faster).
 
     python scripts/benchmark_sweep.py
     python scripts/benchmark_sweep.py --networks cnn_slides --pairs 5
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from measuring import paired_ratio, parser_of, print_heading, print_row, take_turns
 
 from fer_bench.device.machine import usable_cores
 
@@ -35,9 +35,9 @@ NETWORKS = {
 
 
 def suite(network: str, size: int, epochs: int, seeds: int) -> dict[str, Any]:
-    """A suite of one network, trained as `cnn_compact` is in the quickstart."""
+    """A suite of one network, trained like `cnn_compact` in the quickstart."""
     return {
-        "description": f"{network}, to be timed.",
+        "description": f"{network}, for a benchmark.",
         "seeds": list(range(seeds)),
         "set": {
             "model": {"backbone": network},
@@ -49,49 +49,38 @@ def suite(network: str, size: int, epochs: int, seeds: int) -> dict[str, Any]:
     }
 
 
-def sweep_seconds(path: Path, workers: int) -> float:
-    """How long the sweep of a suite takes in an empty outputs folder."""
+def sweep(path: Path, workers: int) -> None:
+    """Sweep a suite in an empty outputs folder."""
     with tempfile.TemporaryDirectory() as outputs:
         command = [sys.executable, "-m", "fer_bench", "sweep", str(path), "--outputs", outputs]
-        began = time.perf_counter()
-        subprocess.run(
-            [*command, "--workers", str(workers)], check=True, capture_output=True, text=True
-        )
-        return time.perf_counter() - began
+        subprocess.run([*command, "--workers", str(workers)], check=True, capture_output=True)
 
 
-def compare(network: str, pairs: int, folder: Path) -> str:
-    """A line of a Markdown table."""
+def compare(network: str, pairs: int, folder: Path) -> Sequence[str]:
+    """A row of the table."""
     size, epochs = NETWORKS[network]
     cores = usable_cores().number
     path = folder / f"{network}.yaml"
     path.write_text(yaml.safe_dump(suite(network, size, epochs, cores)))
-    sweep_seconds(path, cores)
-    times = np.array(
-        [[sweep_seconds(path, workers) for workers in (1, cores)] for _ in range(pairs)]
-    )
-    medians, ratios = np.median(times, axis=0), times[:, 0] / times[:, 1]
-    return (
-        f"| `{network}`, {size} px, {cores} runs of {epochs} epochs | {medians[0]:.0f} "
-        f"| {medians[1]:.0f} | {np.median(ratios):.2f} [{ratios.min():.2f}, {ratios.max():.2f}] |"
-    )
+    sweep(path, cores)
+    ways = {"one": partial(sweep, path, 1), "all": partial(sweep, path, cores)}
+    times = take_turns(ways, pairs, warm_up=0)
+    walls = [[timing.wall for timing in times[way]] for way in ways]
+    medians = [f"{np.median(wall):.0f}" for wall in walls]
+    what = f"`{network}`, {size} px, {cores} runs of {epochs} epochs"
+    return what, *medians, str(paired_ratio(*walls))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME"
-    )
+    parser = parser_of(__doc__)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
-    print("| suite | one at a time, s | side by side, s | ratio [of the pairs] |")
-    print("|---|---|---|---|")
+    print_heading(("suite", "one at a time, s", "all at once, s", "ratio [95%]"))
     with tempfile.TemporaryDirectory() as folder:
         for network in arguments.networks:
-            print(compare(network, arguments.pairs, Path(folder)), flush=True)
+            print_row(compare(network, arguments.pairs, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How much a test score is inflated by augmenting first and splitting after.
+"""How much augmenting before splitting inflates a test score.
 
-`write` makes of the faces in data/opencv_emotion the files that `ippm` made of AffectNet's: each
-photograph rotated by +20 and by -20 degrees, happiness and neutral by +20 alone, the originals not
-kept; and, to see whether a leak would be seen, the same by 2 degrees. The suite trains on them
-twice: divided file by file, as there, and divided by photograph. `tell` says how far the two scores
-are apart, and whether a copy helps the first.
+`write` augments the faces in data/opencv_emotion like `ippm` did those of AffectNet: it rotates
+each photograph by +20 and -20 degrees, happiness and neutral by +20 only, and drops the originals.
+A second set is rotated by 2 degrees only, to check that a leak would be found. The suite trains on
+both twice: split by file, like `ippm`, and split by photograph. `tell` prints the difference
+between the scores, and whether a copy in training helps the first one.
 
     python scripts/leak.py write
     fer sweep configs/suites/leak.yaml
@@ -45,20 +45,20 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Copies:
-    """Rotated copies of photographs, by so many degrees to either side, in a folder."""
+    """A folder of copies of photographs, rotated by some degrees to both sides."""
 
     folder: Path
     degrees: int
 
     @property
     def photographs(self) -> Path:
-        """The table that says which photograph each file shows."""
+        """The table with the photograph of each file."""
         return self.folder.with_name(f"{self.folder.name}.photographs.csv")
 
 
 FAR = Copies(Path("data/rotated"), 20)
 NEAR = Copies(Path("data/rotated_slightly"), 2)
-# What is trained on which copies, with the names of its runs: divided file by file, by photograph.
+# By network: the copies, and the names of its runs with a split by file and by photograph.
 TRAINED = {
     "a small network from scratch": (FAR, "leak_augment_first", "leak_split_first"),
     "the iPPM on a frozen network": (FAR, "leak_ippm_augment_first", "leak_ippm_split_first"),
@@ -74,7 +74,7 @@ TRAINED = {
 
 
 def write(manifest: Manifest, per_class: int, copies: Copies) -> int:
-    """Write rotated copies of at most `per_class` photographs a class; returns how many files."""
+    """Write rotated copies of at most `per_class` photographs per class; returns their number."""
     training = manifest.split("train")
     groups = []
     for label, samples in training.groupby("label", sort=True):
@@ -94,18 +94,18 @@ def write(manifest: Manifest, per_class: int, copies: Copies) -> int:
     return len(table)
 
 
-# Telling ---------------------------------------------------------------------------------------
+# Results ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the runs of one division said of its test images.
+    """The predictions of the runs with one split for its test images.
 
     Attributes:
-        correct: which were right, by seed, (S, n).
-        photographs: which photograph each image shows, as numbers, (n,).
-        twofold: whose photograph was rotated twice, so that there is a copy, (n,).
-        copied: of which that copy is among the training images, (n,).
+        correct: whether they are correct, by seed, (S, n).
+        photographs: the number of the photograph of each image, (n,).
+        twofold: whether the photograph was rotated twice, so that there is a copy, (n,).
+        copied: whether that copy is among the training images, (n,).
     """
 
     correct: NDArray[np.bool_]
@@ -114,30 +114,30 @@ class Answers:
     copied: NDArray[np.bool_]
 
     def accuracy(self, keep: NDArray[np.bool_] | None = None) -> FloatArray:
-        """In [0, 1], by seed."""
+        """The accuracy by seed, in [0, 1], over all images or those of `keep`."""
         of = self.correct if keep is None else self.correct[:, keep]
         means: FloatArray = of.mean(axis=1)
         return means
 
     def draws(self, generator: np.random.Generator) -> FloatArray:
-        """Accuracy by seed in resamples of the photographs, (S, R): copies are drawn together."""
+        """Accuracy by seed in resamples of the photographs, (S, R); copies are drawn together."""
         number = int(self.photographs.max()) + 1
         images = np.bincount(self.photographs, minlength=number)
-        right = np.stack([np.bincount(self.photographs, row, number) for row in self.correct])
+        correct = np.stack([np.bincount(self.photographs, row, number) for row in self.correct])
         weights = generator.multinomial(number, np.full(number, 1 / number), RESAMPLES)
-        draws: FloatArray = (right @ weights.T) / (weights @ images)
+        draws: FloatArray = (correct @ weights.T) / (weights @ images)
         return draws
 
 
 def answers(runs: Sequence[Planned], outputs: Path, groups: Mapping[str, str]) -> Answers:
-    """Read the evaluated runs of one division, one a seed."""
+    """Read the evaluated runs with one split, one per seed."""
     files = Counter(groups.values())
     manifest = load_manifest(runs[0].experiment.dataset)
     trained = {groups[name] for name in manifest.split("train")["sample_id"]}
     directories = [RunDirectory(outputs / run.run_id) for run in runs]
-    said = [read_predictions(directory.predictions("test")) for directory in directories]
-    shown = [groups[name] for name in said[0].sample_ids]
-    expressions = [one.expression for one in said]
+    saved = [read_predictions(directory.predictions("test")) for directory in directories]
+    shown = [groups[name] for name in saved[0].sample_ids]
+    expressions = [one.expression for one in saved]
     return Answers(
         np.stack([one.correct for one in expressions if one is not None]),
         np.unique(shown, return_inverse=True)[1],
@@ -146,18 +146,18 @@ def answers(runs: Sequence[Planned], outputs: Path, groups: Mapping[str, str]) -
     )
 
 
-def told(outputs: Path) -> Iterator[str]:
-    """What the suite shows, in Markdown.
+def findings(outputs: Path) -> Iterator[str]:
+    """The results of the suite, in Markdown.
 
     Raises:
         RunError: a run of the suite is not evaluated.
     """
     runs = load_suite(SUITE).runs
-    said = (RunDirectory(outputs / run.run_id).predictions("test") for run in runs)
-    if left := sum(not path.exists() for path in said):
+    files = (RunDirectory(outputs / run.run_id).predictions("test") for run in runs)
+    if left := sum(not path.exists() for path in files):
         raise RunError(
             f"{outputs}: {left} of {len(runs)} runs of the suite {SUITE.stem} are not evaluated.\n"
-            "`fer sweep configs/suites/leak.yaml` brings them to their end."
+            "Run them: fer sweep configs/suites/leak.yaml"
         )
     for network, (copies, *names) in TRAINED.items():
         table = pd.read_csv(copies.photographs, dtype=str)
@@ -171,13 +171,13 @@ def told(outputs: Path) -> Iterator[str]:
 
 
 def summary(by_file: Answers, by_photograph: Answers) -> Iterator[str]:
-    """A table of both divisions, and what is between them."""
+    """A table of both splits, and their difference."""
     generator = np.random.default_rng(SEED)
     drawn = [arm.draws(generator) for arm in (by_file, by_photograph)]
-    yield "| divided | test images | of them with a copy in training | accuracy, mean over seeds |"
+    yield "| split | test images | of them with a copy in training | accuracy, mean over seeds |"
     yield "|---|---|---|---|"
     for name, arm, draws in zip(
-        ("file by file, after augmenting", "by photograph"),
+        ("by file, after augmenting", "by photograph"),
         (by_file, by_photograph),
         drawn,
         strict=True,
@@ -194,23 +194,23 @@ def summary(by_file: Answers, by_photograph: Answers) -> Iterator[str]:
     yield (
         f"The leak adds {100 * inflated:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
         f"(p = {p:.4f}; hierarchical bootstrap over seeds and photographs, {RESAMPLES:,} "
-        "resamples). Of the test images of which there is a copy, the networks of the first "
-        f"division are right on {copied:.1%} where it was in training, and on {others:.1%} where "
-        "it was not."
+        "resamples). Among the test images that have a copy, the networks of the first split "
+        f"classify {copied:.1%} correctly if the copy was in training, and {others:.1%} if it was "
+        "not."
     )
 
 
 def main() -> None:
-    """Write the images, or tell what the runs say."""
+    """Write the images, or print the results of the runs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    writing = commands.add_parser("write", help="make the rotated copies")
+    writing = commands.add_parser("write", help="write the rotated copies")
     writing.add_argument("--root", type=Path, default=Path("data/opencv_emotion"))
     writing.add_argument("--per-class", type=int, default=PER_CLASS)
-    telling = commands.add_parser("tell", help="say what the evaluated runs show")
-    telling.add_argument("--outputs", type=Path, default=Path("outputs"))
+    results = commands.add_parser("tell", help="print the results of the evaluated runs")
+    results.add_argument("--outputs", type=Path, default=Path("outputs"))
     arguments = parser.parse_args()
     try:
         if arguments.command == "write":
@@ -219,7 +219,7 @@ def main() -> None:
                 count = write(manifest, arguments.per_class, copies)
                 print(f"{copies.folder}: {count:,} images; {copies.photographs}")
         else:
-            print("\n".join(told(arguments.outputs)))
+            print("\n".join(findings(arguments.outputs)))
     except FerError as error:
         sys.exit(f"error: {error}")
 

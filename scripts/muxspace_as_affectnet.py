@@ -1,8 +1,9 @@
-"""Write the muxspace faces in the layout of AffectNet's Kaggle copy, to try transfer on real faces.
+"""Writes the muxspace faces in the layout of AffectNet's Kaggle copy, to try transfer learning.
 
 Takes the classes with more than 90 images (happiness, neutral, surprise, anger, sadness), resizes
-to 96 × 96 RGB as that copy is, and names the files anew. Beside the folder it writes a list of
-groups, one a person, for `dataset.groups`: the part of an original file name before its number.
+the images to 96 × 96 RGB like that copy, and renames the files. Beside the folder it writes a table
+for `dataset.groups` with one group per person: the part of the original file name before its
+number.
 
 The faces are those of github.com/muxspace/facial_expressions (Apache-2.0).
 """
@@ -19,11 +20,11 @@ from PIL import Image
 
 FEWEST = 90
 SIZE = 96
-FOLDERS = {"happiness": "happy", "sadness": "sad"}  # others are called as they are here
+FOLDERS = {"happiness": "happy", "sadness": "sad"}  # other names are the same
 
 
 def main() -> None:
-    """Convert the archive that is named on the command line."""
+    """Convert the archive on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="muxspace_faces.zip")
     parser.add_argument("--root", type=Path, default=Path("data/muxspace_affectnet"))
@@ -52,14 +53,14 @@ def main() -> None:
 
 
 def write(jpeg: bytes, path: Path) -> None:
-    """One picture, resized, as JPEG."""
+    """Write a resized image as JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(io.BytesIO(jpeg)) as image:
         image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(path, quality=95)
 
 
 def write_table(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    """A CSV file."""
+    """Write a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
 

@@ -1,18 +1,19 @@
-"""What can be said of the prior work, from the runs in `outputs/`: writes docs/reproduction.md.
+"""Writes docs/reproduction.md: the prior work, compared with the runs in `outputs/`.
 
-The first part has a row for each experiment of the prior work: what it printed, what is missing
-here to repeat it, what can be rebuilt, what was measured over its seeds, and the verdict. Each
-suite that is named has a part with the comparison of exactly its runs. Nothing is trained here:
+The first section has one row per experiment of the prior work: its printed results, the data and
+weights that are missing here, what was run instead, the results over its seeds, and the verdict.
+Each given suite has a section with the comparison of its runs. Nothing is trained here:
 
     fer sweep configs/suites/pisa.yaml
     python scripts/reproduce.py configs/suites/pisa.yaml
 
-The suites take many hours of one machine, so that hardly any has all their runs: what the page says
-of suites that are not named, and of experiments of which there is no run, stays as it is.
+The suites take many hours of one machine, so that few machines have all their runs: the sections of
+other suites, and the rows of experiments without runs, are kept as they are.
 """
 
 import argparse
 import re
+import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ PAGE = Path("docs/reproduction.md")
 KERAS_WEIGHTS = Path("~/.keras/models").expanduser()
 NONE = "—"
 NOT_MEASURED = ("not run", NONE)
-# What asks the question of an experiment that cannot run here, with other weights or other faces.
+# The suite that answers the question of an experiment with other weights or other faces.
 STAND_INS = {
     "ippm_resnet50": "ippm",
     "ippm_resnet50_ippm": "ippm",
@@ -47,19 +48,19 @@ STAND_INS = {
 
 INTRODUCTION = """# The prior work, reproduced
 
-Written by `python scripts/reproduce.py SUITE…`, each part from the runs of its suite. The
-experiments are those of `configs/suites/prior_work.yaml`, each in a corrected protocol: the test
-images choose nothing, and what is augmented is augmented after the split. *Printed* is what their
+Written by `python scripts/reproduce.py SUITE…`, one section per suite from its runs. The
+experiments are those of `configs/suites/prior_work.yaml`, each with a corrected protocol: the test
+images select nothing, and images are augmented after the split. *Printed* is the result that the
 authors report, mostly without an interval; *measured* is the mean over the seeds with their
-standard deviation, and the half width of one run's 95% interval on its test images. An experiment
-whose data or first weights are not at hand was not run here, and its row says what is missing;
-where its question can be asked of what is at hand, *rebuilt here* names the part that does so. What
-follows from all this, and what does not, is in [results.md](results.md#the-prior-work).
+standard deviation, and the half width of the 95% interval of one run on its test images. An
+experiment whose data or initial weights are not available was not run here, and its row names what
+is missing; if another suite answers its question with available data, *rebuilt here* links to it.
+The conclusions are in [results.md](results.md#the-prior-work).
 """
 
 
 def missing(experiment: Experiment) -> list[str]:
-    """What is not at hand of what `experiment` needs."""
+    """The data and weights of an experiment that are missing here."""
     found = []
     if not experiment.dataset.root.is_dir():
         found.append(f"{experiment.dataset.name} ({experiment.dataset.root})")
@@ -70,7 +71,7 @@ def missing(experiment: Experiment) -> list[str]:
 
 
 def rebuilt(name: str, needed: Sequence[str], parts: Collection[str]) -> str:
-    """How much of an experiment can be run here, with a link where one of `parts` stands for it."""
+    """Whether an experiment can be run here, with a link to the suite that replaces it."""
     if not needed:
         return "in full"
     stand_in = STAND_INS.get(name)
@@ -80,7 +81,7 @@ def rebuilt(name: str, needed: Sequence[str], parts: Collection[str]) -> str:
 
 
 def compared(suite: Suite, outputs: Path) -> Comparison | None:
-    """The comparison of the runs of `suite`; None where there are none yet."""
+    """The comparison of the runs of a suite; None without any."""
     try:
         return collect(outputs, only={run.run_id for run in suite.runs})
     except RunError:
@@ -88,7 +89,7 @@ def compared(suite: Suite, outputs: Path) -> Comparison | None:
 
 
 def rows_of(comparison: Comparison | None) -> dict[str, tuple[Group, list[Row]]]:
-    """By the name of an experiment, its runs and the group that they are in."""
+    """The runs of each experiment, and the group that they are in."""
     found: dict[str, tuple[Group, list[Row]]] = {}
     for group in comparison.groups if comparison else ():
         for row in group.runs:
@@ -102,13 +103,13 @@ def experiment_table(
     parts: Collection[str],
     before: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """A Markdown table with a line for each experiment.
+    """A Markdown table with one row per experiment.
 
     Args:
         suite: the experiments.
-        comparison: of their runs.
-        parts: the names of the suites that the page has a part of.
-        before: by experiment, the last two cells, which stay where `comparison` has no run of it.
+        comparison: the comparison of their runs.
+        parts: the names of the suites that have a section of the page.
+        before: by experiment, the last two cells, which are kept if `comparison` has no run of it.
     """
     measured = rows_of(comparison)
     experiments = {run.experiment.name: run.experiment for run in suite.runs}
@@ -134,22 +135,20 @@ def experiment_table(
 
 
 def printed(experiment: Experiment) -> Iterator[str]:
-    """What is reported of this experiment elsewhere."""
+    """The published results of an experiment."""
     for entry in experiment.published:
         size = f" (n = {entry.n:,})" if entry.n else ""
         yield f"{write_label(entry.metric)} {entry.value:g}{size}"
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """The accuracy, or where no expression is predicted the concordance, of runs of all seeds."""
+    """The accuracy over the seeds, or the CCC of valence if no expression is predicted."""
     metric = next(name for name in ("accuracy", "valence_ccc") if name in rows[0].metrics)
     values = [100 * row.value(metric) for row in rows]
-    mean = sum(values) / len(values)
     cell = rows[0].metrics[metric]
-    text = f"{write_label(metric)} {mean:.1f} %"
+    text = f"{write_label(metric)} {statistics.mean(values):.1f} %"
     if len(values) > 1:
-        deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-        text += f" ± {deviation:.1f}"
+        text += f" ± {statistics.stdev(values):.1f}"
     facts = [f"{len(values)} seed{'s' if len(values) > 1 else ''}", f"n = {rows[0].n:,}"]
     low, high = cell["low"], cell["high"]
     if low is not None and high is not None:
@@ -158,14 +157,14 @@ def shown(rows: Sequence[Row]) -> str:
 
 
 def verdicts(group: Group, name: str) -> Iterator[str]:
-    """What a comparison with the printed numbers gives."""
+    """The verdicts of the comparison with the published results."""
     for entry in group.published:
         if entry["name"] == name:
             yield f"{write_label(entry['metric'])}: {paper.write_verdict(entry)}"
 
 
 def suite_part(path: Path, outputs: Path) -> str:
-    """The comparison of all runs of a suite."""
+    """The section with the comparison of all runs of a suite."""
     suite = load_suite(path)
     comparison = compared(suite, outputs)
     done = sum(len(group.runs) for group in comparison.groups) if comparison else 0
@@ -173,24 +172,24 @@ def suite_part(path: Path, outputs: Path) -> str:
     head += f"`python scripts/reproduce.py {path}`: {done} of {len(suite.runs)} runs are finished "
     parts = [head + "and evaluated.\n", paper.markdown(comparison) if comparison else ""]
     if path.resolve() == leak.SUITE and done == len(suite.runs):
-        parts += [*leak.told(outputs), ""]
+        parts += [*leak.findings(outputs), ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def parts_of(page: str) -> dict[str, str]:
-    """The parts of a page by their headings, in its order, without what stands before them."""
+    """The sections of a page by their headings, in order, without the introduction."""
     _, *parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
     return {part.partition("\n")[0].removeprefix("## "): part.rstrip("\n") + "\n" for part in parts}
 
 
 def measured_before(table: str) -> dict[str, list[str]]:
-    """By experiment, the last two cells of its row in a table of experiments."""
+    """The last two cells of each experiment in the table of experiments."""
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
     return {cells[0].strip("`"): cells[-2:] for cells in lines}
 
 
 def page(suites: Sequence[Path], outputs: Path, before: str = "") -> str:
-    """The whole page; what `suites` and `outputs` do not say anew is that of the page `before`."""
+    """The whole page; whatever `suites` and `outputs` do not replace is taken from `before`."""
     prior_work = load_suite(PRIOR_WORK)
     heading = f"The {len({run.experiment.name for run in prior_work.runs})} experiments"
     parts = parts_of(before)
@@ -206,9 +205,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("suites", type=Path, nargs="*", help="suite files, each a part of the page")
+    parser.add_argument("suites", type=Path, nargs="*", help="suite files, one section each")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    parser.add_argument("--write", type=Path, default=PAGE, help="the page")
+    parser.add_argument("--write", type=Path, default=PAGE, help="the page to write")
     arguments = parser.parse_args()
     before = arguments.write.read_text() if arguments.write.exists() else ""
     write_atomically(arguments.write, page(arguments.suites, arguments.outputs, before))

@@ -1,10 +1,9 @@
-"""How often the 95% intervals hold the truth, and how often the tests raise a false alarm.
+"""How often the 95% intervals contain the truth, and how often the tests raise a false alarm.
 
-Test sets are drawn from models of which the true metrics follow in closed form, and handed to the
-same functions that compute every interval and test of a report.
+Test sets are drawn from models whose true metrics have a closed form, and passed to the functions
+that compute all intervals and tests of a report.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import parser_of, table
 from numpy.typing import NDArray
 
 from fer_bench.metrics import document, measure
@@ -24,24 +24,24 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
-# Of seed 004's evaluation set (306 images) and of FER2013, whose disgust is rare.
+# Class shares of a small evaluation set (306 images), and of FER2013 with its rare disgust.
 EVEN = np.array([49, 39, 34, 43, 51, 35, 55]) / 306
 RARE = np.array([0.174, 0.245, 0.165, 0.116, 0.147, 0.015, 0.138])
-# A model of about 64% accuracy: how often each class is recognised, the rest spread unevenly.
+# A model of about 64% accuracy: the recall of each class; errors are spread unevenly.
 RECALL = np.array([0.65, 0.85, 0.55, 0.78, 0.45, 0.5, 0.6])
-# Valence: around a mean for each class; predicted as BIAS + SLOPE × true + noise.
+# Valence: normal around a mean per class; predicted as BIAS + SLOPE × true + noise.
 VALENCE = np.array([0, 0.6, -0.6, 0.2, -0.5, -0.6, -0.5])
 SPREAD, BIAS, SLOPE, NOISE = 0.25, 0.05, 0.7, 0.25
-# How much seeds of one experiment differ, little or much: the standard deviation of the share of
-# their images that is answered rightly after all, or at random.
+# How much the seeds of one experiment differ: the standard deviation of the share of images that
+# are classified correctly, or at random, in addition.
 LITTLE, MUCH = 0.02, 0.15
-# Accuracy needs no resamples, so that many more test sets can be looked at.
+# Accuracy needs no resamples, so that many more test sets are affordable.
 ACCURACY_FACTOR = 50
 BOOTSTRAPPED = ("macro_f1", "valence_ccc")
 
 
 def confusion() -> FloatArray:
-    """Chance to predict each class (columns) of an image of each class (rows)."""
+    """The probability of each predicted class (columns) per true class (rows)."""
     off = np.random.default_rng(1).dirichlet(np.full(7, 2.0), size=7) * (1 - np.eye(7))
     spread = off / off.sum(axis=1, keepdims=True) * (1 - RECALL)[:, None]
     matrix: FloatArray = spread + np.diag(RECALL)
@@ -52,14 +52,14 @@ CONFUSION = confusion()
 
 
 def class_sizes(shares: FloatArray, n: int) -> IntArray:
-    """The number of images of each class, as close to its share as whole numbers allow."""
+    """The number of images per class, as close to its share as whole numbers allow."""
     ends = np.round(np.cumsum(shares) / shares.sum() * n).astype(np.int64)
     sizes: IntArray = np.diff(ends, prepend=0)
     return sizes
 
 
 def truth(shares: FloatArray) -> dict[str, float]:
-    """The metrics of the model on all images that there could be, with these class shares."""
+    """The metrics of the model on the whole population of images with these class shares."""
     shares = shares / shares.sum()
     mean = shares @ VALENCE
     variance = SPREAD**2 + shares @ (VALENCE - mean) ** 2
@@ -73,14 +73,14 @@ def truth(shares: FloatArray) -> dict[str, float]:
 
 
 def predict(labels: IntArray, random: np.random.Generator, matrix: FloatArray) -> IntArray:
-    """A predicted class for each label, by its row of `matrix`."""
+    """A random prediction per label, from its row of `matrix`."""
     above = np.cumsum(matrix, axis=1)[labels, :-1] < random.random((len(labels), 1))
     codes: IntArray = above.sum(axis=1)
     return codes
 
 
-def says(labels: IntArray, predicted: IntArray, valence: Any = None) -> Predictions:
-    """Certain predictions, with true and predicted valence where given, each (n,)."""
+def predictions_of(labels: IntArray, predicted: IntArray, valence: Any = None) -> Predictions:
+    """Predictions with probability 1, with true and predicted valence if given, each (n,)."""
     pairs = None
     if valence is not None:
         pairs = ValenceArousal(*(np.stack([part, part], axis=1) for part in valence))
@@ -94,13 +94,13 @@ def says(labels: IntArray, predicted: IntArray, valence: Any = None) -> Predicti
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is simulated, and from which seed.
+    """The size of the simulation, and its seed.
 
     Attributes:
-        seed: of everything.
-        coverage: number of test sets of which the intervals are checked.
-        tests: number of pairs that are tested.
-        resamples: of each bootstrap.
+        seed: the seed.
+        coverage: number of test sets to check intervals on.
+        tests: number of pairs of models to test.
+        resamples: resamples per bootstrap.
     """
 
     seed: int
@@ -110,10 +110,10 @@ class Settings:
 
 
 def batches(replications: int, size: int = 50) -> Iterator[range]:
-    """The replications, some at a time.
+    """The replications in batches.
 
-    Test sets of one batch have the same class sizes and share their resamples, which know nothing
-    of what the model says: that saves most of the time, and biases nothing.
+    Test sets of one batch have the same class sizes and share their resamples, which do not depend
+    on the predictions: this saves most of the time without bias.
     """
     for start in range(0, replications, size):
         yield range(start, min(start + size, replications))
@@ -125,7 +125,7 @@ def batches(replications: int, size: int = 50) -> Iterator[range]:
 def coverage(
     shares: FloatArray, n: int, settings: Settings, *, fixed: bool
 ) -> dict[str, tuple[int, int]]:
-    """How many of the bootstrap intervals lie above the truth, and how many below, by metric."""
+    """By metric, the number of bootstrap intervals above the truth, and below it."""
     random = np.random.default_rng([settings.seed, n, int(fixed)])
     sizes = class_sizes(shares, n)
     true = truth(sizes / n if fixed else shares)
@@ -148,7 +148,7 @@ def coverage(
 def accuracy_coverage(
     shares: FloatArray, n: int, settings: Settings, *, fixed: bool
 ) -> tuple[int, int]:
-    """The same for Wilson's interval of accuracy."""
+    """The same for the Wilson interval of accuracy."""
     random = np.random.default_rng([settings.seed, n, int(fixed), 1])
     sizes = class_sizes(shares, n)
     true = truth(sizes / n if fixed else shares)["accuracy"]
@@ -162,11 +162,11 @@ def accuracy_coverage(
 
 
 def draw_run(labels: IntArray, random: np.random.Generator) -> Predictions:
-    """What the model says of new images with these labels, (n,)."""
+    """The predictions of the model for new images with these labels, (n,)."""
     noise = random.normal(size=(2, len(labels)))
     valence = VALENCE[labels] + SPREAD * noise[0]
     guess = BIAS + SLOPE * valence + NOISE * noise[1]
-    return says(labels, predict(labels, random, CONFUSION), (valence, guess))
+    return predictions_of(labels, predict(labels, random, CONFUSION), (valence, guess))
 
 
 COVERAGE = [
@@ -178,7 +178,7 @@ COVERAGE = [
 
 
 def coverage_rows(settings: Settings) -> Iterator[list[str]]:
-    """A row of the first table for each metric and kind of test set."""
+    """The rows of the first table, one per metric and kind of test set."""
     for sizes, shares, n, fixed in COVERAGE:
         missed = {"accuracy": accuracy_coverage(shares, n, settings, fixed=fixed)}
         missed |= coverage(shares, n, settings, fixed=fixed)
@@ -197,14 +197,14 @@ def coverage_rows(settings: Settings) -> Iterator[list[str]]:
 
 
 def two_models(labels: IntArray, random: np.random.Generator) -> list[Predictions]:
-    """Two equally good models: on half of the images they say the same, else each its own."""
+    """Two equally good models that agree on half of the images and are independent on the rest."""
     first, other = (predict(labels, random, CONFUSION) for _ in range(2))
     second = np.where(random.random(len(labels)) < 0.5, first, other)
-    return [says(labels, predicted) for predicted in (first, second)]
+    return [predictions_of(labels, predicted) for predicted in (first, second)]
 
 
 def pair_alarms(n: int, settings: Settings) -> dict[str, int]:
-    """How often each paired test finds a difference between equally good models."""
+    """By test, how often it finds a difference between equally good models."""
     random = np.random.default_rng([settings.seed, n, 2])
     labels = np.repeat(np.arange(7), class_sizes(RARE if n > 1000 else EVEN, n))
     accuracy, macro_f1 = [], []
@@ -225,7 +225,7 @@ def pair_alarms(n: int, settings: Settings) -> dict[str, int]:
 
 
 def seed_alarms(seeds: int, spread: float, n: int, settings: Settings) -> int:
-    """How often the hierarchical bootstrap tells two experiments apart that are one."""
+    """How often the hierarchical bootstrap finds a difference between equal experiments."""
     random = np.random.default_rng([settings.seed, n, seeds, 3])
     labels = np.repeat(np.arange(7), class_sizes(EVEN, n))
     alarms = 0
@@ -241,15 +241,15 @@ def seed_alarms(seeds: int, spread: float, n: int, settings: Settings) -> int:
 
 
 def trained(labels: IntArray, spread: float, random: np.random.Generator) -> Predictions:
-    """One seed of an experiment: the model, a little better or worse."""
+    """One seed of an experiment: the model, slightly better or worse."""
     shift = random.normal(0, spread)
     towards = np.eye(7) if shift > 0 else np.full((7, 7), 1 / 7)
     matrix = (1 - abs(shift)) * CONFUSION + abs(shift) * towards
-    return says(labels, predict(labels, random, matrix))
+    return predictions_of(labels, predict(labels, random, matrix))
 
 
 def alarm_rows(settings: Settings) -> Iterator[list[str]]:
-    """A row of the second table for each test and size."""
+    """The rows of the second table, one per test and size."""
     found = [
         (test, n, alarms) for n in (300, 3000) for test, alarms in pair_alarms(n, settings).items()
     ]
@@ -268,50 +268,44 @@ def alarm_rows(settings: Settings) -> Iterator[list[str]]:
 
 INTRODUCTION = """# Do the intervals hold?
 
-Simulated test sets from a known model, handed to the functions that compute every interval and
-test of a report. Written by
+Test sets are simulated from a known model and passed to the functions that compute all intervals
+and tests of a report. Written by
 
     {command}
 
-in {minutes:.0f} minutes, with {resamples:,} resamples a bootstrap (a report takes {usual:,}).
+in {minutes:.0f} minutes, with {resamples:,} resamples per bootstrap (a report uses {usual:,}).
 
-The model of expression knows seven classes and recognises them with recalls of 45% to 85%
-(accuracy about 64%); valence is normal around a mean for each class, its prediction linear in it
-with noise. Accuracy, macro F1 and CCC of this model on all images that there could be follow in
-closed form, and are the truth that an interval must hold.
+The model of expression has seven classes with recalls of 45% to 85% (accuracy about 64%); valence
+is normal around a mean per class, and its prediction is linear in it with noise. Accuracy, macro F1
+and CCC of this model on the whole population of images have a closed form: they are the truth that
+an interval should contain.
 
-Class sizes are fixed from one simulated test set to the next, because that is what the
-class-stratified bootstrap imitates: another test set of the same make-up. An interval of a report
-speaks of such sets. The last block lets class sizes vary, as if images were collected without
-looking at their class: macro F1 and above all CCC then also change with the mixture of classes,
-which these intervals leave out, and they hold the truth less often.
+Class sizes are the same in all simulated test sets, because the class-stratified bootstrap imitates
+exactly this: another test set with the same composition. The intervals of a report refer to such
+sets. In the last block class sizes vary, as if images were collected regardless of their class:
+macro F1 and above all CCC then also depend on the class mixture, which these intervals do not
+cover, and they contain the truth less often.
 
-Wilson's interval takes every image for equally hard; with fixed class sizes accuracy varies a
-little less than that, so it holds the truth a little too often. Of a class of k images, resamples
-show (k - 1) / k of the variance; one block has a class of five.
+Wilson's interval assumes that all images are equally difficult; with fixed class sizes accuracy
+varies slightly less, so that it contains the truth slightly too often. In a class of k images,
+resamples show (k - 1) / k of the variance; one block has a class of five images.
 """
 
 ALARMS = """
 ## False alarms of the tests at 5%
 
-Two equally good models that say the same on half of the images, and elsewhere each its own; seeds
-of one experiment that differ by chance, split into two. Nothing is to be found; the tests may be
-wrong 5% of the time.
+Two equally good models that agree on half of the images and are independent on the rest; and the
+seeds of one experiment, which differ by chance, split into two groups. There is no difference to
+find; the tests may be wrong in 5% of the cases.
 
-The bootstrap over seeds and images is cautious where seeds differ little: what single images do to
-each seed shows among the seeds and again among the images, and counts twice.
+The bootstrap over seeds and images is conservative if seeds differ little: the effect of single
+images on each seed appears among the seeds and again among the images, and is counted twice.
 """
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def main() -> None:
     """Simulate, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/intervals.md"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--coverage", type=int, default=1000, help="test sets")
@@ -321,20 +315,17 @@ def main() -> None:
     settings = Settings(given.seed, given.coverage, given.tests, given.resamples)
     start = time.monotonic()
     covered, alarms = list(coverage_rows(settings)), list(alarm_rows(settings))
-    command = (
-        f"python scripts/simulate_intervals.py --output {given.output} --seed {given.seed} "
-        f"--coverage {given.coverage} --tests {given.tests} --resamples {given.resamples}"
-    )
+    options = " ".join(f"--{name} {value}" for name, value in vars(given).items())
     introduction = INTRODUCTION.format(
-        command=command,
+        command=f"python scripts/simulate_intervals.py {options}",
         minutes=(time.monotonic() - start) / 60,
         resamples=settings.resamples,
         usual=measure.RESAMPLES,
     )
     heading = ["metric", "interval", "n", "class sizes", "test sets", "held", "95% of that"]
     page = introduction + "\n## Coverage of the 95% intervals\n\n"
-    page += table([*heading, "all above", "all below"], covered) + ALARMS + "\n"
-    page += table(["test", "n", "test sets", "alarms", "95% of that"], alarms)
+    page += table([*heading, "all above", "all below"], covered) + "\n" + ALARMS + "\n"
+    page += table(["test", "n", "test sets", "alarms", "95% of that"], alarms) + "\n"
     given.output.write_text(page, encoding="utf-8")
     sys.stdout.write(page)
 

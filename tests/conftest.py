@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what computes in bfloat16 where oneDNN is held to kernels without it."""
     if item.get_closest_marker("bfloat16"):
-        from fer_bench.device.selection import computes_bfloat16
+        from fer_bench.device.precision import computes_bfloat16
 
         if not computes_bfloat16():
             pytest.skip("oneDNN is held to instructions without bfloat16")
@@ -73,9 +73,9 @@ def _own_precision() -> Iterator[None]:
 @pytest.fixture
 def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable limits what oneDNN may use, whatever the tests are run with."""
-    from fer_bench.device import selection
+    from fer_bench.device import precision
 
-    for variable in (selection.ONEDNN_SWITCH, *selection.INSTRUCTION_LIMITS):
+    for variable in (precision.ONEDNN_SWITCH, *precision.INSTRUCTION_LIMITS):
         monkeypatch.delenv(variable, raising=False)
 
 

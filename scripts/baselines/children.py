@@ -1,10 +1,9 @@
-"""The driver's side of taking turns: processes that work one at a time."""
+"""The driver's side of taking turns: child processes that work one at a time."""
 
 import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,25 +11,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from measuring import ChildError, in_turn
+
+from baselines.task import Task
+
 SCRIPTS = Path(__file__).resolve().parents[1]
-DISCARDED = 2  # first epochs of a process: building, tracing, filling of caches
-SAME_NETWORK = 0.01  # largest difference of the numbers of parameters, as a part of the smaller
-
-
-class ChildError(Exception):
-    """A child ended or answered otherwise than agreed; the message has the end of its log."""
+DISCARDED = 2  # first epochs of a process: building, tracing, filling caches
+SAME_NETWORK = 0.01  # largest relative difference in the number of parameters
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One turn: training images that were used, and wall time in seconds."""
+    """One turn: the number of training images, and wall time in seconds."""
 
     images: int
     seconds: float
 
     @property
     def speed(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
@@ -39,9 +38,9 @@ class Measurement:
     """All turns of a row.
 
     Attributes:
-        rounds: the turns that stand close together in time, by child.
-        facts: what each child said of itself when it was ready.
-        peak_bytes: most memory that each child had at once.
+        rounds: the turns of each round, by child.
+        facts: the report of each child at its start.
+        peak_bytes: the peak memory of each child.
     """
 
     rounds: list[dict[str, Reading]] = field(default_factory=list)
@@ -50,7 +49,7 @@ class Measurement:
 
 
 class Child:
-    """A process that works when it is told to; see `turns.py` for what is said."""
+    """A process that works when it is told to; `turns.py` describes the messages."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -78,21 +77,21 @@ class Child:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        with contextlib.suppress(BrokenPipeError):  # what a dead child did not read
+        with contextlib.suppress(BrokenPipeError):  # a dead child did not read its input
             self.process.communicate()
         self.log.close()
 
     def ready(self) -> dict[str, Any]:
-        """Wait for the imports; what the child says of itself."""
+        """Wait for the imports; the report of the child."""
         return self._answer("ready")
 
     def go(self) -> dict[str, Any]:
-        """Give one turn, and wait for its end."""
+        """Start one turn and wait for its end."""
         self._tell("go")
         return self._answer("seconds")
 
     def stop(self) -> int:
-        """End the child; the most memory that it had at once, in bytes."""
+        """End the child; its peak memory in bytes."""
         self._tell("stop")
         peak = int(self._answer("peak_rss_bytes")["peak_rss_bytes"])
         self.process.wait()
@@ -100,7 +99,7 @@ class Child:
 
     def _tell(self, word: str) -> None:
         assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # the answer that does not come says more
+        with contextlib.suppress(BrokenPipeError):  # the missing answer is a better error
             self.process.stdin.write(f"{word}\n")
             self.process.stdin.flush()
 
@@ -114,7 +113,7 @@ class Child:
             if isinstance(message, dict) and key in message:
                 return message
         raise ChildError(
-            f"{self.name} said {line.strip()!r}, expected '{key}'.\n{self._end_of_log()}"
+            f"{self.name} answered {line.strip()!r}, expected '{key}'.\n{self._end_of_log()}"
         )
 
     def _end_of_log(self) -> str:
@@ -130,19 +129,19 @@ def measure(
     environment: Mapping[str, str] | None = None,
     on_round: Callable[[int, Mapping[str, Reading]], None] = lambda *_: None,
 ) -> Measurement:
-    """Let the children of `commands` work by turns, in changing order: A B, B A, A B, ...
+    """Let the child processes take turns in alternating order: A B, B A, A B, ...
 
     Args:
         commands: the command line of each child.
         pairs: number of rounds that count.
-        whole: a round is a new process of each child; else each child has one process, of which
-            two more epochs come first and do not count.
-        environment: variables that every child gets.
-        on_round: called with the number of a round, from 1, and its readings; also with those
+        whole: start new processes in each round; else each child is one process, whose first two
+            epochs do not count.
+        environment: further environment variables of all children.
+        on_round: called with the number of each round, from 1, and its readings, including rounds
             that do not count.
 
     Raises:
-        ChildError: a child failed, or the networks differ in their numbers of parameters.
+        ChildError: a child failed, or the networks differ in their number of parameters.
     """
     measured = Measurement()
 
@@ -155,24 +154,22 @@ def measure(
             measured.facts[name] = child.ready()
         for number in range(pairs + (0 if whole else DISCARDED)):
             answers = {}
-            for name in in_turn(list(commands), number):
+            for name in in_turn(commands, number):
                 if whole:
                     answers[name] = _run_whole(start(name), measured)
                 else:
                     answers[name] = staying[name].go()
             check_parameters({name: answer["parameters"] for name, answer in answers.items()})
-            readings = {name: _reading(answers[name]) for name in commands}
+            readings = {
+                name: Reading(answers[name]["images"], answers[name]["seconds"])
+                for name in commands
+            }
             measured.rounds.append(readings)
             on_round(number + 1, readings)
         for name, child in staying.items():
             measured.peak_bytes[name] = child.stop()
     del measured.rounds[:-pairs]
     return measured
-
-
-def in_turn(names: Sequence[str], number: int) -> Sequence[str]:
-    """The order in which the children work in round `number`: forth, back, forth, ..."""
-    return names if number % 2 == 0 else names[::-1]
 
 
 def _run_whole(child: Child, measured: Measurement) -> dict[str, Any]:
@@ -184,26 +181,17 @@ def _run_whole(child: Child, measured: Measurement) -> dict[str, Any]:
     return answer
 
 
-def _reading(answer: Mapping[str, Any]) -> Reading:
-    return Reading(answer["images"], answer["seconds"])
-
-
 def check_parameters(parameters: Mapping[str, int]) -> None:
-    """Raises: ChildError when the networks cannot be the same."""
+    """Raises: ChildError if the networks cannot be the same."""
     fewest = min(parameters.values())
     if max(parameters.values()) - fewest > SAME_NETWORK * fewest:
         listed = ", ".join(f"{name} {number:,}" for name, number in parameters.items())
         raise ChildError(
             f"the networks are not the same: {listed} parameters.\n"
-            f"They may differ by {SAME_NETWORK:.0%} at most; mend the one that is wrong."
+            f"They may differ by at most {SAME_NETWORK:.0%}; fix the one that is wrong."
         )
 
 
-def ours(*flags: str) -> list[str]:
-    """The command line of the child that trains with fer-bench."""
-    return [sys.executable, "-m", "baselines.ours_fit", *flags]
-
-
-def plain(framework: str, python: str, *flags: str) -> list[str]:
-    """The command line of the plain script of a framework."""
-    return [python, "-m", f"baselines.{framework}_fit", *flags]
+def command(framework: str, python: str, task: Task) -> list[str]:
+    """The command line of the child of `keras`, `torch`, or `ours`."""
+    return [python, "-m", f"baselines.{framework}_fit", task.to_json()]

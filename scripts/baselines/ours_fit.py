@@ -1,9 +1,11 @@
-"""fer-bench as `fer train` runs it, taking turns with the plain scripts."""
+"""fer-bench as in `fer train`, taking turns with the plain scripts."""
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from baselines.task import LEARNING_RATE, Stage, Task, parser, read
+from baselines.task import LEARNING_RATE, Stage, Task, read_task
 from baselines.turns import Turns, open_turns
 from fer_bench.config.experiment import Experiment
 from fer_bench.device.selection import open_device
@@ -22,11 +24,9 @@ from fer_bench.storage.cache import VARIABLE
 from fer_bench.training.session import chosen_precision
 from fer_bench.training.train import train
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
 
 class TurnTaking(PlainDisplay):
-    """A display that gives the turn away whenever an epoch is over, with all that is saved."""
+    """A display that ends the turn after each epoch, when everything is saved."""
 
     def __init__(self, turns: Turns, task: Task, run: RunDirectory) -> None:
         super().__init__(Console(stderr=True))
@@ -35,35 +35,29 @@ class TurnTaking(PlainDisplay):
         self.parameters = 0
 
     def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
-        """Answer the driver; leave training when it has seen enough."""
+        """Answer the driver; leave training if it says so."""
         super().end_epoch(row, is_best=is_best)
         if not self.parameters:
             self.parameters = json.loads(self.run.run_json.read_text())["model"]["parameters"]
-        # A last part of a batch is left out of training and does not count.
+        # The incomplete last batch is not trained on and does not count.
         images = min(self.steps * min(self.task.batch_size, self.files), self.files)
         self.turns.end_epoch(images, self.parameters)
         if self.turns.stopped:
-            raise Interrupted("the driver has seen enough")
+            raise Interrupted("stopped by the driver")
 
 
 def experiment(task: Task) -> Experiment:
-    """The task as an experiment file would have it."""
-    augment = task.augment
+    """The task as an experiment."""
     return Experiment.model_validate(
         {
             "name": "benchmark",
             "seed": task.seed,
-            # There is no third split, so that the validation images are the test split.
+            # There is no third split: the validation images serve as the test split.
             "dataset": {"name": "folder", "root": str(task.images), "validation": None},
             "selection": "test_split",
             "image": {
                 "size": task.size,
-                "augment": {
-                    "flip": augment.flip,
-                    "rotation": augment.rotation,
-                    "zoom": augment.zoom,
-                    "shift": augment.shift,
-                },
+                "augment": asdict(task.augment),
             },
             "model": {"backbone": task.network},
             "training": {"batch_size": task.batch_size, "precision": task.precision},
@@ -83,8 +77,8 @@ def _stage(number: int, stage: Stage) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train as the command line and the driver say, with nothing kept from an earlier run."""
-    task = read(parser(__doc__, PRECISIONS).parse_args())
+    """Train the task of the command line, in turns and with an empty cache."""
+    task = read_task(sys.argv[1])
     turns = open_turns(whole=task.whole)
     device = open_device(task.device)
     config = experiment(task)

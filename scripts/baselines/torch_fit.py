@@ -1,11 +1,12 @@
-"""PyTorch as its own guides use it: `ImageFolder`, `DataLoader`, torchvision or timm, Adam.
+"""PyTorch as in its guides: `ImageFolder`, `DataLoader`, torchvision or timm, Adam.
 
-Networks are those of Keras as close as they come: the same layers, but for the biases that Keras
-gives the convolutions of ResNet50. `last-<n>` counts modules without children, which are about as
-many as layers of Keras.
+The networks match those of Keras as closely as possible: the same layers, except for the biases of
+the convolutions of ResNet50 in Keras. `last-<n>` counts modules without children; about as many
+as layers in Keras.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,10 +17,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from baselines.task import LEARNING_RATE, Augment, Stage, Task, parser, read
+from baselines.task import LEARNING_RATE, Augment, Stage, Task, read_task
 from baselines.turns import Turns, open_turns
 
-PRECISIONS = ("float32", "bfloat16")
 WORKERS = 2
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -36,7 +36,7 @@ COMPACT = ((64, 2), (128, 2), (256, 1))
 
 
 def slides(size: int) -> tuple[nn.Module, int]:
-    """fer-bench's `cnn_slides` and the length of its features."""
+    """`cnn_slides` of fer-bench, and the number of its features."""
     modules: list[nn.Module] = []
     before, width = 3, size
     for filters in (32, 64, 128, 256):
@@ -59,7 +59,7 @@ def slides(size: int) -> tuple[nn.Module, int]:
 
 
 class Residual(nn.Module):
-    """A block of fer-bench's `cnn_compact`."""
+    """A residual block of `cnn_compact`."""
 
     def __init__(self, before: int, filters: int, stride: int) -> None:
         super().__init__()
@@ -88,8 +88,8 @@ def convolution(before: int, filters: int, *, kernel: int = 3, stride: int = 1) 
     ]
 
 
-def compact(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
-    """fer-bench's `cnn_compact` and the length of its features."""
+def compact(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
+    """`cnn_compact` of fer-bench, and the number of its features."""
     modules = [*convolution(3, 32), nn.ReLU()]
     before = 32
     for filters, blocks in COMPACT:
@@ -100,11 +100,11 @@ def compact(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
 
 
 def pooled() -> list[nn.Module]:
-    """From a feature map to its mean."""
+    """Global average pooling of a feature map."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
 
 
-def resnet50(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
+def resnet50(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
     """ResNet50 without its classifier."""
     network = torchvision.models.resnet50(weights=None)
     features = network.fc.in_features
@@ -112,19 +112,19 @@ def resnet50(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the other
     return network, features
 
 
-def efficientnetv2l(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
+def efficientnetv2l(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
     """EfficientNetV2-L without its classifier, padded as TensorFlow pads."""
     network = timm.create_model("tf_efficientnetv2_l", pretrained=False, num_classes=0)
     return network, network.num_features
 
 
-def vgg16(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
-    """The convolutions of VGG16 and the mean of their map."""
+def vgg16(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
+    """The convolutions of VGG16 with average pooling."""
     return nn.Sequential(torchvision.models.vgg16(weights=None).features, *pooled()), 512
 
 
-def mobilenetv3small(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - as the others
-    """The convolutions of MobileNetV3-Small and the mean of their map."""
+def mobilenetv3small(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
+    """The convolutions of MobileNetV3-Small with average pooling."""
     network = torchvision.models.mobilenet_v3_small(weights=None)
     return nn.Sequential(network.features, *pooled()), 576
 
@@ -140,7 +140,7 @@ NETWORKS: dict[str, Callable[[int], tuple[nn.Module, int]]] = {
 
 
 def preparation(task: Task, augment: Augment) -> Any:
-    """From a picture to the tensor that the network takes."""
+    """The transforms from an image to the input of the network."""
     steps: list[Any] = [transforms.Resize((task.size, task.size))]
     if augment.flip:
         steps.append(transforms.RandomHorizontalFlip())
@@ -186,12 +186,12 @@ class Fit:
 
     @property
     def parameters(self) -> int:
-        """All numbers saved with the network, the statistics of BatchNorm included."""
+        """All numbers saved with the network, including the statistics of BatchNorm."""
         statistics = [value for value in self.model.buffers() if value.is_floating_point()]
         return sum(value.numel() for value in [*self.model.parameters(), *statistics])
 
     def enter(self, stage: Stage) -> None:
-        """Let the layers of `stage` train, with a new optimizer."""
+        """Make the layers of `stage` trainable, with a new optimizer."""
         parts = [module for module in self.backbone.modules() if not list(module.children())]
         first = 0 if stage.last is None else len(parts) - stage.last
         for index, part in enumerate(parts):
@@ -208,7 +208,7 @@ class Fit:
             self.backbone.eval()
         for images, classes in self._on_device(batches):
             self.optimizer.zero_grad()
-            with self._arithmetic():
+            with self._autocast():
                 loss = self.loss(self.model(images), classes)
             loss.backward()
             self.optimizer.step()
@@ -216,13 +216,13 @@ class Fit:
     def validate(self, batches: Any) -> float:
         """Accuracy over the validation images."""
         self.model.eval()
-        right = 0
-        with torch.no_grad(), self._arithmetic():
+        correct = 0
+        with torch.no_grad(), self._autocast():
             for images, classes in self._on_device(batches):
-                right += int((self.model(images).argmax(1) == classes).sum())
-        return right / len(batches.dataset)
+                correct += int((self.model(images).argmax(1) == classes).sum())
+        return correct / len(batches.dataset)
 
-    def _arithmetic(self) -> Any:
+    def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
 
     def _on_device(self, batches: Any) -> Iterator[tuple[Any, Any]]:
@@ -237,7 +237,7 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def fit(task: Task, turns: Turns) -> None:
-    """Everything from the first look at the data to the last epoch."""
+    """Everything from the first access to the data to the last epoch."""
     train, validation = open_folder(task, "train"), open_folder(task, "validation")
     training = Fit(task, len(train.dataset.classes))
     for stage in task.stages:
@@ -257,13 +257,13 @@ def usable_cores() -> int:
 
 
 def main() -> None:
-    """Train as the command line and the driver say."""
-    task = read(parser(__doc__, PRECISIONS).parse_args())
+    """Train the task of the command line, in turns."""
+    task = read_task(sys.argv[1])
     turns = open_turns(whole=task.whole)
     torch.manual_seed(task.seed)
     torch.set_num_threads(usable_cores())
     if task.device == "gpu":
-        torch.zeros(1, device="cuda")  # the GPU is opened now, not on the clock
+        torch.zeros(1, device="cuda")  # opens the GPU before the clock starts
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     turns.ready(versions={**versions, "timm": timm.__version__})
     fit(task, turns)

@@ -1,4 +1,4 @@
-"""A child's side of taking turns: it works after each line `go` and answers in JSON lines.
+"""The child's side of taking turns: it works after each line `go` and answers in JSON lines.
 
     child                                               driver
     {"ready": "imports", ...}                           go
@@ -6,10 +6,10 @@
     {"epoch": 2, ...}                                   stop
     {"peak_rss_bytes": 2147483648}
 
-A child that works at one go answers the first `go` with {"seconds": ..., "images": ...,
+A child that trains without pauses answers the first `go` with {"seconds": ..., "images": ...,
 "epochs": [seconds of each], ...}. The clock runs from `go` to the answer.
 
-Standard library only: the PyTorch child has another interpreter, without fer-bench.
+Standard library only: the PyTorch child runs in another interpreter, without fer-bench.
 """
 
 import json
@@ -25,7 +25,7 @@ STATUS = Path("/proc/self/status")
 
 
 class Turns:
-    """When a child may work, and what it answers."""
+    """Waits for the turns of a child, and sends its answers."""
 
     def __init__(self, source: TextIO, output: TextIO, *, whole: bool) -> None:
         self.source, self.output, self.whole = source, output, whole
@@ -36,15 +36,15 @@ class Turns:
         self.began = self.epoch_began = 0.0
 
     def ready(self, **facts: Any) -> None:
-        """Everything is imported; wait for the first turn."""
+        """Report that everything is imported; wait for the first turn."""
         self._say(ready="imports", **facts)
         self._wait()
 
     def end_epoch(self, images: int, parameters: int) -> None:
-        """An epoch that trained on so many `images` is over; wait for the next turn.
+        """End an epoch over `images` training images; wait for the next turn, unless `whole`.
 
-        Does not wait in a child that works at one go. `parameters` are all numbers saved with the
-        network, the statistics of BatchNorm included.
+        `parameters` counts all numbers that are saved with the network, including the statistics
+        of BatchNorm.
         """
         now = time.perf_counter()
         self.epochs.append(now - self.epoch_began)
@@ -58,9 +58,9 @@ class Turns:
             self._wait()
 
     def assume(self, epochs: int, measured: int) -> None:
-        """Count `epochs` more: each as long as the median of the last `measured` but the first.
+        """Count `epochs` more, each as long as the median of the last `measured` epochs.
 
-        The first of them also traced the network.
+        The first of these is left out, because it also traced the network.
         """
         typical = statistics.median(self.epochs[-measured:][1:])
         self.assumed_seconds += epochs * typical
@@ -68,7 +68,7 @@ class Turns:
         self.epochs += [typical] * epochs
 
     def end(self) -> None:
-        """Training is over, and so is the child once it is told so."""
+        """End training; the child ends when the driver stops it."""
         if self.whole:
             seconds = time.perf_counter() - self.began + self.assumed_seconds
             self._say(
@@ -82,7 +82,7 @@ class Turns:
         self._say(peak_rss_bytes=peak_memory())
 
     def _wait(self) -> None:
-        """Until the driver says something; a driver that is gone means stop."""
+        """Wait for the driver; a driver that has ended means stop."""
         self.stopped = self.source.readline().strip() != "go"
         self.began = self.epoch_began = time.perf_counter()
 
@@ -91,15 +91,15 @@ class Turns:
 
 
 def open_turns(*, whole: bool) -> Turns:
-    """Turns over standard input and output; what else is printed goes to standard error."""
+    """Turns over standard input and output; all other output goes to standard error."""
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return Turns(sys.stdin, messages, whole=whole)
 
 
 def peak_memory() -> int:
-    """Most memory that this process had at once, in bytes; worker processes do not count."""
-    # The kernel's own peak begins anew with a program; getrusage's begins with its parent's.
+    """The peak memory of this process in bytes, without worker processes."""
+    # The kernel's peak starts anew with each program; that of getrusage includes the parent's.
     for line in STATUS.read_text().splitlines() if STATUS.exists() else []:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The cores and the memory that a process may use, by the files of Linux."""
+"""The cores and the memory that a process may use, from the files of Linux."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture
 def pretend(monkeypatch: Patch, tmp_path: Path) -> Callable[..., None]:
-    """A machine of 8 cores whose control groups are these files, below /sys/fs/cgroup."""
+    """Pretend to be a machine with 8 cores and these files of control groups."""
 
     def make(own: str, files: Mapping[str, str], cores: int = 8) -> None:
         (tmp_path / "own").write_text(own)

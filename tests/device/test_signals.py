@@ -1,4 +1,4 @@
-"""How a command learns that it shall stop: once, at once, and without ever waiting for it."""
+"""Stop requests by signals: they arrive at once, and never wait for a lock."""
 
 import signal
 import subprocess
@@ -30,7 +30,7 @@ with stop_on_signals() as stop:
 """
 
 
-def test_a_signal_that_interrupts_the_handling_of_another_does_not_wait_for_it() -> None:
+def test_a_signal_during_the_handler_of_another_does_not_wait() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED],
         capture_output=True,
@@ -42,7 +42,7 @@ def test_a_signal_that_interrupts_the_handling_of_another_does_not_wait_for_it()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_asks_and_the_second_kills(number: signal.Signals) -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_kills(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
         assert not stop.is_set()
@@ -52,7 +52,7 @@ def test_the_first_asks_and_the_second_kills(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_the_end_of_the_parent_asks_however_often_it_is_told() -> None:
+def test_the_end_of_the_parent_requests_a_stop_however_often_it_comes() -> None:
     with stop_on_signals() as stop:
         for _ in range(3):
             signal.raise_signal(PARENT_ENDED)
@@ -60,7 +60,7 @@ def test_the_end_of_the_parent_asks_however_often_it_is_told() -> None:
     assert signal.getsignal(PARENT_ENDED) == signal.SIG_DFL
 
 
-def test_in_another_thread_nobody_asks() -> None:
+def test_in_another_thread_no_stop_is_requested() -> None:
     found: list[Stop] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Work that threads do side by side."""
+"""Work that several threads share."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fer_bench.device.machine import Cores
 from fer_bench.device.threads import in_order
 
 
-def test_results_come_in_the_order_of_the_work() -> None:
+def test_results_are_in_order() -> None:
     later = threading.Event()
 
     def work(part: int) -> int:
@@ -24,11 +24,11 @@ def test_results_come_in_the_order_of_the_work() -> None:
     assert later.is_set()
 
 
-def test_nothing_to_do_gives_nothing() -> None:
+def test_no_parts_give_no_results() -> None:
     assert list(in_order(str, [], 2)) == []
 
 
-def test_work_is_not_far_ahead_of_who_takes_it() -> None:
+def test_work_is_not_far_ahead_of_its_consumer() -> None:
     started: list[int] = []
 
     def parts() -> Iterator[int]:
@@ -43,7 +43,7 @@ def test_work_is_not_far_ahead_of_who_takes_it() -> None:
     assert len(started) <= 3 + 4
 
 
-def test_the_first_failure_of_all_is_raised() -> None:
+def test_the_first_failure_is_raised() -> None:
     def fail(part: int) -> int:
         if part >= 7:
             raise ValueError(f"part {part}")
@@ -54,7 +54,7 @@ def test_the_first_failure_of_all_is_raised() -> None:
         found.extend(in_order(fail, range(20), 4))
 
 
-def test_there_are_as_many_threads_as_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_one_thread_per_usable_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda: Cores(3, "as the test says"))
     together = threading.Barrier(3)
     # Each waits for two others; with fewer threads the barrier would break.

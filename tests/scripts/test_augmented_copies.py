@@ -1,4 +1,4 @@
-"""`scripts/augmented_copies.py`: what it makes of an image, and that its copies are looked for."""
+"""`scripts/augmented_copies.py`: its operations, and how it counts what the audit finds."""
 
 import sys
 from pathlib import Path

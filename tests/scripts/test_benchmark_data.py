@@ -1,4 +1,4 @@
-"""`scripts/benchmark_data.py` and `scripts/cost_model.py`: arithmetic, and one run of each kind."""
+"""`scripts/benchmark_data.py` and `cost_model.py`: arithmetic, and one run of each kind."""
 
 import argparse
 import json
@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import benchmark_data as data
 import cost_model as model
+import measuring
+from drawn_images import scaled, write_images
 
 from fer_bench.storage.cache import VARIABLE
 
@@ -22,10 +24,10 @@ STALL, START, MEMORY = data.ROWS
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a child is told about 24 + 8 tiny images, with an empty cache."""
+    """The options of a child with 24 + 8 tiny images and an empty cache."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     images = tmp_path / "images"
-    data.write_images(images, {"train": 24, "validation": 8}, 48, faces=8, link=True)
+    write_images(images, {"train": 24, "validation": 8}, 48, faces=8, link=True)
     return {
         "images": str(images),
         "size": 48,
@@ -43,22 +45,21 @@ def start(manifest: float, opening: float, first_batch: float) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("link", [True, False])
-def test_images_are_repeated_as_links_or_as_files_of_their_own(tmp_path: Path, link: bool) -> None:
-    data.write_images(tmp_path / "i", {"train": 24, "validation": 9}, 16, faces=5, link=link)
+def test_repeated_images_are_links_or_copies(tmp_path: Path, link: bool) -> None:
+    write_images(tmp_path / "i", {"train": 24, "validation": 9}, 16, faces=5, link=link)
     files = sorted((tmp_path / "i").glob("*/*/*.jpg"))
     assert len(files) == 33
-    assert len({path.read_bytes() for path in files}) == 8  # rounded up to one an expression
+    assert len({path.read_bytes() for path in files}) == 8  # rounded up to one per expression
     assert len({path.stat().st_ino for path in files}) == (8 if link else 33)
     contents = {(path.parent.name, path.read_bytes()) for path in files}
     assert len(contents) == 8  # a repeated face keeps its class
     assert {len(list(folder.iterdir())) for folder in (tmp_path / "i/train").iterdir()} == {3}
 
 
-def test_numbers_scale_and_every_expression_is_there() -> None:
-    assert MEMORY.numbers(1.0) == {"train": 286_000, "validation": 4_000}
-    assert START.numbers(0.1) == {"train": 2_700, "validation": 300}
-    assert MEMORY.numbers(1.0, images=29_000) == {"train": 28_600, "validation": 400}
-    assert STALL.numbers(0.001) == {"train": 8, "validation": 8}
+def test_numbers_scale_but_keep_every_expression() -> None:
+    assert scaled(MEMORY.images, 1.0) == {"train": 286_000, "validation": 4_000}
+    assert scaled(START.images, 0.1) == {"train": 2_700, "validation": 300}
+    assert scaled(STALL.images, 0.001) == {"train": 8, "validation": 8}
 
 
 def test_stall_takes_the_ratio_within_each_round() -> None:
@@ -67,10 +68,10 @@ def test_stall_takes_the_ratio_within_each_round() -> None:
     plain, augmented = data.stall_outcomes(STALL, "cnn_compact", found)
     assert plain.value == pytest.approx(0.8)  # of 0.5, 1.0 and 0.8
     assert plain.reached is False
-    assert "[0.500, 1.000]" in plain.more
+    assert "0.80 [0.50, 1.00]" in plain.details
     assert augmented.reached is None
-    assert "10000.0 µs lost an image" in augmented.more
-    assert "2000.0 µs over 2 cores" in augmented.more
+    assert "10000.0 µs lost per image" in augmented.details
+    assert "2000.0 µs of processor time on 2 cores" in augmented.details
 
 
 def test_second_start_is_the_data_work_without_tracing() -> None:
@@ -78,8 +79,8 @@ def test_second_start_is_the_data_work_without_tracing() -> None:
     outcome = data.start_outcome(START, start(1.0, 8.0, 1.0), starts, 30_000)
     assert outcome.value == pytest.approx(0.6)
     assert outcome.reached is True
-    assert "[0.400, 1.100]; manifest 0.100 s, open 0.200 s, first batch 0.300 s" in outcome.more
-    assert "the first start: 10.0 s" in outcome.more
+    assert "[0.400, 1.100]; manifest 0.100 s, open 0.200 s, first batch 0.300 s" in outcome.details
+    assert "the first start took 10.0 s" in outcome.details
 
 
 @pytest.mark.parametrize(("kept", "reached"), [(0, False), (43_000_000_000, True)])
@@ -88,26 +89,22 @@ def test_memory_target_leaves_out_pages_of_mapped_files(kept: int, reached: bool
     found = {**peaks, "kept": kept, "steps": 30}
     outcome = data.memory_outcome(MEMORY, found, 290_000, 20.0)
     assert outcome.reached is reached
-    assert "VmHWM 9.00 GiB, RssAnon 2.00 GiB" in outcome.more
+    assert "VmHWM 9.00 GiB, RssAnon 2.00 GiB" in outcome.details
 
 
-def test_table_has_a_cell_for_every_heading() -> None:
-    outcome = data.Outcome("stall", "plain", 0.985, "ratio", 0.97, False, "more", {})
-    machine = data.machine_of(argparse.Namespace(list=False, seed=0))
-    text = data.markdown([outcome], machine)
-    heading, _, line = text.splitlines()[-3:]
-    assert line == "| stall | plain | 0.985 | ≥ 0.97 | yes | more |"
-    assert heading.count("|") == line.count("|")
+def test_cells_of_an_outcome() -> None:
+    outcome = data.Outcome(STALL, "plain", 0.985, "details", {})
+    assert outcome.cells == ("stall", "plain", "0.985", "≥ 0.97", "yes", "details")
 
 
-def test_unknown_rows_and_sizes_that_make_no_axis_are_refused() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no row stal; known: stall, second_start"):
-        data.chosen("stal")
-    assert [row.name for row in data.chosen("peak_memory, stall")] == ["peak_memory", "stall"]
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="two sizes or more"):
         model.sizes_of("48")
-    with pytest.raises(argparse.ArgumentTypeError, match="such as 20 or 20,60"):
+    with pytest.raises(argparse.ArgumentTypeError, match="20,-1"):
         data.numbers_from_zero("20,-1")
+    with pytest.raises(argparse.ArgumentTypeError, match="last-x"):
+        model.free_layers("all,last-x")
+    assert model.free_layers("head, last-45") == ["head", "last-45"]
 
 
 HOLD_MEMORY = """
@@ -115,24 +112,24 @@ import json, time
 import numpy as np
 import benchmark_data as data
 
-watch = data.Watch()
-watch.start()
+sampler = data.MemorySampler()
+sampler.start()
 time.sleep(3 * data.SECONDS_BETWEEN_SAMPLES)
-watch.enter("held")
+sampler.phase = "held"
 held = np.ones(100_000_000, np.uint8)
 time.sleep(6 * data.SECONDS_BETWEEN_SAMPLES)
-peaks = watch.stop()
+peaks = sampler.stop()
 assert len(held) == 100_000_000
 print(json.dumps(peaks))
 """
 
 
-def test_watch_sees_memory_that_is_held_for_a_while() -> None:
-    # In a process of its own: what other tests leave may be freed meanwhile.
+def test_the_sampler_sees_memory_that_is_held_for_a_while() -> None:
+    # In its own process: memory of other tests may be freed meanwhile.
     scripts = str(Path(data.__file__).parent)
     printed = subprocess.run(
         [sys.executable, "-c", HOLD_MEMORY],
-        env={**os.environ, "PYTHONPATH": scripts},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([scripts, *sys.path])},
         capture_output=True,
         text=True,
         check=True,
@@ -143,11 +140,11 @@ def test_watch_sees_memory_that_is_held_for_a_while() -> None:
     assert peaks["resident"] > 80_000_000
 
 
-def test_a_process_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_failed_process_is_named(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text("import sys; sys.exit(3)")
-    with pytest.raises(data.ChildError, match="the process for stall ended with 3"):
-        data.run_child(script, "stall", {"device": "cpu"}, tmp_path)
+    with pytest.raises(measuring.ChildError, match=r"stall.* 3"):
+        measuring.run_child(script, "stall", {"device": "cpu"}, tmp_path)
 
 
 def test_second_start_finds_the_images_of_the_first(
@@ -199,19 +196,19 @@ def cost(images: int, size: int, epoch: float, whole: float | None) -> model.Cos
     return model.Cost(model.Point(images, size, "all"), [epoch], whole, 1.0, None, 1)
 
 
-def test_pass_is_the_pace_after_the_first_batch() -> None:
-    # The first of three batches has tracing in it.
+def test_the_pass_is_timed_after_the_first_batch() -> None:
+    # The first of three batches includes tracing.
     assert model.pass_seconds([(100, 50.0), (200, 51.0), (250, 51.5)]) == pytest.approx(2.5)
     assert model.pass_seconds([]) is None
     assert model.pass_seconds([(250, 1.0)]) is None
 
 
-def test_fits_find_the_law_that_made_the_points() -> None:
+def test_fits_recover_the_law_of_the_points() -> None:
     assert model.line_through([(x, 3 + 2 * x) for x in (1, 2, 4, 8)]) == pytest.approx((3, 2))
     assert model.exponent([(x, 5 * x**1.7) for x in (48, 64, 96, 128)]) == pytest.approx(1.7)
 
 
-def test_prediction_goes_on_from_the_largest_size() -> None:
+def test_prediction_extrapolates_from_the_largest_size() -> None:
     costs = [cost(100, size, size**2 / 1000, size / 10) for size in (96, 48, 64)]
     found = model.predicted(costs, "all", 4000, 1_000_000, 224)
     assert found.exponent == pytest.approx(2)

@@ -1,4 +1,4 @@
-"""Sweeps on Ray: on nodes that share the folder of the runs or do not, and when one is lost."""
+"""Sweeps on Ray: nodes with and without a shared folder of runs, and lost nodes."""
 
 import json
 import os
@@ -32,13 +32,13 @@ from fer_bench.sweep.scheduler import make_job
 from fer_bench.sweep.suite import load_suite
 
 TIMES = ["images_per_second", "seconds"]
-SECONDS = 900.0  # most that is waited for what takes half a minute on an idle machine
+SECONDS = 900.0  # guards against hanging; takes half a minute on an idle machine
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.1)
     return found
 
@@ -64,13 +64,13 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_arrives_as_it_was_but_for_the_lock(run: Path, tmp_path: Path) -> None:
+def test_a_run_arrives_unchanged_but_without_the_lock(run: Path, tmp_path: Path) -> None:
     unpack(pack(run), tmp_path / "there")
     (run / "lock").unlink()
     assert files_in(tmp_path / "there") == files_in(run)
 
 
-def test_what_arrives_takes_the_place_of_what_was_there(run: Path, tmp_path: Path) -> None:
+def test_an_arriving_run_replaces_the_old_one(run: Path, tmp_path: Path) -> None:
     packed = pack(run)
     (run / "run.json").write_text("{}")
     (run / "more").touch()
@@ -82,7 +82,7 @@ def test_what_arrives_takes_the_place_of_what_was_there(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("failing", [(tarfile, "open"), (Path, "rename")])
-def test_what_cannot_arrive_leaves_what_was_there(
+def test_a_run_that_cannot_be_stored_leaves_the_old_one(
     failing: tuple[Any, str], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed, before = pack(run), files_in(run)
@@ -97,16 +97,16 @@ def test_what_cannot_arrive_leaves_what_was_there(
     assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
-def test_what_is_finished_stays(run: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_replaced(run: Path, tmp_path: Path) -> None:
     home = Home(str(run.parent), str(tmp_path))
     packed = pack(run)
     (run / "run.json").write_text('{"status": "finished"}')
-    home.keep(run.name, packed, "said\n")
+    home.keep(run.name, packed, "output\n")
     assert RunDirectory(run).status() == "finished"
-    assert (tmp_path / f"{run.name}.log").read_text() == "said\n"
+    assert (tmp_path / f"{run.name}.log").read_text() == "output\n"
 
 
-def test_home_gives_what_it_has(run: Path, tmp_path: Path) -> None:
+def test_home_gives_the_files_of_a_run(run: Path, tmp_path: Path) -> None:
     home = Home(str(run.parent), str(tmp_path))
     assert home.give("b-s1-0123abcd") is None
     assert home.give(run.name) == pack(run)
@@ -356,10 +356,10 @@ def test_a_sweep_survives_the_loss_of_a_node(
         run = RunDirectory(outputs / lost.run_id)
         wait_until((run.state / "progress.json").exists)
         cluster.lose(1)
-        printed, said = sweep.communicate(timeout=2 * SECONDS)
+        printed, messages = sweep.communicate(timeout=2 * SECONDS)
     finally:
         sweep.kill()
-    assert sweep.returncode == 0, said
+    assert sweep.returncode == 0, messages
     document = json.loads(printed)
     assert [entry["outcome"] for entry in document["runs"]] == ["finished", "finished"]
     for entry in document["runs"]:

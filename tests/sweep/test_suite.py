@@ -1,4 +1,4 @@
-"""Suites: what a file may say, and which runs come of it."""
+"""Suites: the content of a file, and the runs that it expands to."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import says
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.loading import load_experiment
@@ -31,7 +32,7 @@ Expand = Callable[..., Suite]
 
 @pytest.fixture
 def expand(tmp_path: Path) -> Expand:
-    """The suite of these entries, which can name the experiments base.yaml and other.yaml."""
+    """A suite with these entries, over the experiments base.yaml and other.yaml."""
 
     def expand(*runs: Any, overrides: tuple[str, ...] = (), **others: Any) -> Suite:
         (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE))
@@ -56,7 +57,7 @@ def experiments(suite: Suite) -> list[Experiment]:
 # Entries ---------------------------------------------------------------------------------------
 
 
-def test_a_path_is_the_run_that_fer_train_makes_of_it(expand: Expand, tmp_path: Path) -> None:
+def test_a_path_expands_to_the_run_of_fer_train(expand: Expand, tmp_path: Path) -> None:
     suite = expand("../base.yaml")
     (run,) = suite.runs
     assert (suite.name, suite.description) == ("study", "A study.")
@@ -64,13 +65,13 @@ def test_a_path_is_the_run_that_fer_train_makes_of_it(expand: Expand, tmp_path: 
     assert run.config == tmp_path / "base.yaml"
 
 
-def test_seeds_of_an_entry_come_before_those_of_the_suite(expand: Expand) -> None:
+def test_seeds_of_an_entry_override_those_of_the_suite(expand: Expand) -> None:
     suite = expand("../base.yaml", {"config": "../other.yaml", "seeds": [9]}, seeds=[1, 2])
     assert names(suite) == ["base-s1", "base-s2", "other-s9"]
     assert names(expand("../base.yaml")) == ["base-s5"]
 
 
-def test_the_command_line_comes_before_the_entry_and_that_before_the_suite(expand: Expand) -> None:
+def test_the_command_line_overrides_the_entry_and_the_entry_the_suite(expand: Expand) -> None:
     entry = {"config": "../base.yaml", "set": {"image.size": 40, "training.batch_size": 8}}
     (run,) = experiments(
         expand(
@@ -82,7 +83,7 @@ def test_the_command_line_comes_before_the_entry_and_that_before_the_suite(expan
     assert (run.image.size, run.training.precision, run.training.batch_size) == (40, "float32", 4)
 
 
-def test_a_grid_has_every_combination_under_a_name_of_its_own(expand: Expand) -> None:
+def test_a_grid_makes_every_combination_with_its_own_name(expand: Expand) -> None:
     grid = {"model.head.dropout": [0, 0.3], "dataset.balance": ["none", "undersample"]}
     suite = expand({"config": "../base.yaml", "grid": grid})
     assert names(suite) == [
@@ -95,7 +96,7 @@ def test_a_grid_has_every_combination_under_a_name_of_its_own(expand: Expand) ->
     assert [head.dropout for head in heads if head] == [0, 0.3, 0, 0.3]
 
 
-def test_what_is_zipped_changes_in_step_within_every_combination(expand: Expand) -> None:
+def test_zipped_keys_change_together_within_every_combination(expand: Expand) -> None:
     suite = expand(
         {
             "config": "../base.yaml",
@@ -117,11 +118,19 @@ def test_whole_stages_can_vary(expand: Expand) -> None:
 
 
 @pytest.mark.parametrize("where", ["suite", "entry"])
-def test_a_seed_that_stands_twice_is_refused_by_name(expand: Expand, where: str) -> None:
-    seeds = [3, 5, 3, 7, 5]
+@pytest.mark.parametrize(
+    ("seeds", "parts"),
+    [
+        ([3, 5, 3, 7, 5], ["seeds: ", "3, 5"]),
+        ([True, 2], ["seeds.0", "true"]),
+        ([0, False], ["seeds.1", "false"]),
+    ],
+)
+def test_invalid_seeds_are_named(
+    expand: Expand, where: str, seeds: list[Any], parts: list[str]
+) -> None:
     entry = {"config": "../base.yaml"} | ({"seeds": seeds} if where == "entry" else {})
-    with pytest.raises(ConfigError, match="seeds: names a seed twice: 3, 5"):
-        expand(entry, **({"seeds": seeds} if where == "suite" else {}))
+    says(message(expand, entry, **({"seeds": seeds} if where == "suite" else {})), *parts)
 
 
 def test_the_same_run_is_listed_once(expand: Expand) -> None:
@@ -136,7 +145,7 @@ VALUES = st.lists(st.integers(1, 30), min_size=1, max_size=3, unique=True)
     grid=st.dictionaries(st.sampled_from(["a.b", "a.c", "d", "e.b"]), VALUES, max_size=4),
     data=st.data(),
 )
-def test_variations_are_the_product_in_an_order_that_keys_do_not_change(
+def test_variations_are_the_product_in_an_order_independent_of_the_keys(
     grid: dict[str, list[int]], data: st.DataObject
 ) -> None:
     varied = Entry.model_validate({"config": "x.yaml", "grid": grid}).variations()
@@ -163,7 +172,7 @@ def test_variations_are_the_product_in_an_order_that_keys_do_not_change(
         ({"model.weights": "files/a b.keras"}, "_weights-files-a-b.keras"),
     ],
 )
-def test_a_variation_is_named_by_what_varies(values: dict[str, Any], suffix: str) -> None:
+def test_a_variation_is_named_after_its_values(values: dict[str, Any], suffix: str) -> None:
     assert name_suffix(values) == suffix
 
 
@@ -178,7 +187,7 @@ def test_a_run_waits_for_the_one_whose_weights_it_starts_from(expand: Expand) ->
     assert first.experiment.model.weights == f"run:{base.run_id}"
 
 
-def test_weights_of_another_run_are_left_as_they_are(expand: Expand) -> None:
+def test_weights_of_a_run_outside_the_suite_are_unchanged(expand: Expand) -> None:
     (run,) = expand("../base.yaml", set={"model.weights": "run:elsewhere-s1-0123abcd"}).runs
     assert (run.needs, run.experiment.model.weights) == (None, "run:elsewhere-s1-0123abcd")
 
@@ -189,7 +198,7 @@ def test_the_parts_of_a_suite_are_all_of_it(expand: Expand) -> None:
     assert parts == [["base-s1", "base-s3", "base-s5"], ["base-s2", "base-s4"]]
 
 
-def test_a_part_has_what_its_runs_need(expand: Expand) -> None:
+def test_a_part_includes_the_runs_that_it_needs(expand: Expand) -> None:
     from_base = {"config": "../other.yaml", "set": {"model.weights": "run:base-s1"}}
     suite = expand({"config": "../base.yaml", "seeds": [1]}, from_base, seeds=[1, 2])
     assert names(suite.part(2, 3)) == ["base-s1", "other-s1"]
@@ -197,9 +206,10 @@ def test_a_part_has_what_its_runs_need(expand: Expand) -> None:
 
 
 @pytest.mark.parametrize(("index", "count"), [(0, 2), (3, 2)])
-def test_there_is_no_such_part(expand: Expand, index: int, count: int) -> None:
-    with pytest.raises(ConfigError, match=f"--part {index}/{count}: expected I/N"):
+def test_a_part_out_of_range_is_refused(expand: Expand, index: int, count: int) -> None:
+    with pytest.raises(ConfigError) as caught:
         expand("../base.yaml").part(index, count)
+    says(caught.value, f"--part {index}/{count}", "I/N")
 
 
 # Errors ----------------------------------------------------------------------------------------
@@ -211,59 +221,57 @@ def message(expand: Expand, *runs: Any, **others: Any) -> str:
     return str(caught.value)
 
 
-def test_every_error_of_the_file_is_told_at_once(expand: Expand) -> None:
-    said = message(
+def test_all_errors_of_the_file_are_listed(expand: Expand) -> None:
+    listed = message(
         expand, {"config": "../base.yaml", "sede": 1}, {"seeds": []}, seeds=[-1], descripton="x"
     )
-    assert "study.yaml: 5 errors" in said
-    assert "runs.0.sede: unknown key. Did you mean 'seeds'?" in said
-    assert "runs.1.config: missing" in said
-    assert "seeds.0: must be greater than or equal to 0, got -1" in said
-    assert "descripton: unknown key. Did you mean 'description'?" in said
+    says(listed, "study.yaml", "5 errors", "seeds.0", "-1", "runs.1.config")
+    says(listed, "runs.0.sede", "'seeds'", "descripton", "'description'")
 
 
-def test_every_error_of_the_experiments_is_told_at_once_and_but_once(expand: Expand) -> None:
-    said = message(
+def test_all_errors_of_the_experiments_are_listed_once(expand: Expand) -> None:
+    listed = message(
         expand,
         {"config": "../base.yaml", "grid": {"image.size": [24, 2]}},
         {"config": "../none.yaml"},
         {"config": "../other.yaml", "set": {"image.size.x": 1}},
         seeds=[1, 2, 3],
     )
-    assert "study.yaml: 3 errors" in said
-    assert "runs.0: base_size2: image.size: must be greater than or equal to 8, got 2" in said
-    assert "none.yaml: no such file" in said
-    assert "runs.2: set image.size.x: 'size' holds 32, which has no keys" in said
+    says(listed, "study.yaml", "3 errors", "none.yaml")
+    says(listed, "runs.0: base_size2: image.size", "got 2", "runs.2: set image.size.x", "32")
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("entry", "parts"),
     [
-        ({"zip": {"seed": [1]}}, "runs.0.zip: must not vary seed; use `seeds`"),
-        ({"grid": {"name": ["a"]}}, "runs.0.grid: must not vary name; use `name`"),
-        ({"grid": {"image.size": []}}, "runs.0.grid.image.size"),
+        ({"zip": {"seed": [1]}}, ["runs.0.zip", "seed", "`seeds`"]),
+        ({"grid": {"name": ["a"]}}, ["runs.0.grid", "name", "`name`"]),
+        ({"grid": {"image.size": []}}, ["runs.0.grid.image.size"]),
         (
             {"zip": {"image.size": [1, 2], "training.batch_size": [1]}},
-            "zip: the lists must be equally long; image.size has 2, training.batch_size has 1",
+            ["zip", "image.size has 2", "training.batch_size has 1"],
         ),
         (
             {"zip": {"image.size": [48]}, "grid": {"image.size": [48]}},
-            "image.size stands in grid and in zip",
+            ["image.size", "grid", "zip"],
         ),
     ],
 )
-def test_what_cannot_vary_is_told(expand: Expand, entry: dict[str, Any], words: str) -> None:
-    assert words in message(expand, {"config": "../base.yaml", **entry})
+def test_invalid_variations_are_named(
+    expand: Expand, entry: dict[str, Any], parts: list[str]
+) -> None:
+    says(message(expand, {"config": "../base.yaml", **entry}), *parts)
 
 
-def test_two_experiments_cannot_have_one_name(expand: Expand) -> None:
-    said = message(expand, "../base.yaml", {"config": "../other.yaml", "name": "base"})
-    assert "2 different experiments are called base (base.yaml, other.yaml)" in said
+def test_two_experiments_cannot_share_a_name(expand: Expand) -> None:
+    listed = message(expand, "../base.yaml", {"config": "../other.yaml", "name": "base"})
+    says(listed, "2 different experiments", "base.yaml, other.yaml", "`name`")
 
 
-def test_a_wrong_override_is_told_once(expand: Expand) -> None:
-    said = message(expand, "../base.yaml", seeds=[1, 2], overrides=("image.size",))
-    assert said.startswith("--set image.size: expected KEY=VALUE")
+def test_an_invalid_override_is_reported_once(expand: Expand) -> None:
+    listed = message(expand, "../base.yaml", seeds=[1, 2], overrides=("image.size",))
+    says(listed, "--set image.size", "KEY=VALUE")
+    assert listed.count("image.size") == 1
 
 
 # What comes with the project -------------------------------------------------------------------
@@ -279,7 +287,7 @@ def test_a_shipped_suite_is_valid(path: Path) -> None:
     assert suite.description.endswith(".")
     assert len({run.run_id for run in suite.runs}) == len(suite.runs)
     for run in suite.runs:
-        # Whoever has nothing can still begin.
+        # A user without any runs or weights can still run it.
         assert run.experiment.model.weights.startswith("run:") == (run.needs is not None)
 
 
@@ -291,18 +299,18 @@ def test_the_prior_work_is_complete() -> None:
     assert {run.experiment.seed for run in runs} == {42, 43, 44}
 
 
-def test_a_factor_differs_from_the_base_in_itself_alone() -> None:
+def test_each_factor_differs_from_the_base_in_one_key_only() -> None:
     by_name = {run.experiment.name: run.experiment for run in shipped("factors")}
     base = by_name["factors_base"].model_dump(exclude={"name"})
     for name, experiment in by_name.items():
         other = experiment.model_dump(exclude={"name"})
         differing = {key for key in base if base[key] != other[key]}
-        # Images that are not balanced are more, and are seen less often.
+        # The unbalanced images are more, and are trained on for fewer epochs.
         allowed = {"dataset", "stages"} if experiment.dataset.per_class is None else None
         assert differing == allowed if allowed else len(differing) == (name != "factors_base")
 
 
-def test_the_arms_of_the_ladder_differ_in_what_trains_alone() -> None:
+def test_the_arms_of_the_ladder_differ_only_in_the_layers_that_train() -> None:
     arms = [run.experiment for run in shipped("unfreeze_ladder") if run.needs]
     trained = {str(experiment.stages[1].train) for experiment in arms}
     assert len(trained) == 4
@@ -318,8 +326,8 @@ def test_the_arms_of_the_ladder_differ_in_what_trains_alone() -> None:
     assert len(schedules) == 1
 
 
-def test_the_identity_of_a_run_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep asks for it several times a second, for each of its runs."""
+def test_the_run_id_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep needs it several times per second for each of its runs."""
     runs = shipped("prior_work")
     first = [run.run_id for run in runs]
     monkeypatch.setattr(Experiment, "to_yaml", lambda self: pytest.fail("computed again"))

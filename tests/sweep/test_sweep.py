@@ -1,4 +1,4 @@
-"""Sweeps: jobs side by side, what they leave when they are stopped, and what a user sees."""
+"""Sweeps: several jobs at a time, stopping and resuming them, and their output."""
 
 import json
 import resource
@@ -15,26 +15,27 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from messages import says
 from typer.testing import Result
 
 from fer_bench.comparison.collect import collect
 from fer_bench.config.loading import load_experiment
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.signals import PARENT_ENDED, Stop
-from fer_bench.errors import ConfigError, RunError
+from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.sweep import job as jobs
 from fer_bench.sweep.job import Job, Outcome, config_text, is_claimed, run_job
 from fer_bench.sweep.local_engine import LocalEngine, share_of_cores
-from fer_bench.sweep.scheduler import run_jobs, standing
+from fer_bench.sweep.scheduler import job_status, run_jobs
 
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 MakeJob = Callable[..., Job]
 TIMES = ["images_per_second", "seconds"]
-SECONDS = 900.0  # most that is waited for what takes seconds on an idle machine
+SECONDS = 900.0  # guards against hanging; takes seconds on an idle machine
 
-# In the place of `fer`, so that a job takes no time: what it does depends on the name of the run.
+# Replaces `fer`, so that a job takes no time. Its behaviour depends on the name of the run.
 STAND_IN = """
 import fcntl, json, os, pathlib, signal, sys, time
 
@@ -83,7 +84,7 @@ with (run / "lock").open("a") as lock:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Jobs call the stand-in; the file where it notes each call."""
+    """Make jobs call the stand-in; returns the file where it records its calls."""
     program = tmp_path / "stand_in.py"
     program.write_text(STAND_IN)
     monkeypatch.setattr(jobs, "FER", (sys.executable, "-S", str(program)))
@@ -93,7 +94,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def new_job(tmp_path: Path) -> MakeJob:
-    """A job of this name, for the stand-in."""
+    """A job with this run id, for the stand-in."""
 
     def make(run_id: str, evaluation: str | None = "test") -> Job:
         log = str(tmp_path / "logs" / f"{run_id}.log")
@@ -109,12 +110,12 @@ def calls(notes: Path) -> list[str]:
 def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
 class Background:
-    """A job in a thread, that can be told to stop."""
+    """A job in a thread that can be stopped."""
 
     def __init__(self, job: Job) -> None:
         self.stop = Stop()
@@ -143,13 +144,13 @@ def test_a_job_trains_then_evaluates(stand_in: Path, new_job: MakeJob) -> None:
     assert Path(job.log).read_text().startswith("$ fer train ")
 
 
-def test_a_job_knows_what_it_warned_of(stand_in: Path, new_job: MakeJob) -> None:
+def test_a_job_collects_its_warnings(stand_in: Path, new_job: MakeJob) -> None:
     assert run_job(new_job("a")).warnings == ()
     assert run_job(new_job("warned")).warnings == ("few images",)
     assert run_job(new_job("warned")).warnings == ()  # it is not trained again
 
 
-def test_what_is_done_is_not_done_again(stand_in: Path, new_job: MakeJob) -> None:
+def test_finished_parts_are_not_repeated(stand_in: Path, new_job: MakeJob) -> None:
     assert run_job(new_job("a", None)).status == "finished"
     assert run_job(new_job("a")).status == "finished"
     assert run_job(new_job("a")).status == "finished"
@@ -164,7 +165,7 @@ def test_what_is_done_is_not_done_again(stand_in: Path, new_job: MakeJob) -> Non
         ("killed", "ended by SIGKILL"),
     ],
 )
-def test_a_job_that_fails_says_why(
+def test_a_failed_job_gives_its_reason(
     stand_in: Path, new_job: MakeJob, name: str, message: str
 ) -> None:
     outcome = run_job(new_job(name))
@@ -183,7 +184,7 @@ def test_a_job_that_is_stopped_has_saved_its_state(stand_in: Path, new_job: Make
     outcome = background.ended()
     assert outcome.status == "interrupted"
     assert "stopped at epoch 1, step 3" in outcome.message
-    assert standing(job) == "interrupted"
+    assert job_status(job) == "interrupted"
     (job.run.path / "go").touch()
     assert run_job(job).status == "finished"
 
@@ -193,7 +194,7 @@ def test_a_stopped_job_does_not_begin(stand_in: Path, new_job: MakeJob) -> None:
     assert not stand_in.exists()
 
 
-def test_a_job_waits_for_whoever_trains_the_run_by_hand(stand_in: Path, new_job: MakeJob) -> None:
+def test_a_job_waits_for_a_training_by_hand(stand_in: Path, new_job: MakeJob) -> None:
     job = new_job("a")
     with job.run.lock():
         background = Background(job)
@@ -209,10 +210,10 @@ def test_two_jobs_of_one_run_train_it_once(stand_in: Path, new_job: MakeJob) -> 
     assert calls(stand_in) == ["train a", "evaluate a"]
 
 
-def test_where_only_the_processes_of_a_job_are_left_the_next_one_waits(
+def test_the_next_job_waits_for_the_processes_of_a_killed_one(
     stand_in: Path, new_job: MakeJob
 ) -> None:
-    """As after the sweep was killed: what it had started holds the claim until it has saved."""
+    """After a sweep is killed, its processes hold the claim until they have saved."""
     job = new_job("slow")
     first = Background(job)
     wait_until(lambda: job.run.status() == "running")
@@ -225,8 +226,8 @@ def test_where_only_the_processes_of_a_job_are_left_the_next_one_waits(
     assert second.ended().status == "finished"
 
 
-def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    """The child of a killed parent is told, also where it was not yet listening."""
+def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+    """The child of a killed parent gets a signal, even if it was not yet prepared for it."""
     child = (
         "import pathlib, signal, sys, time\n"
         "from fer_bench.sweep.parent import stop_with_parent\n"
@@ -250,7 +251,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     wait_until((tmp_path / "told").exists)
 
 
-def test_what_is_not_part_of_the_id_reaches_the_job(tmp_path: Path) -> None:
+def test_keys_outside_the_run_id_reach_the_job(tmp_path: Path) -> None:
     config = Path(__file__).resolve().parents[2] / "configs" / "drawn_compact.yaml"
     experiment = load_experiment(config, ["cache.max_gb=3"])
     written = tmp_path / "x.yaml"
@@ -263,7 +264,7 @@ def test_what_is_not_part_of_the_id_reaches_the_job(tmp_path: Path) -> None:
 
 
 class Unseen:
-    """A watch that sees nothing."""
+    """A watch that shows nothing."""
 
     def look(self, outcomes: Mapping[str, Outcome]) -> None:
         pass
@@ -280,12 +281,12 @@ def carry_out(
     return {run_id: outcome.status for run_id, outcome in outcomes.items()}
 
 
-def test_the_others_go_on_when_one_fails(stand_in: Path, new_job: MakeJob) -> None:
+def test_the_others_continue_when_one_fails(stand_in: Path, new_job: MakeJob) -> None:
     statuses = carry_out([new_job(name) for name in ("a", "wrong", "b")])
     assert statuses == {"a": "finished", "wrong": "failed", "b": "finished"}
 
 
-def test_a_job_begins_when_what_it_needs_is_finished(stand_in: Path, new_job: MakeJob) -> None:
+def test_a_job_starts_when_the_run_it_needs_is_finished(stand_in: Path, new_job: MakeJob) -> None:
     todo = [new_job(name, None) for name in ("last", "middle", "first", "other")]
     carry_out(todo, {"last": "middle", "middle": "first", "other": "done before"}, workers=3)
     order = calls(stand_in)
@@ -293,13 +294,13 @@ def test_a_job_begins_when_what_it_needs_is_finished(stand_in: Path, new_job: Ma
     assert len(order) == len(todo)
 
 
-def test_what_needs_a_failed_run_fails_with_it(stand_in: Path, new_job: MakeJob) -> None:
+def test_a_job_that_needs_a_failed_run_fails_too(stand_in: Path, new_job: MakeJob) -> None:
     todo = [new_job(name) for name in ("wrong", "next", "last")]
     with LocalEngine(2) as engine:
         needs = {"next": "wrong", "last": "next"}
         outcomes = run_jobs(todo, needs, engine, Stop(), Unseen())
     assert {outcome.status for outcome in outcomes.values()} == {"failed"}
-    assert "starts from wrong, which did not finish" in outcomes["next"].message
+    says(outcomes["next"].message, "starts from wrong")
     assert calls(stand_in) == ["train wrong"]
 
 
@@ -314,7 +315,7 @@ def test_jobs_take_the_devices_in_turn(stand_in: Path, new_job: MakeJob) -> None
     assert sorted(devices) == [["gpu:0", "5"], ["gpu:0", "5"], ["gpu:1", "5"]]
 
 
-def test_once_stopped_nothing_begins_and_all_is_saved(stand_in: Path, new_job: MakeJob) -> None:
+def test_after_a_stop_nothing_starts_and_all_is_saved(stand_in: Path, new_job: MakeJob) -> None:
     todo = [new_job(f"slow{number}") for number in range(3)]
     stop = Stop()
 
@@ -329,14 +330,30 @@ def test_once_stopped_nothing_begins_and_all_is_saved(stand_in: Path, new_job: M
         "slow0": "interrupted",
         "slow1": "interrupted",
     }
-    assert standing(todo[2]) == "new"
+    assert job_status(todo[2]) == "new"
 
 
 def test_cores_are_shared_evenly() -> None:
     assert share_of_cores(1) is None
     assert share_of_cores(2 * usable_cores().number) == 1
-    with pytest.raises(ConfigError, match="--workers 0"):
-        LocalEngine(0)
+
+
+@pytest.mark.parametrize(
+    ("workers", "devices", "parts"),
+    [
+        (0, ["auto"], ["--workers 0", "at least 1"]),
+        (-1, ["auto"], ["--workers -1", "at least 1"]),
+        (1, [""], ["--device ''", "gpu:<index>"]),
+        (None, ["gpu:0", ""], ["--device ''"]),
+        (None, ["cpu", "gpu:x"], ["--device gpu:x"]),
+    ],
+)
+def test_invalid_workers_and_devices_are_refused(
+    workers: int | None, devices: list[str], parts: list[str]
+) -> None:
+    with pytest.raises(FerError) as caught:
+        LocalEngine(workers, devices)
+    says(caught.value, *parts)
 
 
 # The command -----------------------------------------------------------------------------------
@@ -356,13 +373,13 @@ def write_suite(tmp_path: Path, tiny: dict[str, Any]) -> Callable[..., Path]:
 
 
 def run_ids(fer: Fer, suite: Path, outputs: Path) -> dict[str, str]:
-    """The status of every run by its id."""
+    """The status of every run, by run id."""
     result = fer("sweep", suite, "--outputs", outputs, "--dry-run", "--json")
     assert result.exit_code == 0, result.stderr
     return {run["run_id"]: run["status"] for run in json.loads(result.stdout)["runs"]}
 
 
-def test_a_dry_run_says_what_would_be_done(
+def test_a_dry_run_lists_the_runs_that_are_left(
     fer: Fer, write_suite: Callable[..., Path], trained_run: Path
 ) -> None:
     suite = write_suite("tiny.yaml", {"config": "tiny.yaml", "seeds": [1]})
@@ -384,25 +401,31 @@ def test_a_dry_run_of_a_part(fer: Fer, write_suite: Callable[..., Path], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "parts"),
     [
-        (("--part", "3"), "--part 3: expected I/N"),
-        (("--engine", "slurm"), "--engine slurm: expected local, ray"),
-        (("--address", "auto"), "--address auto: has no effect without --engine ray"),
-        (("--engine", "ray", "--device", "gpu:0,gpu:1"), "Ray chooses the devices itself"),
-        (("--trials", "3"), "--trials 3: has no effect without --search"),
-        (("--search", "x.yaml", "--part", "1/2"), "--part: has no effect with --search"),
+        (("--part", "3"), ["--part 3", "I/N"]),
+        (("--engine", "slurm"), ["--engine slurm", "local, ray"]),
+        (("--address", "auto"), ["--address auto", "--engine ray"]),
+        (("--engine", "ray", "--device", "gpu:0,gpu:1"), ["gpu:0,gpu:1", "--gpus-per-run"]),
+        (("--trials", "3"), ["--trials 3", "--search"]),
+        (("--search", "x.yaml", "--part", "1/2"), ["--part", "--search"]),
+        (("--workers", "0"), ["--workers 0", "at least 1"]),
+        (("--workers", "-1", "--dry-run"), ["--workers -1", "at least 1"]),
+        (("--engine", "ray", "--workers", "0"), ["--workers 0", "at least 1"]),
+        (("--search", "x.yaml", "--workers", "0"), ["--workers 0", "at least 1"]),
+        (("--device", ""), ["--device ''", "gpu:<index>"]),
+        (("--device", "gpu:0,"), ["--device ''", "gpu:<index>"]),
     ],
 )
-def test_options_that_do_not_go_together(
-    fer: Fer, write_suite: Callable[..., Path], options: tuple[str, ...], words: str
+def test_options_that_are_invalid_or_do_not_go_together(
+    fer: Fer, write_suite: Callable[..., Path], options: tuple[str, ...], parts: list[str]
 ) -> None:
     result = fer("sweep", write_suite("tiny.yaml"), *options)
     assert result.exit_code == 2
-    assert words in result.stderr
+    says(result.stderr, *parts)
 
 
-def test_what_runs_warn_of_is_said_once(
+def test_a_warning_of_several_runs_is_shown_once(
     fer: Fer, stand_in: Path, write_suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     suite = write_suite(
@@ -415,7 +438,7 @@ def test_what_runs_warn_of_is_said_once(
     assert "warning (2 of 3 runs): few images" in result.stderr.splitlines()
 
 
-def test_a_failure_is_named_at_the_end_with_its_log(
+def test_a_failure_is_listed_at_the_end_with_its_log(
     fer: Fer, stand_in: Path, write_suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     suite = write_suite({"config": "tiny.yaml", "name": "wrong"}, "tiny.yaml")
@@ -440,7 +463,7 @@ def test_the_runs_of_a_part_are_not_compared(
     assert [line.split()[1][:8] for line in calls(stand_in)] == ["tiny-s1-"] * 2
 
 
-def test_some_runs_of_a_folder_are_compared_alone(trained_run: Path, tmp_path: Path) -> None:
+def test_only_some_runs_of_a_folder_are_compared(trained_run: Path, tmp_path: Path) -> None:
     for name in (trained_run.name, "other-s1-0123abcd"):
         shutil.copytree(trained_run, tmp_path / name)
     (group,) = collect(tmp_path, only=[trained_run.name, "missing"]).groups
@@ -453,7 +476,7 @@ def test_some_runs_of_a_folder_are_compared_alone(trained_run: Path, tmp_path: P
 
 
 class Sweeping:
-    """`fer sweep` in a process of its own."""
+    """`fer sweep` in its own process."""
 
     def __init__(self, suite: Path, outputs: Path, *options: str) -> None:
         command = [sys.executable, "-m", "fer_bench", "sweep", str(suite), "--outputs"]
@@ -467,12 +490,12 @@ class Sweeping:
 
     def end(self, which: signal.Signals) -> tuple[int, str]:
         self.process.send_signal(which)
-        _, said = self.process.communicate(timeout=1800)
-        return self.process.returncode, said
+        _, messages = self.process.communicate(timeout=1800)
+        return self.process.returncode, messages
 
     def finish(self) -> tuple[int, str, str]:
-        printed, said = self.process.communicate(timeout=1800)
-        return self.process.returncode, printed, said
+        printed, messages = self.process.communicate(timeout=1800)
+        return self.process.returncode, printed, messages
 
 
 def assert_same_history(first: Path, second: Path) -> None:
@@ -488,10 +511,10 @@ def outputs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.scale
-def test_a_sweep_from_the_beginning_to_the_second_start(
+def test_a_sweep_and_its_second_start(
     fer: Fer, write_suite: Callable[..., Path], trained_run: Path, outputs: Path, tmp_path: Path
 ) -> None:
-    """Two jobs at a time, one run that cannot be; another run in the folder is not compared."""
+    """Two jobs at a time and a run that fails; another run in the folder is not compared."""
     frozen = [{"name": "head", "train": "head", "epochs": 1, "learning_rate": 1e-3}]
     suite = write_suite(
         {"config": "tiny.yaml", "name": "kept", "grid": {"model.head.dropout": [0.0, 0.3]}},
@@ -501,20 +524,20 @@ def test_a_sweep_from_the_beginning_to_the_second_start(
     outputs.mkdir()
     shutil.copytree(trained_run, outputs / trained_run.name)
     seconds = processor_seconds()
-    code, printed, said = Sweeping(suite, outputs, "--workers", "2", "--json").finish()
+    code, printed, messages = Sweeping(suite, outputs, "--workers", "2", "--json").finish()
     trained = processor_seconds() - seconds
-    assert code == 1, said
+    assert code == 1, messages
     document = json.loads(printed)
     by_name = {run["name"]: run for run in document["runs"]}
     assert [run["outcome"] for run in by_name.values()] == ["finished", "finished", "failed"]
-    assert by_name["none"]["message"] in said
+    assert by_name["none"]["message"] in messages
     (group,) = document["comparison"]["groups"]
     compared = {run["run_id"] for run in group["runs"]}
     assert compared == {run["run_id"] for run in document["runs"][:2]}
     page = (outputs / "sweeps" / "study" / "comparison.html").read_text()
     assert trained_run.name not in page
 
-    # What is frozen is the same in both, and was computed by one of them.
+    # The frozen layers are the same in both, and only one of them computed their output.
     logs = [(outputs / "sweeps" / "study" / f"{run_id}.log").read_text() for run_id in compared]
     assert sum("computed the frozen layers" in log for log in logs) == 1
     records = [json.loads((outputs / one / "run.json").read_text()) for one in compared]
@@ -549,18 +572,18 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
 
     stopped = Sweeping(suite, outputs)
     wait_until((run.state / "progress.json").exists, 900)
-    code, said = stopped.end(signal.SIGINT)
-    assert code == 130, said
-    assert "0 of 1 runs are finished; the same `fer sweep` continues from here" in said
+    code, messages = stopped.end(signal.SIGINT)
+    assert code == 130, messages
+    says(messages, "0 of 1 runs are finished", "`fer sweep`")
     assert run.status() == "interrupted"
 
     reached = run.run_json.stat().st_mtime_ns
     killed = Sweeping(suite, outputs)
     wait_until(lambda: run.run_json.stat().st_mtime_ns > reached, 900)
     assert killed.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    # The process that was training has saved its state, or is about to: the next sweep waits.
-    code, _, said = Sweeping(suite, outputs).finish()
-    assert code == 0, said
+    # The training process has saved its state, or is about to: the next sweep waits.
+    code, _, messages = Sweeping(suite, outputs).finish()
+    assert code == 0, messages
     assert_same_history(run.path, trained_run)
     log = (outputs / "sweeps" / "study" / f"{run.run_id}.log").read_text()
     assert log.count("going on at epoch") == 2, log

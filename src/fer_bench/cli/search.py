@@ -74,7 +74,7 @@ def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
         line = trial_line(trial, plan.space.space)
         notify(line)
 
-    result = search(plan, outputs, slots, said=say)
+    result = search(plan, outputs, slots, on_trial=say)
     draw_study(result, result.folder / "study.png")
     return result
 

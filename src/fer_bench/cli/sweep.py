@@ -100,7 +100,7 @@ def sweep(
         _search(suite, search, overrides or [], trials, outputs, place, (dry_run, as_json), part)
         return
 
-    from fer_bench.sweep.scheduler import make_job, standing, sweep_folder
+    from fer_bench.sweep.scheduler import job_status, make_job, sweep_folder
     from fer_bench.sweep.suite import load_suite
 
     loaded = load_suite(suite, overrides or [])
@@ -108,7 +108,7 @@ def sweep(
         loaded = loaded.part(*_fraction(part))
     folder = sweep_folder(outputs, loaded)
     jobs = [make_job(run, outputs, folder) for run in loaded.runs]
-    before = {job.run_id: standing(job) for job in jobs}
+    before = {job.run_id: job_status(job) for job in jobs}
     if dry_run:
         _show_plan(loaded, before, as_json)
         return
@@ -137,7 +137,10 @@ class Place:
     share: tuple[float, float]
 
     def check(self) -> None:
-        """Raises: ConfigError for options that exclude each other."""
+        """Raises: FerError for options that are invalid, or do not go together."""
+        from fer_bench.sweep.local_engine import check_workers
+
+        check_workers(self.workers, self.devices)
         if self.engine == "ray" and len(self.devices) > 1:
             raise ConfigError(
                 f"--device {','.join(self.devices)}: Ray chooses the devices itself.\n"

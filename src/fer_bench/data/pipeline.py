@@ -134,8 +134,8 @@ def training_batches(
 
     Elements: float32 RGB in [0, 255], shape (batch, size, size, 3), and the targets, by the names
     in `config.model.targets`: `expression`, int32 class indices, shape (batch,); `valence_arousal`,
-    float32, shape (batch, 2), NaN where unknown. Soft labels are added as `SOFT_LABELS`: float32, shape
-    (batch, C), each row summing to 1.
+    float32, shape (batch, 2), NaN where unknown. Soft labels are added as `SOFT_LABELS`: float32,
+    shape (batch, C), each row summing to 1.
     """
     source, views = draw_views(len(split), config.dataset, split.size)
     augment = config.image.augment

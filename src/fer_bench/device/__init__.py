@@ -1,5 +1,6 @@
-"""What computes, and what it can do.
+"""The hardware: which device computes, and what it can do.
 
-`machine` knows the cores, `selection` chooses the device and its precision, `workers` and
-`collective` join several hosts, `signals` says when to stop, `inventory` lists what is installed.
+`machine` counts cores and memory, `selection` chooses the device and `precision` its arithmetic,
+`workers` and `collective` join several hosts, `signals` stops a run, `inventory` lists what is
+installed.
 """

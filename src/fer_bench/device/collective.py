@@ -1,4 +1,4 @@
-"""What the workers of one run do together: agree, add up, and notice that one is lost."""
+"""Collective operations of the workers of one run: agree, sum up, notice that one is lost."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fer_bench.device.selection import Device
 from fer_bench.errors import RunError, WorkerLost
 
-# What TensorFlow raises in a worker when another one, or the way to it, is gone.
+# The errors of TensorFlow in a worker when another worker, or the connection to it, is lost.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -23,11 +23,11 @@ LOST = (
 
 
 def agree(device: Device, what: str, text: str) -> None:
-    """Make sure that `text` is the same in all workers; none goes on before all are here.
+    """Make sure that `text` is the same in all workers; waits for all of them.
 
     Raises:
-        RunError: it differs; `what` says what it is.
-        WorkerLost: a worker is gone.
+        RunError: it differs; `what` names it in the message.
+        WorkerLost: a worker does not respond.
     """
     if device.workers == 1:
         return
@@ -36,23 +36,24 @@ def agree(device: Device, what: str, text: str) -> None:
     others = [index for index, other in enumerate(digests) if (other != digests[0]).any()]
     if others:
         raise RunError(
-            f"{what} is not the same in worker 0 and in worker {', '.join(map(str, others))}; "
+            f"{what} differs between worker 0 and worker {', '.join(map(str, others))}; "
             f"this is worker {device.worker}.\n"
-            "Give all workers the same command and the same folders, on a file system they share."
+            "Start all workers with the same command, and with the same folders on a shared file "
+            "system."
         )
 
 
 def own_rows(device: Device, count: int) -> range:
-    """Which of `count` rows this worker answers for: they are dealt out in one piece each."""
+    """The rows, out of `count`, of this worker: each worker has one contiguous block."""
     first, end = (count * index // device.workers for index in (device.worker, device.worker + 1))
     return range(first, end)
 
 
 def merged(device: Device, values: NDArray[Any], first: int, count: int) -> NDArray[Any]:
-    """All `count` rows, of which each worker gives its own `values`, from row `first` on.
+    """Gather all `count` rows; each worker contributes its own `values`, from row `first` on.
 
     Raises:
-        WorkerLost: a worker is gone.
+        WorkerLost: a worker does not respond.
     """
     if device.workers == 1:
         return values
@@ -70,7 +71,7 @@ def merged(device: Device, values: NDArray[Any], first: int, count: int) -> NDAr
 def _sum_over_workers(strategy: Any, local: int, value: Any) -> Any:
     def replica_sum() -> Any:
         context = tf.distribute.get_replica_context()
-        # Of the devices of one host only the first one speaks for it.
+        # Only the first device of each host contributes its rows.
         is_first = context.replica_id_in_sync_group % local == 0
         return context.all_reduce("SUM", value * tf.cast(is_first, value.dtype))
 
@@ -78,11 +79,11 @@ def _sum_over_workers(strategy: Any, local: int, value: Any) -> Any:
 
 
 def worker_lost(device: Device, error: tf.errors.OpError) -> WorkerLost:
-    """What to tell the user of this worker when another one does not answer any more."""
+    """The error to show in this worker when another one no longer responds."""
     gone = {int(task) for task in re.findall(r"/job:worker/replica:0/task:(\d+)", error.message)}
     named = ", ".join(str(index) for index in sorted(gone - {device.worker}))
     return WorkerLost(
-        f"{f'worker {named}' if named else 'another worker'} of the {device.workers} does not "
-        f"answer any more; this is worker {device.worker}.\n"
-        "Start all of them again with the same command: the run goes on from its last save point."
+        f"{f'worker {named}' if named else 'another worker'} of the {device.workers} no longer "
+        f"responds; this is worker {device.worker}.\n"
+        "Start all of them again with the same command: the run resumes from its last checkpoint."
     )

@@ -1,4 +1,4 @@
-"""What this machine has: processor, memory, devices, libraries, folders."""
+"""Lists what the machine has: processor, memory, devices, libraries, folders."""
 
 import contextlib
 import importlib.metadata
@@ -12,28 +12,28 @@ from typing import Any
 import tensorflow as tf
 
 from fer_bench.device import machine
-from fer_bench.device import selection as devices
-from fer_bench.device.selection import Device
+from fer_bench.device.precision import BFLOAT16_FLAGS
+from fer_bench.device.selection import Device, why_no_gpu
 from fer_bench.storage.cache import cache_root
 
-# What Linux calls the instructions that fast arithmetic rests on, and what people call them.
+# Linux's flags for the instructions that make arithmetic fast, and their common names.
 CPU_FEATURES = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
     "avx512_vnni": "AVX512-VNNI",
     "asimd": "NEON",
     "sve": "SVE",
-    **devices.BFLOAT16_FLAGS,
+    **BFLOAT16_FLAGS,
 }
 
 WHY_XLA = {
-    "gpu": "on a GPU it joins many small operations into few",
+    "gpu": "on a GPU it fuses many small operations into few",
     "cpu": "compiled convolutions were measured 4 to 10 times slower on CPUs",
 }
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that results depend on."""
+    """The versions of Python and of the libraries that results depend on."""
     packages = ("fer-bench", "tensorflow", "keras", "numpy")
     return {"python": platform.python_version()} | {
         package: importlib.metadata.version(package) for package in packages
@@ -63,25 +63,24 @@ def _operating_system() -> str:
 
 
 def device_facts(device: Device) -> dict[str, Any]:
-    """The device that computes, and the GPUs that there are."""
+    """The device that computes, and all GPUs."""
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details
     return {
         "name": device.name,
         "kind": device.kind,
         "gpus": [details(gpu).get("device_name", gpu.name) for gpu in gpus],
-        "why_no_gpu": None if gpus else devices.why_no_gpu(),
+        "why_no_gpu": None if gpus else why_no_gpu(),
         "memory_bytes": device.memory_bytes,
         "memory_is_assumed": device.memory_is_assumed,
     }
 
 
 def choices(device: Device) -> dict[str, dict[str, Any]]:
-    """What `auto` chooses on this device, each with its reason."""
+    """The choices of `auto` on this device, each with its reason."""
     cores = machine.usable_cores()
-    why_threads = (
-        cores.why if device.threads == cores.number else f"asked for; {cores.number} usable"
-    )
+    is_default = device.threads == cores.number
+    why_threads = cores.why if is_default else f"asked for; {cores.number} usable"
     precision, depthwise = (device.precision("auto", depthwise=each) for each in (False, True))
     exception = "" if depthwise == precision else f"; {depthwise} for depthwise networks"
     return {
@@ -97,7 +96,7 @@ def on_machine(xla: bool) -> str:
 
 
 def cache_folder_facts() -> dict[str, Any]:
-    """Where the cache is, how large it is, and how much room is left."""
+    """The location and size of the cache, and the free space on its disk."""
     folder = cache_root()
     sizes = list(_file_sizes(folder))
     return {
@@ -111,18 +110,18 @@ def cache_folder_facts() -> dict[str, Any]:
 
 def _file_sizes(folder: Path) -> Iterator[int]:
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may empty the cache
+        with contextlib.suppress(FileNotFoundError):  # another process may be emptying the cache
             if path.is_file():
                 yield path.stat().st_size
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
+    """The folder, or its nearest parent that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`, which need not exist yet."""
+    """Whether files can be created in `folder`, which need not exist yet."""
     nearest = _existing(folder)
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

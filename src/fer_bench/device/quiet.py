@@ -1,4 +1,4 @@
-"""Keeping what TensorFlow's native code prints off the terminal."""
+"""Keeps the output of TensorFlow's native code off the terminal."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def native_messages_hidden() -> Iterator[None]:
-    """Keep what C++ libraries print while they load off the terminal, unless loading fails.
+    """Hide what C++ libraries print while they load, unless loading fails.
 
-    TensorFlow reports its build options and missing GPU drivers on the file descriptor of standard
-    error, before any setting of its logger applies. `fer` says itself which device it uses.
+    TensorFlow writes its build options and missing GPU drivers to the file descriptor of standard
+    error before any setting of its logger applies. `fer` itself reports which device it uses.
     """
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -1,4 +1,4 @@
-"""How a command that takes long learns that it shall stop."""
+"""Graceful shutdown of long-running commands."""
 
 import signal
 import threading
@@ -6,40 +6,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# What Linux sends a process whose parent has ended. It may come several times: the child of one
-# thread goes to the next as they end one by one.
+# The signal that Linux sends to a process whose parent has ended. It may come several times: when
+# the threads of the parent end one by one, each passes its children on to the next.
 PARENT_ENDED = signal.SIGUSR1
 
 
 class Stop:
-    """Whether to stop. It has no lock, unlike `threading.Event`.
+    """A flag that requests a stop. Unlike `threading.Event`, it has no lock.
 
-    A signal handler runs between two instructions of the main thread, which may be those of the
-    same handler: it must not wait for a lock that is held there.
+    A signal handler runs between two instructions of the main thread, possibly those of the same
+    handler: it must not wait for a lock that is held there.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._is_set = False
 
     def set(self) -> None:
-        """Ask to stop."""
-        self._asked = True
+        """Request a stop."""
+        self._is_set = True
 
     def is_set(self) -> bool:
-        """Whether somebody has asked."""
-        return self._asked
+        """Whether a stop was requested."""
+        return self._is_set
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """SIGINT and SIGTERM ask to stop, so that what is under way can be saved; a second one kills.
+    """Turn the first SIGINT or SIGTERM into a request to stop, so that state can be saved.
 
-    So does `PARENT_ENDED`, however often. Outside of the main thread, which alone gets signals,
-    nobody asks.
+    A second one kills. `PARENT_ENDED` requests a stop however often it comes. Only the main thread
+    receives signals: in any other thread, the flag is never set.
     """
     stop = Stop()
 
-    def ask_to_stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the handler's signature
+    def request_stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the handler's signature
         stop.set()
         if number != PARENT_ENDED:
             signal.signal(number, signal.SIG_DFL)
@@ -48,7 +48,7 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
         return
     numbers = (signal.SIGINT, signal.SIGTERM, PARENT_ENDED)
-    before = {number: signal.signal(number, ask_to_stop) for number in numbers}
+    before = {number: signal.signal(number, request_stop) for number in numbers}
     try:
         yield stop
     finally:

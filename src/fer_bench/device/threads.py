@@ -1,4 +1,4 @@
-"""Work that several threads do side by side, with the results in the order of the work."""
+"""Work that several threads share, with the results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,18 +15,18 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Part], Result], parts: Iterable[Part], threads: int | None = None
 ) -> Iterator[Result]:
-    """`function` of each of `parts`, in their order.
+    """Apply `function` to each of `parts`; yields the results in the same order.
 
-    Only a few parts are under way or waiting to be taken at a time, so that memory does not grow
-    with their number.
+    Only a few parts are in progress or waiting to be consumed at a time, so that memory does not
+    grow with their number.
 
     Args:
-        function: gains from threads as far as it waits, or computes without Python's global lock.
-        parts: are taken by the calling thread.
-        threads: their number; None: as many as there are usable cores.
+        function: threads speed it up if it waits, or computes without Python's global lock.
+        parts: consumed by the calling thread.
+        threads: number of threads; None: one per usable core.
 
     Raises:
-        Exception: the first one, in the order of `parts`, that `function` raises.
+        Exception: the first one that `function` raises, in the order of `parts`.
     """
     threads = threads or usable_cores().number
     waiting = iter(parts)

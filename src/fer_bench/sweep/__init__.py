@@ -1,1 +1,5 @@
-"""Many runs: what is left of them, in which order it is done, and how each ends."""
+"""Many runs: `suite` expands them, `scheduler` orders them, an engine runs them.
+
+`job` is one run in processes of its own, `local_engine` and `ray_engine` run several at a time,
+`progress` follows them, and `search` looks for the best values of an experiment.
+"""

@@ -1,4 +1,4 @@
-"""One run in processes of its own: trained, evaluated, or stopped with its state saved."""
+"""Trains and evaluates one run in its own processes, or stops it with its state saved."""
 
 import os
 import signal
@@ -21,28 +21,28 @@ from fer_bench.storage.files import write_atomically
 from fer_bench.storage.locks import Lock, ask, is_locked
 from fer_bench.sweep.parent import PARENT
 
-# How often a waiting job looks whether it shall stop, and whether its turn has come, in seconds.
+# How often, in seconds, a waiting job checks whether to stop and whether its turn has come.
 PAUSE = 0.2
 LAST_LINES = 3
-# `fer` of this environment; -P: no file of the folder it runs in takes the place of a module.
+# `fer` of this environment; -P: no file in the working directory can shadow a module.
 FER = (sys.executable, "-P", "-m", "fer_bench")
-_USER_CAN_FIX = 2  # how `fer` ends on an expected error
+_USER_CAN_FIX = 2  # exit status of `fer` on an expected error
 INTERRUPTED = (130, -signal.SIGTERM, -signal.SIGINT)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be brought to its end; plain text, so that it can be sent to another machine.
+    """A run to complete. It is plain text and can be sent to another machine.
 
     Attributes:
-        run_id: the identity of the run that `config` is.
+        run_id: the run id of `config`.
         config: the experiment as YAML, from `config_text`.
-        outputs: the folder that holds the runs.
-        evaluation: the split to evaluate afterwards: `train`, `validation` or `test`; None: none.
+        outputs: the folder of the runs.
+        evaluation: the split to evaluate after training: `train`, `validation` or `test`; or None.
         device: as in `fer train --device`.
         threads: as in `fer train --threads`; None: one per usable core.
-        log: the file to which the run's output is added; the experiment is written beside it.
-        folder: where relative paths begin; None: where this process is.
+        log: the file to append the output to; the experiment is written beside it.
+        folder: the folder that paths are relative to; None: the working directory.
     """
 
     run_id: str
@@ -56,13 +56,18 @@ class Job:
 
     @property
     def run(self) -> RunDirectory:
-        """Where the run is."""
+        """The directory of the run."""
         return RunDirectory(Path(self.folder or ".", self.outputs, self.run_id))
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do. Raises: RunError when `run.json` cannot be read."""
-        return is_done(self.run, self.evaluation)
+        """Whether the run is trained, and evaluated if wanted.
+
+        Raises:
+            RunError: `run.json` cannot be read.
+        """
+        is_evaluated = self.evaluation is None or self.run.metrics(self.evaluation).exists()
+        return self.run.status() == "finished" and is_evaluated
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,10 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        status: `interrupted`: it was asked to stop, and the next job goes on from there.
-        message: the last lines of what it said; empty when it is finished.
-        seconds: the time it took, with all waiting.
-        warnings: what it warned of, each once.
+        status: `interrupted`: it was stopped, and the next job of the run resumes it.
+        message: the last lines of its output; empty if it is finished.
+        seconds: its duration, including all waiting.
+        warnings: its distinct warnings.
     """
 
     status: Literal["finished", "failed", "interrupted"]
@@ -82,13 +87,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-def is_done(run: RunDirectory, evaluation: str | None) -> bool:
-    """Whether a run is trained, and evaluated where that is wanted. Raises: RunError."""
-    return run.status() == "finished" and (evaluation is None or run.metrics(evaluation).exists())
-
-
 def config_text(experiment: Experiment) -> str:
-    """An experiment as YAML, also with what is no part of its run id, such as `cache.max_gb`."""
+    """An experiment as YAML, including keys outside the run id, such as `cache.max_gb`."""
     document = yaml.safe_load(experiment.to_yaml())
     for key, value in _outside_the_id(experiment):
         document = with_value(document, key, value, key)
@@ -96,7 +96,7 @@ def config_text(experiment: Experiment) -> str:
 
 
 def _outside_the_id(section: Section) -> Iterator[tuple[str, Any]]:
-    """The dotted keys that `to_yaml` leaves out, where they say more than their default."""
+    """The dotted keys that `to_yaml` leaves out, if they differ from their default."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -105,22 +105,22 @@ def _outside_the_id(section: Section) -> Iterator[tuple[str, Any]]:
             yield name, list(value) if isinstance(value, tuple) else value
 
 
-def never() -> bool:
-    """What a job asks that nobody stops."""
+def not_stopped() -> bool:
+    """The default of `run_job`: nobody stops it."""
     return False
 
 
-def run_job(job: Job, stopped: Callable[[], bool] = never) -> Outcome:
-    """Train a run from where it is, then evaluate it; what is done already is not done again.
+def run_job(job: Job, stopped: Callable[[], bool] = not_stopped) -> Outcome:
+    """Train a run, or resume it, then evaluate it; finished parts are not repeated.
 
-    While another process works at the same run, this one waits and then does what is left. Call it
-    from a thread that lives as long as the job: Linux stops the job's processes, with their state
-    saved, when the thread that started them ends, however it ends.
+    While another process is working on the same run, this one waits and then does the rest. Call it
+    from a thread that lives as long as the job: however the thread ends, Linux then stops the
+    processes that it started, with their state saved.
 
     Args:
         job: the run.
-        stopped: asked several times a second; once it says yes, the run is stopped, with its state
-            saved.
+        stopped: called several times per second; once it returns True, the run is stopped, with its
+            state saved.
     """
     began, log = time.monotonic(), Path(job.log)
     start = log.stat().st_size if log.exists() else 0
@@ -154,7 +154,7 @@ def _run(job: Job, stopped: Callable[[], bool]) -> _Ending:
 
 
 def _wait_for(condition: Callable[[], bool], stopped: Callable[[], bool]) -> bool:
-    """Wait until the condition holds; False where the job shall stop before."""
+    """Wait until the condition holds; False if the job is stopped before."""
     while not stopped():
         if condition():
             return True
@@ -163,7 +163,7 @@ def _wait_for(condition: Callable[[], bool], stopped: Callable[[], bool]) -> boo
 
 
 def _commands(job: Job) -> Iterator[list[str]]:
-    """The arguments of what is left to do, each decided when the one before is over."""
+    """The commands that are left, each decided after the previous one has ended."""
     common = ["--outputs", job.outputs, "--device", job.device]
     if job.threads is not None:
         common += ["--threads", str(job.threads)]
@@ -176,7 +176,7 @@ def _commands(job: Job) -> Iterator[list[str]]:
 def _call(
     job: Job, arguments: Sequence[str], files: tuple[int, int], stopped: Callable[[], bool]
 ) -> int:
-    """The exit status of `fer`, run in its turn: somebody may train the same run by hand."""
+    """The exit status of `fer`; waits for its turn if the same run is also trained by hand."""
     while True:
         code = _exit_status(job, arguments, files, stopped)
         if code != _USER_CAN_FIX or not job.run.is_locked():
@@ -188,12 +188,12 @@ def _call(
 def _exit_status(
     job: Job, arguments: Sequence[str], files: tuple[int, int], stopped: Callable[[], bool]
 ) -> int:
-    """Run `fer` in a process that is told to stop once, and is always waited for.
+    """Run `fer` in a process that is told to stop at most once and is always waited for.
 
     Args:
-        job: where, and in which folder.
-        arguments: of `fer`.
-        files: descriptors of the log, and of the claim that the process inherits.
+        job: the run.
+        arguments: the arguments of `fer`.
+        files: the file descriptors of the log and of the claim, which the process inherits.
         stopped: whether to stop.
     """
     output, claim = files
@@ -205,7 +205,7 @@ def _exit_status(
         stderr=output,
         cwd=job.folder,
         env=_environment(),
-        start_new_session=True,  # a Ctrl-C of the terminal reaches the sweep, which tells it once
+        start_new_session=True,  # Ctrl-C reaches only the sweep, which passes it on once
         pass_fds=[claim],
     )
     try:
@@ -219,13 +219,13 @@ def _exit_status(
 
 
 def _environment() -> dict[str, str]:
-    # A job trains alone, also where this process is one of several workers of something else.
+    # A job trains alone, even if this process is one of several workers of something else.
     alone = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     return alone | {PARENT: str(os.getpid())}
 
 
-def _ending(code: int, said: str) -> _Ending:
-    lines = [line.rstrip() for line in said.splitlines()[1:] if line.strip()]  # after the command
+def _ending(code: int, output: str) -> _Ending:
+    lines = [line.rstrip() for line in output.splitlines()[1:] if line.strip()]  # skips the command
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     last = lines[errors[-1] :] if errors else lines[-LAST_LINES:]
     if code < 0 and code not in INTERRUPTED:
@@ -234,9 +234,9 @@ def _ending(code: int, said: str) -> _Ending:
     return status, "\n".join(last).removeprefix("error: ")
 
 
-def _warnings(said: str) -> tuple[str, ...]:
+def _warnings(output: str) -> tuple[str, ...]:
     start = "warning: "
-    lines = (line.strip() for line in said.splitlines() if line.startswith(start))
+    lines = (line.strip() for line in output.splitlines() if line.startswith(start))
     return tuple(dict.fromkeys(line.removeprefix(start) for line in lines))
 
 
@@ -246,23 +246,23 @@ def _text_from(path: Path, start: int) -> str:
         return file.read().decode(errors="replace")
 
 
-# Whose turn it is ------------------------------------------------------------------------------
+# Claims ----------------------------------------------------------------------------------------
 
 
 def _claim_path(run: RunDirectory) -> Path:
-    """The file that a job locks. It lies beside the runs, so that it is one for all sweeps."""
+    """The file that a job locks. It is beside the runs, so that all sweeps share it."""
     return run.outputs / "sweeps" / ".claims" / run.run_id
 
 
 def _take(claim: int, run: RunDirectory) -> bool:
-    """Take the claim on a run if no other job has it and nobody trains it.
+    """Claim a run, unless another job holds it or another process trains it.
 
-    The processes of a job inherit its claim: where only they are left, because the job was killed,
-    the next one waits until they have saved what they did.
+    The processes of a job inherit its claim: if the job is killed, the next one waits until they
+    have saved their state.
     """
     return ask(claim) is Lock.OURS and not run.is_locked()
 
 
 def is_claimed(run: RunDirectory) -> bool:
-    """Whether some job, of this sweep or another, works at a run."""
+    """Whether a job, of this sweep or another one, is working on a run."""
     return is_locked(_claim_path(run))

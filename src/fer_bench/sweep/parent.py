@@ -1,4 +1,4 @@
-"""A process that stops, with its state saved, when the one that started it is gone."""
+"""Stops a process, with its state saved, when the process that started it ends."""
 
 import ctypes
 import os
@@ -6,13 +6,13 @@ import sys
 
 from fer_bench.device.signals import PARENT_ENDED
 
-# The environment variable that holds the process id of the parent to stop with.
+# The environment variable with the process id of the parent to stop with.
 PARENT = "FER_BENCH_PARENT"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def stop_with_parent() -> None:
-    """Have Linux send this process `PARENT_ENDED` when its parent ends, if `PARENT` asks for it.
+    """Have Linux send this process `PARENT_ENDED` when its parent ends, if `PARENT` is set.
 
     Raises:
         SystemExit: the parent has ended already.

@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, read from their folders alone."""
+"""The progress of the runs of a sweep, read from their run directories."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -16,24 +16,24 @@ State = Literal[
     "waiting", "starting", "training", "evaluating", "finished", "failed", "interrupted", "skipped"
 ]
 UNDER_WAY: tuple[State, ...] = ("starting", "training", "evaluating")
-WELL: tuple[State, ...] = ("finished", "skipped")
+SUCCEEDED: tuple[State, ...] = ("finished", "skipped")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one run is.
+    """The progress of one run.
 
     Attributes:
-        name: the run's name and seed, which no other run of the suite has.
-        state: `skipped`: it was finished before the sweep began.
-        stage: the name of the stage of the last epoch that is done.
-        epoch: how many epochs are done.
-        epochs: how many there are at most.
-        best: the best validation value so far, of the metric that chooses the model.
-        images_per_second: of the last epoch.
-        trained: seconds that the epochs done took.
-        elapsed: seconds since the run was first seen under way; when it has ended, those it took.
-        message: why it failed.
+        name: name and seed of the run, unique within the suite.
+        state: `skipped`: it was finished before the sweep started.
+        stage: the name of the stage of the last completed epoch.
+        epoch: the number of completed epochs.
+        epochs: the maximum number of epochs.
+        best: the best validation value so far, in the metric that selects the model.
+        images_per_second: training speed of the last epoch.
+        trained: the duration of the completed epochs in seconds.
+        elapsed: seconds since the run was first seen running, or its duration after it has ended.
+        message: the reason of a failure.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Progress:
 
     @property
     def epochs_left(self) -> int:
-        """Epochs that are still to be trained, at most."""
-        return 0 if self.state in ("evaluating", "failed", *WELL) else self.epochs - self.epoch
+        """The maximum number of epochs that are left."""
+        return 0 if self.state in ("evaluating", "failed", *SUCCEEDED) else self.epochs - self.epoch
 
 
 class Follower:
-    """Reads again what may have changed, and remembers the rest."""
+    """Reads the runs that may have changed, and remembers the others."""
 
     def __init__(self, runs: Sequence[Planned], outputs: Path, skipped: Collection[str]) -> None:
         self.runs, self.outputs, self.skipped = runs, outputs, skipped
@@ -62,7 +62,7 @@ class Follower:
         self.seen: dict[str, float] = {}
 
     def look(self, outcomes: Mapping[str, Outcome]) -> list[Progress]:
-        """The progress of every run, in the order of the suite."""
+        """The progress of all runs, in the order of the suite."""
         return [self._progress(run, outcomes.get(run.run_id)) for run in self.runs]
 
     def _progress(self, planned: Planned, outcome: Outcome | None) -> Progress:
@@ -127,10 +127,10 @@ def read_progress(run: RunDirectory, planned: Planned) -> Progress:
 
 
 def time_left(runs: Sequence[Progress]) -> float | None:
-    """Seconds until all runs are trained, from the epochs that are done; None where none is.
+    """Estimated seconds until all runs are trained; None before the first epoch is done.
 
-    A run that has no epoch yet takes as long for one as those of the same name with other seeds,
-    or else as all on average.
+    An epoch of a run without any takes as long as in runs of the same name with other seeds, or
+    else as the average of all runs.
     """
     timed = [run for run in runs if run.epoch]
     if not timed:

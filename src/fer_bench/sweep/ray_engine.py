@@ -1,4 +1,4 @@
-"""Jobs as tasks of Ray, on this machine or on the nodes of a cluster."""
+"""Runs jobs as Ray tasks, on this machine or on the nodes of a cluster."""
 
 import contextlib
 import importlib
@@ -22,23 +22,24 @@ from fer_bench.runs import successor
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_atomically
 from fer_bench.storage.locks import LOCK
-from fer_bench.sweep.job import PAUSE, Job, Outcome, is_done, run_job
+from fer_bench.sweep.job import PAUSE, Job, Outcome, run_job
+from fer_bench.sweep.local_engine import check_workers
 
-# How often a job may lose its node or its worker before it counts as failed.
+# How often a job may lose its node or worker process before it counts as failed.
 RETRIES = 10
-# How often a task asks whether it shall stop, and how long it waits for the answer, in seconds.
+# How often a task asks whether to stop, and how long it waits for the answer, in seconds.
 SECONDS_BETWEEN_QUESTIONS, PATIENCE = 1.0, 30.0
-# Nothing that Ray can do without is sent anywhere or served to anybody.
+# Switches off what Ray does not need: usage statistics, and hiding GPUs from jobs without one.
 _PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 @dataclass(frozen=True)
 class Share:
-    """What Ray sets aside for one job.
+    """The resources that Ray reserves per job.
 
     Attributes:
-        cpus: cores, also a part of one.
-        gpus: GPUs, also a part of one; a job sees only those that it is given.
+        cpus: cores, possibly fractional.
+        gpus: GPUs, possibly fractional; a job sees only its own.
     """
 
     cpus: float = 1.0
@@ -46,7 +47,7 @@ class Share:
 
 
 class RayEngine:
-    """Jobs wherever Ray has room for them. Close it with `with`."""
+    """Jobs on any node with free resources. Use it in a `with` statement."""
 
     def __init__(
         self,
@@ -62,18 +63,21 @@ class RayEngine:
         """Connect to Ray.
 
         Args:
-            outputs: the folder of the runs. A node that does not see it trains in a folder of its
-                own and sends the run when it is over.
-            folder: the folder of the sweep, in the same file system.
-            share: what every job is given.
-            address: of a running cluster, `host:port` or `auto`; None: Ray on this machine only.
-            workers: most jobs at a time; None: as many as there is room for.
+            outputs: the folder of the runs. A node that cannot see it trains in a temporary folder
+                and sends the run when it has ended.
+            folder: the folder of the sweep, on the same file system.
+            share: the resources per job.
+            address: the address of a running cluster, `host:port` or `auto`; None: start Ray on
+                this machine only.
+            workers: maximum number of jobs at a time; None: as many as fit.
             device: as in `fer train --device`.
-            threads: for each job; None: one for every core it is given.
+            threads: threads per job; None: one per reserved core.
 
         Raises:
-            ConfigError: Ray is not installed, or does not answer at `address`.
+            FerError: fewer than one job at a time, an unknown device, Ray is not installed, or it
+                does not respond at `address`.
         """
+        check_workers(workers, [device])
         self.ray = _import_ray()
         self.workers, self.device = workers, device
         self.threads = threads or max(1, int(share.cpus))
@@ -88,12 +92,12 @@ class RayEngine:
         )
 
     def __enter__(self) -> "RayEngine":
-        # Ray tells of lost nodes on standard output, which is for results alone.
+        # Ray reports lost nodes on standard output, which is for results only.
         self.elsewhere.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Stop what is under way, wait until it is saved, and leave Ray."""
+        """Stop the running jobs, wait until their state is saved, and disconnect from Ray."""
         self.stop()
         if self.running:
             self.ray.wait(list(self.running), num_returns=len(self.running))
@@ -102,27 +106,27 @@ class RayEngine:
         self.elsewhere.close()
 
     def has_room(self) -> bool:
-        """Whether another job may be started; Ray keeps it until a node has room."""
+        """Whether another job can be started; Ray queues it until a node has room."""
         return self.workers is None or len(self.running) < self.workers
 
     def start(self, job: Job) -> None:
-        """Hand a job to Ray."""
+        """Submit a job to Ray."""
         placed = replace(job, device=self.device, threads=self.threads)
         self.running[self.task.remote(placed, str(self.marker), self.home)] = job.run_id
 
     def is_busy(self) -> bool:
-        """Whether jobs are under way."""
+        """Whether any job is running."""
         return bool(self.running)
 
     def ended(self) -> Mapping[str, Outcome]:
-        """Wait a moment; the jobs that ended since the last call."""
+        """Wait a moment; the jobs that ended since the last call, by run id."""
         if not self.running:
             return {}
         done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=PAUSE)
         return {self.running.pop(task): self._outcome(task) for task in done}
 
     def stop(self) -> None:
-        """Tell all jobs under way to save what they have and end."""
+        """Tell all running jobs to save their state and end."""
         if self.running:
             self.home.stop.remote()
 
@@ -130,8 +134,8 @@ class RayEngine:
         try:
             outcome: Outcome = self.ray.get(task)
         except self.ray.exceptions.RayError as error:
-            said = str(error).strip().splitlines()
-            return Outcome("failed", f"Ray: {said[-1] if said else type(error).__name__}", 0.0)
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return Outcome("failed", f"Ray: {lines[-1]}", 0.0)
         return outcome
 
 
@@ -157,8 +161,9 @@ def _connect(ray: Any, address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"--address {address}: no cluster of Ray was found ({reason}).\n"
-            "Start one with `ray start --head` on this machine, and give what it prints, or auto."
+            f"--address {address}: found no Ray cluster ({reason}).\n"
+            "Start one with `ray start --head` on this machine; use the address that it prints, or "
+            "auto."
         ) from error
 
 
@@ -166,23 +171,23 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def run_task(job: Job, marker: str, home: Any) -> Outcome:
-    """Run a job on the node where Ray has put this.
+    """Run a job on the node that Ray has chosen.
 
     Args:
-        job: what is to be done.
-        marker: a file in the folder of the sweep; where it can be seen, the outputs are shared.
+        job: the job.
+        marker: a file in the folder of the sweep; a node that can see it shares the outputs.
         home: the actor `Home`.
     """
     if job.folder is not None and not Path(job.folder).is_dir():
         job = replace(job, folder=None)
-    stopped = _asks(home)
+    stopped = _stop_request(home)
     if Path(marker).exists():
         return run_job(job, stopped)
     return _run_apart(job, home, stopped)
 
 
 def _run_apart(job: Job, home: Any, stopped: Callable[[], bool]) -> Outcome:
-    """Run a job in a folder of this node, from what its home has to what its home will have."""
+    """Run a job in a temporary folder of this node: fetch the run, train, send it back."""
     ray = _import_ray()
     with tempfile.TemporaryDirectory(prefix="fer-bench-") as name:
         outputs = Path(name, "outputs")
@@ -193,22 +198,22 @@ def _run_apart(job: Job, home: Any, stopped: Callable[[], bool]) -> Outcome:
         log = Path(name, "log")
         outcome = run_job(replace(job, outputs=str(outputs), log=str(log)), stopped)
         run = outputs / job.run_id
-        said = log.read_text(errors="replace")
-        ray.get(home.keep.remote(job.run_id, pack(run) if run.is_dir() else None, said))
+        output = log.read_text(errors="replace")
+        ray.get(home.keep.remote(job.run_id, pack(run) if run.is_dir() else None, output))
     return outcome
 
 
-def _asks(home: Any) -> Callable[[], bool]:
-    """Whether the sweep stops, asked of its home no more than once a second."""
+def _stop_request(home: Any) -> Callable[[], bool]:
+    """A function that asks the home whether the sweep is stopping, at most once per second."""
     ray = _import_ray()
-    answer, asked = False, 0.0
+    answer, last = False, 0.0
 
     def stopped() -> bool:
-        nonlocal answer, asked
-        if not answer and time.monotonic() - asked >= SECONDS_BETWEEN_QUESTIONS:
+        nonlocal answer, last
+        if not answer and time.monotonic() - last >= SECONDS_BETWEEN_QUESTIONS:
             with contextlib.suppress(ray.exceptions.GetTimeoutError):
                 answer = ray.get(home.is_stopping.remote(), timeout=PATIENCE)
-            asked = time.monotonic()
+            last = time.monotonic()
         return answer
 
     return stopped
@@ -218,30 +223,30 @@ def _asks(home: Any) -> Callable[[], bool]:
 
 
 class Home:
-    """Where the runs of a sweep belong, for the nodes that cannot see the folder: an actor."""
+    """An actor on the node of the sweep that serves its runs to nodes that cannot see them."""
 
     def __init__(self, outputs: str, folder: str) -> None:
         self.outputs, self.folder = Path(outputs), Path(folder)
         self.stopping = False
 
     def stop(self) -> None:
-        """Let all jobs stop."""
+        """Stop all jobs."""
         self.stopping = True
 
     def is_stopping(self) -> bool:
-        """Whether all jobs shall stop."""
+        """Whether all jobs have to stop."""
         return self.stopping
 
     def give(self, run_id: str) -> bytes | None:
-        """What there is of a run; None where there is nothing."""
+        """The files of a run; None if it was never started."""
         run = RunDirectory(self.outputs / run_id)
         return pack(run.path) if run.run_json.exists() else None
 
     def keep(self, run_id: str, packed: bytes | None, log: str) -> None:
-        """Put what came of a run in its place, unless that is finished already."""
+        """Store the files of a run, unless the stored run is finished already."""
         with (self.folder / f"{run_id}.log").open("a") as file:
             file.write(log)
-        if packed is not None and not is_done(RunDirectory(self.outputs / run_id), None):
+        if packed is not None and RunDirectory(self.outputs / run_id).status() != "finished":
             replace_run(packed, self.outputs / run_id)
 
 
@@ -253,7 +258,7 @@ def _home_on_this_node(ray: Any) -> Any:
 
 
 def pack(folder: Path) -> bytes:
-    """The files in a run's folder as a tar archive, but for the lock."""
+    """The files of a run as a tar archive, without the lock."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for path in sorted(folder.iterdir()):
@@ -263,14 +268,14 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(packed: bytes, folder: Path) -> None:
-    """Write the files of an archive from `pack` into a folder."""
+    """Extract an archive of `pack` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
 
 
 def replace_run(packed: bytes, run: Path) -> None:
-    """Put an archive in the place of a run's folder that may be there; never a part of it."""
+    """Replace a run, if any, by the content of an archive, completely or not at all."""
     successor.settle(run)
     arriving = RunDirectory(successor.beside(run))
     try:

@@ -1,4 +1,4 @@
-"""Many runs: what is left of them, in which order it is done, and how each ends."""
+"""Runs many jobs: what is left to do, in which order, and how each ended."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,53 +6,53 @@ from typing import Protocol
 
 from fer_bench.device.signals import Stop
 from fer_bench.errors import RunError
-from fer_bench.sweep.job import Job, Outcome, config_text, is_claimed, is_done
+from fer_bench.sweep.job import Job, Outcome, config_text, is_claimed
 from fer_bench.sweep.suite import Planned, Suite
 
 FOLDER = "sweeps"
 
 
 class Engine(Protocol):
-    """What runs jobs side by side."""
+    """Runs several jobs at a time."""
 
     def has_room(self) -> bool:
-        """Whether another job may be started."""
+        """Whether another job can be started."""
 
     def start(self, job: Job) -> None:
-        """Begin a job and return at once."""
+        """Start a job and return at once."""
 
     def is_busy(self) -> bool:
-        """Whether jobs are under way."""
+        """Whether any job is running."""
 
     def ended(self) -> Mapping[str, Outcome]:
         """Wait a moment; the jobs that ended since the last call, by run id."""
 
     def stop(self) -> None:
-        """Tell all jobs under way to save what they have and end."""
+        """Tell all running jobs to save their state and end."""
 
 
 class Watch(Protocol):
-    """What shows how far the runs are."""
+    """Displays the progress of the runs."""
 
     def look(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Called several times a second, with the jobs that have ended."""
+        """Called several times per second, with the jobs that have ended."""
 
     def stopping(self) -> None:
-        """Called once, when the jobs under way are told to save what they have."""
+        """Called once, when the running jobs are told to save their state."""
 
 
 def sweep_folder(outputs: Path, suite: Suite) -> Path:
-    """Where logs, resolved experiments and the comparison of a suite are."""
+    """The folder of the logs, the resolved experiments and the comparison of a suite."""
     return outputs / FOLDER / suite.name
 
 
 def make_job(planned: Planned, outputs: Path, folder: Path) -> Job:
-    """The job that trains and evaluates a run; relative paths begin where this process is.
+    """The job that trains and evaluates a run; relative paths start at the working directory.
 
     Args:
         planned: the run.
         outputs: the folder of all runs.
-        folder: where its log goes.
+        folder: the folder of its log.
     """
     return Job(
         run_id=planned.run_id,
@@ -66,14 +66,14 @@ def make_job(planned: Planned, outputs: Path, folder: Path) -> Job:
     )
 
 
-def standing(job: Job) -> str:
-    """How far a run is, on the disk.
+def job_status(job: Job) -> str:
+    """The status of a job, from its run directory.
 
-    `finished`, `trained` (not evaluated), `running` (some job works at it), `interrupted`,
-    `failed` (also where it cannot be read) or `new`.
+    `finished`, `trained` (not evaluated), `running` (a job is working on it), `interrupted`,
+    `failed` (also if the run cannot be read) or `new`.
     """
     try:
-        if is_done(job.run, job.evaluation):
+        if job.is_done:
             return "finished"
         status = job.run.status()
     except RunError:
@@ -90,37 +90,37 @@ def run_jobs(
     stop: Stop,
     watch: Watch,
 ) -> dict[str, Outcome]:
-    """Bring every job to its end, whatever becomes of the others.
+    """Run all jobs; a job that fails does not stop the others.
 
     Args:
-        jobs: what is left to do, in the order in which it is wanted.
-        needs: by run id, the run that must be finished before. One that is no job is finished.
-        engine: what runs them.
-        stop: once it is set, no job begins, and those under way save what they have.
-        watch: what shows it.
+        jobs: the jobs that are left, in the desired order.
+        needs: by run id, the run that must finish first. A run without a job is finished already.
+        engine: runs the jobs.
+        stop: once set, no further job starts, and the running ones save their state.
+        watch: displays the progress.
 
     Returns:
-        How each ended, by run id; what was not begun before `stop` is missing.
+        The outcomes by run id, without the jobs that were not started before `stop`.
     """
     left = {job.run_id: job for job in jobs}
     needs = {run_id: needed for run_id, needed in needs.items() if needed in left}
     outcomes: dict[str, Outcome] = {}
-    told = False
+    is_stopping = False
     while engine.is_busy() or (left and not stop.is_set()):
         if not stop.is_set():
             _give_up(left, needs, outcomes)
             _start(left, needs, outcomes, engine)
-        elif not told:
+        elif not is_stopping:
             watch.stopping()
             engine.stop()
-            told = True
+            is_stopping = True
         outcomes |= engine.ended()
         watch.look(outcomes)
     return outcomes
 
 
 def _give_up(left: dict[str, Job], needs: Mapping[str, str], outcomes: dict[str, Outcome]) -> None:
-    """Take out what waits for a run that did not finish."""
+    """Fail the jobs that wait for a run that did not finish."""
     for run_id in list(left):
         needed = outcomes.get(needs.get(run_id, ""))
         if needed and needed.status != "finished":
@@ -132,7 +132,7 @@ def _give_up(left: dict[str, Job], needs: Mapping[str, str], outcomes: dict[str,
 def _start(
     left: dict[str, Job], needs: Mapping[str, str], outcomes: Mapping[str, Outcome], engine: Engine
 ) -> None:
-    """Begin what can begin; last of all what another sweep is working at."""
+    """Start the jobs that are ready; those that another sweep is working on come last."""
     ready = [job for run_id, job in left.items() if needs.get(run_id) in (None, *outcomes)]
     while ready and engine.has_room():
         chosen = next((job for job in ready if not is_claimed(job.run)), ready[0])

@@ -1,4 +1,4 @@
-"""The suite file: which experiments, with which seeds and in which variations, make one study."""
+"""The suite file: the experiments of one study, with their seeds and variations."""
 
 import itertools
 import re
@@ -32,62 +32,73 @@ _ADVICE = "docs/scaling.md shows a suite; `fer schema` prints every key of an ex
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
+# What to use instead of varying these keys.
+_INSTEAD = {"seed": "seeds", "name": "name"}
+
+
+def _no_boolean(seed: Any) -> Any:
+    if isinstance(seed, bool):
+        raise ValueError(f"must be a whole number, got {str(seed).lower()}")
+    return seed
+
+
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if twice := [str(seed) for seed, count in Counter(seeds).items() if count > 1]:
-        raise ValueError(f"names a seed twice: {', '.join(twice)}; one seed is one run")
+    if duplicates := [str(seed) for seed, count in Counter(seeds).items() if count > 1]:
+        raise ValueError(f"duplicate seeds: {', '.join(duplicates)}; each seed makes one run")
     return seeds
 
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], AfterValidator(_distinct)]
+Seed = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**31)]
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
 class Entry(Section):
-    """One experiment file, as it is or varied."""
+    """One experiment file, unchanged or varied."""
 
     config: WrittenPath = Field(description="experiment file, relative to the suite file")
-    name: str | None = Field(None, description="name of the run; null: that of the experiment")
+    name: str | None = Field(None, description="name of the run; null: the name of the experiment")
     seeds: Seeds | None = Field(
-        None, min_length=1, description="a run with each of them; null: the seeds of the suite"
+        None, min_length=1, description="one run per seed; null: the seeds of the suite"
     )
-    set: dict[str, Any] = Field({}, description="dotted keys and the values they get")
+    set: dict[str, Any] = Field({}, description="dotted keys and their values")
     grid: dict[str, Values] = Field(
-        {}, description="dotted keys and lists of values: every combination is a run"
+        {}, description="dotted keys and lists of values: one run per combination"
     )
     zip: dict[str, Values] = Field(
-        {}, description="dotted keys and lists of values that change in step"
+        {}, description="dotted keys and lists of values that change together"
     )
 
     @field_validator("grid", "zip")
     @classmethod
-    def _has_seeds_apart(cls, values: dict[str, Values]) -> dict[str, Values]:
-        for key in ("seed", "name"):
+    def _varies_no_seed_or_name(cls, values: dict[str, Values]) -> dict[str, Values]:
+        for key, instead in _INSTEAD.items():
             if key in values:
-                raise ValueError(f"must not vary {key}; use `{key}s`".replace("names", "name"))
+                raise ValueError(f"must not vary {key}; use `{instead}`")
         return values
 
     @model_validator(mode="after")
-    def _in_step(self) -> "Entry":
+    def _lists_fit(self) -> "Entry":
         lengths = {key: len(values) for key, values in self.zip.items()}
         if len(frozenset(lengths.values())) > 1:
             found = ", ".join(f"{key} has {count}" for key, count in lengths.items())
-            raise ValueError(f"zip: the lists must be equally long; {found}")
-        if twice := sorted(self.grid.keys() & self.zip.keys()):
-            raise ValueError(f"{twice[0]} stands in grid and in zip; keep one of them")
+            raise ValueError(f"zip: the lists must have the same length; {found}")
+        if both := sorted(self.grid.keys() & self.zip.keys()):
+            raise ValueError(f"{both[0]} is both in grid and in zip; keep one of them")
         return self
 
     def variations(self) -> list[dict[str, Any]]:
-        """What varies, as dotted keys with values; a single empty one where nothing does.
+        """The variations, as dotted keys with values; a single empty one if nothing varies.
 
-        The order comes from that of the values, not from that of the keys.
+        Their order depends on the order of the values, not on that of the keys.
         """
         grid, steps = dict(sorted(self.grid.items())), dict(sorted(self.zip.items()))
         combinations = itertools.product(*grid.values())
-        in_step = list(zip(*steps.values(), strict=True)) or [()]
+        zipped = list(zip(*steps.values(), strict=True)) or [()]
         return [
             dict(zip((*grid, *steps), (*one, *other), strict=True))
             for one in combinations
-            for other in in_step
+            for other in zipped
         ]
 
 
@@ -96,26 +107,26 @@ def _as_entry(value: Any) -> Any:
 
 
 class SuiteFile(Section):
-    """A suite as it is written."""
+    """The content of a suite file."""
 
-    description: str = Field(description="what the suite is for, in one sentence")
+    description: str = Field(description="the purpose of the suite, in one sentence")
     seeds: Seeds | None = Field(
-        None, min_length=1, description="a run with each of them; null: the experiment's own seed"
+        None, min_length=1, description="one run per seed; null: the seed of the experiment"
     )
-    set: dict[str, Any] = Field({}, description="dotted keys and the values that all runs get")
+    set: dict[str, Any] = Field({}, description="dotted keys and their values in all runs")
     runs: tuple[Annotated[Entry, BeforeValidator(_as_entry)], ...] = Field(
-        min_length=1, description="experiment files, as a path or with what is to be changed"
+        min_length=1, description="experiment files: a path, or a path with changes"
     )
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a suite.
+    """One run of a suite.
 
     Attributes:
-        experiment: what is run.
-        config: the file that it comes from.
-        needs: the earlier run of the suite whose weights it starts from; None: it waits for none.
+        experiment: its experiment.
+        config: the experiment file.
+        needs: the earlier run of the suite whose weights it starts from, or None.
     """
 
     experiment: Experiment
@@ -124,22 +135,23 @@ class Planned:
 
     @cached_property
     def run_id(self) -> str:
-        """The identity of the run, which takes milliseconds to compute."""
+        """The run id, cached because it takes milliseconds to compute."""
         return self.experiment.run_id
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite with all its runs, each of them checked and none of them twice."""
+    """A suite with all its runs, validated and without duplicates."""
 
     name: str
     description: str
     runs: tuple[Planned, ...]
 
     def part(self, index: int, count: int) -> "Suite":
-        """Every `count`-th run beginning with the 1-based `index`, and the runs that these need.
+        """Every `count`-th run, starting with run number `index` (from 1), and the runs they need.
 
-        Raises: ConfigError where there is no such part.
+        Raises:
+            ConfigError: there is no such part.
         """
         if not 1 <= index <= count:
             raise ConfigError(
@@ -147,31 +159,31 @@ class Suite:
             )
         chosen = self.runs[index - 1 :: count]
         wanted = {run.run_id for run in chosen}
-        for run in reversed(self.runs):  # what a run needs stands before it
+        for run in reversed(self.runs):  # a run comes after the run it needs
             if run.run_id in wanted and run.needs:
                 wanted.add(run.needs)
         return replace(self, runs=tuple(run for run in self.runs if run.run_id in wanted))
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
-    """Read a suite and expand it: all entries, with all variations and seeds.
+    """Read a suite and expand all its entries, with all variations and seeds.
 
     Args:
         path: the YAML file.
-        overrides: each `a.b=value`; they hold in every run, whatever the file says.
+        overrides: `a.b=value`, for all runs; they take precedence over the file.
 
     Raises:
-        ConfigError: a file is missing or not YAML, or lists every error of the suite and of its
-            experiments.
+        ConfigError: a file is missing or not YAML; or the suite or its experiments have errors, all
+            of which are listed.
     """
     for override in overrides:
-        with_override({}, override)  # said once here, not again for every run
+        with_override({}, override)  # an invalid one is reported once, not once per run
     try:
         written = SuiteFile.model_validate(read_yaml(path, "a suite"))
     except ValidationError as error:
         raise ConfigError(listed_errors(path, explain(error, SuiteFile), _ADVICE)) from error
     runs: dict[str, Planned] = {}
-    errors: dict[str, None] = {}  # each once, in their order
+    errors: dict[str, None] = {}  # ordered and without duplicates
     for number, entry in enumerate(written.runs):
         for found in _expanded(entry, written, path.parent, overrides):
             if isinstance(found, Planned):
@@ -188,8 +200,8 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
 def _expanded(
     entry: Entry, suite: SuiteFile, folder: Path, overrides: Sequence[str]
 ) -> Iterator[Planned | list[str]]:
-    """The runs of one entry; for what is no valid experiment, the lines that say why."""
-    path = Path(normpath(folder / entry.config))  # said without its `..`
+    """The runs of one entry; in place of an invalid one, the lines of its errors."""
+    path = Path(normpath(folder / entry.config))  # messages name it without `..`
     try:
         document = {**read_yaml(path, "an experiment")}
         document.setdefault("name", name_of(path))
@@ -228,7 +240,7 @@ def _planned(
 
 
 def _shared_names(runs: Iterable[Planned]) -> Iterator[str]:
-    """A line for every name that different experiments have."""
+    """One line per name that several different experiments have."""
     by_name: dict[str, dict[str, Planned]] = {}
     for run in runs:
         same = run.experiment.model_copy(update={"seed": 0}).model_dump_json()
@@ -237,15 +249,15 @@ def _shared_names(runs: Iterable[Planned]) -> Iterator[str]:
         if len(different) > 1:
             files = ", ".join(dict.fromkeys(run.config.name for run in different.values()))
             yield (
-                f"{len(different)} different experiments are called {name} ({files}); give each "
-                "entry a `name` of its own"
+                f"{len(different)} different experiments have the name {name} ({files}); give "
+                "each entry its own `name`"
             )
 
 
 def _with_weights(planned: Planned, before: Mapping[str, Planned]) -> Planned:
-    """The same run, with what it needs of the runs before.
+    """The run, with the earlier run that it needs.
 
-    `model.weights: run:NAME-sSEED` stands for the run of that name and seed, whatever its digest.
+    `model.weights: run:NAME-sSEED` means the run of that name and seed, whatever its digest.
     """
     model = planned.experiment.model
     source = model.weights.removeprefix("run:")
@@ -264,7 +276,7 @@ def _with_weights(planned: Planned, before: Mapping[str, Planned]) -> Planned:
 
 
 def name_suffix(values: Mapping[str, Any]) -> str:
-    """What is added to the name of an experiment in which these dotted keys have these values.
+    """The suffix of the name of a variation with these values of dotted keys.
 
     `{"model.head.dropout": 0.3, "dataset.balance": "none"}` gives `_balance-none_dropout0.3`.
     """
@@ -273,11 +285,11 @@ def name_suffix(values: Mapping[str, Any]) -> str:
 
 
 def _short(key: str, keys: Mapping[str, Any]) -> str:
-    """The end of a dotted key, as long as no other key ends so."""
+    """The shortest end of a dotted key that no other key shares."""
     words = key.split(".")
     ends = [".".join(words[start:]) for start in range(len(words) - 1, -1, -1)]
-    alone = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
-    return next(alone, key)
+    unique = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
+    return next(unique, key)
 
 
 def _text(value: Any) -> str:

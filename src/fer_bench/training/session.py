@@ -12,7 +12,8 @@ from fer_bench.data import decoding, pipeline
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.device import collective
-from fer_bench.device.selection import POLICIES, Device
+from fer_bench.device.precision import POLICIES
+from fer_bench.device.selection import Device
 from fer_bench.device.signals import Stop
 from fer_bench.display import Display
 from fer_bench.errors import DataError, DeviceError, Interrupted

@@ -25,7 +25,8 @@ from fer_bench.device.inventory import (
     system,
     versions,
 )
-from fer_bench.device.selection import POLICIES, Device
+from fer_bench.device.precision import POLICIES
+from fer_bench.device.selection import Device
 from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.training.losses import cross_entropy

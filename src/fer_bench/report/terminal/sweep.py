@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fer_bench.report.wording import MISSING, write_duration
 from fer_bench.sweep.job import Outcome
-from fer_bench.sweep.progress import UNDER_WAY, WELL, Follower, Progress, time_left
+from fer_bench.sweep.progress import SUCCEEDED, UNDER_WAY, Follower, Progress, time_left
 
 SECONDS_BETWEEN_LOOKS = 1.0
 # Lines of the terminal that are not rows of the table: heading, column names, the rest, a prompt.
@@ -85,7 +85,7 @@ class Lines(SweepDisplay):
             self.states = dict.fromkeys((run.name for run in runs), "waiting")
             skipped = sum(run.state == "skipped" for run in runs)
             self.say(f"{len(runs)} runs, {skipped} of them finished before")
-        ended = sum(run.state in WELL for run in runs)
+        ended = sum(run.state in SUCCEEDED for run in runs)
         for run in runs:
             if run.state != self.states[run.name] and run.state != "skipped":
                 self.say(f"[{ended}/{len(runs)}] {change_line(run)}")
@@ -111,7 +111,7 @@ def change_line(run: Progress) -> str:
 
 def sweep_heading(runs: Sequence[Progress]) -> str:
     """How far all runs together are: `3/69 finished, 1 failed, about 5 h 10 min left`."""
-    parts = [f"{sum(run.state in WELL for run in runs)}/{len(runs)} finished"]
+    parts = [f"{sum(run.state in SUCCEEDED for run in runs)}/{len(runs)} finished"]
     for state in ("failed", "interrupted"):
         if number := sum(run.state == state for run in runs):
             parts.append(f"{number} {state}")

@@ -1,1 +1,4 @@
-"""Looking for better parameters with Optuna, on validation alone."""
+"""The search for the best values of an experiment, with Optuna and on the validation split.
+
+`space` is what may vary, `study` the trials, `rounds` trains them, `search` joins the three.
+"""

@@ -1,8 +1,8 @@
-"""`fer sweep --search`: which values of an experiment's keys do best on the validation split.
+"""`fer sweep --search`: finds the values of an experiment's keys with the best validation metric.
 
-A search is a study of Optuna in `<outputs>/sweeps/<study>/`. Each of its trials is a run like any
-other; what a trial is worth is read from the history of its run, so that the test split is never
-looked at, and nothing is lost when the search is interrupted in any way.
+A search is an Optuna study in `<outputs>/sweeps/<study>/`. Each trial is an ordinary run; its value
+is read from the history of the run, so that the test split is never used, and nothing is lost
+however the search is interrupted.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from fer_bench.sweep.job import config_text, run_job
 from fer_bench.sweep.scheduler import FOLDER
 from fer_bench.sweep.search.rounds import Rounds, Run, Slots, log_file, make_trials
 from fer_bench.sweep.search.space import Space, load_space, varied
-from fer_bench.sweep.search.study import DATABASE, Trial, open_study
+from fer_bench.sweep.search.study import DATABASE, Trial, number_ended, open_study
 
 __all__ = ["Plan", "Result", "Slots", "Trial", "plan_search", "search", "trials_so_far"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be searched.
+    """The plan of a search.
 
     Attributes:
-        base: the experiment that is varied; its name is that of the study.
-        space: what is varied, how often and how.
+        base: the experiment to vary; its name is the name of the study.
+        space: the keys to vary, and the number of trials.
     """
 
     base: Experiment
@@ -45,37 +45,37 @@ class Plan:
 
     @property
     def study(self) -> str:
-        """The name of the study, which is the name of every run in it."""
+        """The name of the study and of all its runs."""
         return self.base.name
 
     @property
     def metric(self) -> str:
-        """The `val_` metric that is aimed at."""
+        """The `val_` metric to optimize."""
         return self.base.select
 
     @property
     def direction(self) -> str:
-        """Whether the metric shall go `up` or `down`."""
+        """Whether to push the metric `up` or `down`."""
         return "down" if self.metric in LESS_IS_BETTER else "up"
 
     def folder(self, outputs: Path) -> Path:
-        """Where the study is kept."""
+        """The folder of the study."""
         return outputs / FOLDER / self.study
 
     def experiment(self, trial: Trial) -> Experiment:
-        """The experiment that a trial is. Raises: ConfigError when its values make none."""
+        """The experiment of a trial. Raises: ConfigError if its values are invalid together."""
         return varied(self.base, trial.parameters)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        plan: what was searched.
-        folder: where the study is kept.
-        trials: all, by number.
-        importance: the share of each key in the differences of value; empty with few trials.
+        plan: the plan of the search.
+        folder: the folder of the study.
+        trials: all trials, by number.
+        importance: the share of each key in the variance of the value; empty with few trials.
     """
 
     plan: Plan
@@ -85,7 +85,7 @@ class Result:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The finished trials, the best first, the earlier first of equals."""
+        """The finished trials, best first; of equal ones the earlier first."""
         finished = [trial for trial in self.trials if trial.state == "finished"]
         sign = -1 if self.plan.direction == "up" else 1
         return sorted(finished, key=lambda trial: sign * (trial.value or 0.0))
@@ -97,22 +97,21 @@ class Result:
 
     @property
     def left(self) -> int:
-        """How many trials are missing because others failed."""
-        counted = sum(trial.state in ("finished", "pruned") for trial in self.trials)
-        return max(0, self.plan.space.trials - counted)
+        """The number of trials that are missing because others failed."""
+        return max(0, self.plan.space.trials - number_ended(self.trials))
 
     @property
     def failed(self) -> list[Trial]:
-        """The trials that gave nothing."""
+        """The failed trials."""
         return [trial for trial in self.trials if trial.state == "failed"]
 
     def log(self, trial: Trial) -> Path | None:
-        """What the run of a trial said; None where it has none."""
+        """The log of a trial; None if it has no run."""
         return log_file(self.folder, trial.run_id) if trial.run_id else None
 
     @property
     def best_config(self) -> Path:
-        """The best trial as an experiment file; missing while no trial is finished."""
+        """The experiment file of the best trial; missing until a trial has finished."""
         return self.folder / "best.yaml"
 
     def to_json(self) -> dict[str, Any]:
@@ -126,7 +125,7 @@ class Result:
 
 
 def describe(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
-    """What is searched and how far it is, as a JSON object."""
+    """The plan and its progress as a JSON object."""
     states = Counter(trial.state for trial in trials)
     return {
         "study": plan.study,
@@ -138,43 +137,43 @@ def describe(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         },
         "trials": plan.space.trials,
         **{state: states[state] for state in ("finished", "pruned", "failed")},
-        "left": max(0, plan.space.trials - states["finished"] - states["pruned"]),
+        "left": max(0, plan.space.trials - number_ended(trials)),
     }
 
 
 def plan_search(
     config: Path, space: Path, overrides: Sequence[str] = (), trials: int | None = None
 ) -> Plan:
-    """Read and check an experiment and the space in which it is to be varied.
+    """Read and check an experiment and the space in which to vary it.
 
     Args:
-        config: the file of the experiment; the study is named by it and by the file of the space.
-        space: the file of the space.
-        overrides: `a.b=value`, for every trial.
-        trials: how many, instead of what the space says.
+        config: the experiment file; the study is named after it and the space file.
+        space: the space file.
+        overrides: `a.b=value`, for all trials.
+        trials: the number of trials; None: the number in the space file.
 
     Raises:
-        ConfigError: one of the files is wrong, or they do not fit together.
+        ConfigError: one of the files is invalid, or they do not fit together.
     """
     if trials is not None and trials < 1:
         raise ConfigError(f"--trials {trials}: expected at least 1.")
     given = load_experiment(config, overrides)
     if given.selection == "test_split":
         raise ConfigError(
-            f"{config}: selection: test_split chooses by the test split.\n"
-            "A search would tune the experiment to the very images that it is measured on. Search "
-            "with --set selection=validation."
+            f"{config}: selection: test_split selects the model on the test split.\n"
+            "A search would tune the experiment on the images that it is evaluated on. Use "
+            "--set selection=validation."
         )
     try:
         base = varied(given, {"name": f"{given.name}_{space.stem}", "published": []})
     except ConfigError as error:
-        raise ConfigError(f"{space}: the file cannot give its name to a study.\n{error}") from error
+        raise ConfigError(f"{space}: the file name is part of the run name.\n{error}") from error
     found = load_space(space, base)
     return Plan(base, found.model_copy(update={"trials": trials}) if trials else found)
 
 
 def trials_so_far(plan: Plan, outputs: Path) -> list[Trial]:
-    """The trials of earlier starts. Raises: RunError, ConfigError when they are of another plan."""
+    """The trials of earlier starts. Raises: RunError, ConfigError if the plan has changed."""
     folder = plan.folder(outputs)
     if not (folder / DATABASE).exists():
         return []
@@ -188,23 +187,23 @@ def search(
     outputs: Path,
     slots: Slots | None = None,
     *,
-    said: Callable[[Trial], None] = lambda trial: None,  # noqa: ARG005 - nobody listens
+    on_trial: Callable[[Trial], None] = lambda trial: None,  # noqa: ARG005
     run: Run = run_job,
 ) -> Result:
-    """Make the trials that are left.
+    """Run the trials that are left.
 
-    Trials that failed are not counted: the next start makes others in their place.
+    Failed trials do not count: the next start replaces them by others.
 
     Args:
-        plan: what is searched.
-        outputs: the folder that holds the runs.
-        slots: how many trials at a time and on what; None: one.
-        said: is told of each trial that goes on from an earlier start, and of each that ends.
+        plan: the plan of the search.
+        outputs: the folder of the runs.
+        slots: the number of trials at a time and their devices; None: one.
+        on_trial: called with each trial that is resumed from an earlier start or has ended.
         run: trains one run.
 
     Raises:
-        FerError: the study is another one's, or is being searched already.
-        Interrupted: SIGINT or SIGTERM came, here or to a run; the same search goes on from there.
+        FerError: the study belongs to another plan, or is being searched already.
+        Interrupted: this process or a run received SIGINT or SIGTERM; the same search resumes.
     """
     folder = plan.folder(outputs)
     with _only_search(folder):
@@ -214,16 +213,15 @@ def search(
         with open_study(folder, plan.study, plan.space, plan.metric) as study:
 
             def end(trial: Trial) -> None:
-                # Not only at the end: a search that is never finished has found something too.
+                # Not only at the end: an unfinished search has results too.
                 _write_best(Result(plan, folder, tuple(study.trials()), {}))
-                said(trial)
+                on_trial(trial)
 
             rounds = Rounds(plan.base, study, outputs, folder, slots or Slots(), run, end)
             if not make_trials(rounds):
-                ended = sum(trial.state in ("finished", "pruned") for trial in study.trials())
                 raise Interrupted(
-                    f"{plan.study} stopped with {ended} of {plan.space.trials} trials made; the "
-                    "same command goes on from here"
+                    f"{plan.study} stopped after {number_ended(study.trials())} of "
+                    f"{plan.space.trials} trials; the same command continues from here"
                 )
             result = Result(plan, folder, tuple(study.trials()), study.importance())
     _write_best(result)
@@ -231,7 +229,7 @@ def search(
 
 
 def _write_best(result: Result) -> None:
-    """Write the experiment of the best trial, if there is one."""
+    """Write the experiment file of the best trial, if any."""
     plan, best = result.plan, result.best
     if best:
         heading = f"# Trial {best.number} of {plan.study}: {plan.metric} {best.value:.4f}\n"
@@ -244,7 +242,7 @@ def _space_text(space: Space) -> str:
 
 
 def _check_unchanged(folder: Path, plan: Plan) -> None:
-    """Make sure that the trials of earlier starts are of the same experiment and space."""
+    """Raises: ConfigError if earlier trials belong to another experiment or space."""
     base, space = folder / "base.yaml", folder / "space.yaml"
     if not (folder / DATABASE).exists() or not base.exists() or not space.exists():
         return
@@ -254,15 +252,15 @@ def _check_unchanged(folder: Path, plan: Plan) -> None:
         changed.append("the space")
     if changed:
         raise ConfigError(
-            f"{folder}: this study was begun with other values of {', '.join(changed)}; its trials "
-            "cannot be compared with new ones.\n"
-            "Restore them, or give the experiment or the space another file name, or remove the "
-            "folder of the study (the runs stay and are used)."
+            f"{folder}: this study was started with other values of {', '.join(changed)}; its "
+            "trials cannot be compared with new ones.\n"
+            "Restore the values, rename the experiment file or the space file, or remove the "
+            "folder of the study (its runs are kept and reused)."
         )
 
 
 def _differences(before: str, now: str) -> Iterator[str]:
-    """The dotted keys of two YAML texts that do not have the same value."""
+    """The dotted keys whose values differ between two YAML texts."""
     flat = [dict(_flatten(yaml.safe_load(text))) for text in (before, now)]
     keys = dict.fromkeys([*flat[0], *flat[1]])
     yield from (key for key in keys if flat[0].get(key) != flat[1].get(key))
@@ -286,7 +284,7 @@ def _only_search(folder: Path) -> Iterator[None]:
             stack.enter_context(held(folder / LOCK))
         except BusyError as error:
             raise RunError(
-                f"{folder}: this search is being made by {error.holder}.\n"
-                "Wait for it to end, or stop it. More at a time is --workers."
+                f"{folder}: this search is being run by {error.holder}.\n"
+                "Wait for it to end, or stop it. For several trials at a time, use --workers."
             ) from error
         yield

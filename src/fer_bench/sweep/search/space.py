@@ -1,4 +1,4 @@
-"""What a search may vary: the file of a space, and the experiment that a choice of values makes."""
+"""The space of a search: its file, and the experiment of a choice of values."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,31 +22,31 @@ _ABOUT_DATA = (
     *("name", "root", "labels", "contempt", "exclude", "groups"),
     *("split", "validation", "split_seed"),
 )
-# Keys that stay as they are in the experiment, and why.
+# Keys that a search must not vary, and why.
 FIXED = {
-    "name": "all trials have the name of the study",
+    "name": "all trials share the name of the study",
     "seed": "the best of several seeds is the luckiest, not the best experiment",
-    "published": "it says what others found",
-    "selection": "the test split chooses nothing in a search",
-    "training.select": "trials that aim at different metrics cannot be compared",
+    "published": "it holds the results of others",
+    "selection": "a search must not use the test split",
+    "training.select": "trials that optimize different metrics cannot be compared",
     "model.targets": "trials that predict different things cannot be compared",
     **{f"dataset.{key}": _DATA for key in _ABOUT_DATA},
 }
-_PART_OF_LOSS = "it is a part of val_loss, at which the search aims"
+_PART_OF_LOSS = "it is a part of val_loss, which the search minimizes"
 FIXED_FOR_LOSS = {
     f"training.{key}": _PART_OF_LOSS for key in ("valence_arousal_loss", "valence_arousal_weight")
 }
 
 
 class Parameter(Section):
-    """The values that one key may have: a range of numbers, or a list of choices."""
+    """The values of one key: a range of numbers, or a list of choices."""
 
     low: float | None = Field(None, description="smallest number")
     high: float | None = Field(None, description="largest number")
-    log: bool = Field(False, description="draw the logarithm of the number evenly")
+    log: bool = Field(False, description="draw the logarithm uniformly")
     integer: bool = Field(False, description="whole numbers only")
     choices: tuple[Any, ...] | None = Field(
-        None, min_length=1, description="the values themselves: numbers, texts, lists or mappings"
+        None, min_length=1, description="list of values: numbers, texts, lists or mappings"
     )
 
     @field_validator("choices")
@@ -56,7 +56,7 @@ class Parameter(Section):
         for choice in choices or ():
             text = as_text(choice)
             if text in seen:
-                raise ValueError(f"names a choice twice: {text}")
+                raise ValueError(f"duplicate choice: {text}")
             seen.add(text)
         return choices
 
@@ -72,49 +72,49 @@ class Parameter(Section):
             raise ValueError(f"low must be less than high, got {self.low:g} and {self.high:g}")
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError(
-                f"low and high must be whole numbers beside integer: true, got {self.low:g} and "
+                f"low and high must be whole numbers with integer: true, got {self.low:g} and "
                 f"{self.high:g}"
             )
         if self.log and self.low <= 0:
-            raise ValueError(f"low must be greater than 0 beside log: true, got {self.low:g}")
+            raise ValueError(f"low must be greater than 0 with log: true, got {self.low:g}")
         return self
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Smallest and largest number of a range; whole numbers as int."""
+        """The smallest and largest number of a range; whole numbers as int."""
         assert self.low is not None, "a list of choices has no bounds"
         assert self.high is not None, "a list of choices has no bounds"
         return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The values that must be valid for every value to be valid."""
+        """The values to validate: if they are valid, so are all others."""
         return self.bounds if self.choices is None else self.choices
 
 
 class Pruning(Section):
-    """When a trial ends early: its best epoch is worse than the median of the others by then."""
+    """Ends a trial early if its best epoch so far is worse than the median of the others."""
 
-    startup_trials: int = Field(5, gt=0, description="trials that must be finished before")
-    warmup_epochs: int = Field(2, ge=0, description="epochs that every trial is given")
+    startup_trials: int = Field(5, gt=0, description="trials that must finish before any is pruned")
+    warmup_epochs: int = Field(2, ge=0, description="epochs before a trial can be pruned")
 
 
 class Space(Section):
-    """The file of a search."""
+    """The content of a space file."""
 
-    trials: int = Field(30, gt=0, description="how many, over all starts of the search")
+    trials: int = Field(30, gt=0, description="number of trials, over all starts of the search")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the sampler")
     space: dict[str, Parameter] = Field(
         min_length=1, description="values for keys of the experiment, such as training.batch_size"
     )
-    pruning: Pruning | None = Field(None, description="left out: every trial is trained to its end")
+    pruning: Pruning | None = Field(None, description="left out: no trial is pruned")
 
 
 def load_space(path: Path, base: Experiment) -> Space:
-    """Read a space and check that it fits the experiment that it varies.
+    """Read a space and check that it fits the experiment to vary.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or lists every error of its content.
+        ConfigError: the file is missing, not YAML, or has errors, all of which are listed.
     """
     document = read_yaml(path, "a search space")
     try:
@@ -127,31 +127,29 @@ def load_space(path: Path, base: Experiment) -> Space:
 
 
 def _misplaced(space: Space, base: Experiment) -> Iterator[str]:
-    """What must not be varied, and what is varied twice."""
+    """The keys that must not be varied, or are varied twice."""
     fixed = FIXED | (FIXED_FOR_LOSS if base.select == "val_loss" else {})
     for key in space.space:
         for other, reason in fixed.items():
             if key == other or is_inside(key, other):
-                yield f"space.{key}: must stay as it is: {reason}"
+                yield f"space.{key}: must not be varied: {reason}"
             elif is_inside(other, key):
-                yield f"space.{key}: cannot be varied as a whole, since {other} must stay: {reason}"
+                yield f"space.{key}: cannot be varied as a whole, since {other} is fixed: {reason}"
         for other in space.space:
             if is_inside(key, other):
-                yield f"space.{key}: {other} is varied as a whole; vary one of them"
+                yield f"space.{key}: {other} is varied as a whole; vary only one of them"
 
 
 def is_inside(key: str, other: str) -> bool:
-    """Whether a dotted key lies below another."""
+    """Whether a dotted key is below another one."""
     return key.startswith(f"{other}.")
 
 
 def _unusable(space: Space, base: Experiment) -> Iterator[str]:
-    """Values that are wrong by themselves. What only two together break fails in its trial."""
+    """Values that are invalid alone. Values that are only invalid together fail in their trial."""
     for key, parameter in space.space.items():
-        said: set[str] = set()
-        for value in parameter.extremes:
-            said |= set(_wrong_with(key, value, base))
-        yield from sorted(said)
+        errors = {line for value in parameter.extremes for line in _wrong_with(key, value, base)}
+        yield from sorted(errors)
 
 
 def _wrong_with(key: str, value: Any, base: Experiment) -> Iterator[str]:
@@ -164,7 +162,7 @@ def _wrong_with(key: str, value: Any, base: Experiment) -> Iterator[str]:
         Experiment.model_validate(document)
     except ValidationError as error:
         items = error.errors(include_url=False)
-        # What does not fit another key may fit the value that the other has in a trial.
+        # A value that does not fit another key may fit the value of that key in a trial.
         joint = {item["msg"] for item in items if item["type"] == "names_its_key"}
         for line in explain(error):
             place = line.partition(":")[0]
@@ -177,10 +175,10 @@ def _document(experiment: Experiment) -> Any:
 
 
 def varied(base: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """The experiment in which every dotted key of `values` has its value.
+    """The experiment with these values of dotted keys.
 
     Raises:
-        ConfigError: the values do not fit each other; lists every error.
+        ConfigError: the values are invalid together; lists every error.
     """
     document = _document(base)
     for key, value in values.items():
@@ -192,7 +190,7 @@ def varied(base: Experiment, values: Mapping[str, Any]) -> Experiment:
 
 
 def as_text(value: Any) -> str:
-    """A choice as JSON. Raises: ValueError for what JSON cannot say, such as a date."""
+    """A choice as JSON. Raises: ValueError for a value that JSON does not have, such as a date."""
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:

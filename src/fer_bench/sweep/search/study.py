@@ -1,10 +1,10 @@
-"""The trials of a search, in the database of Optuna: which were made, and which comes next."""
+"""The trials of a search in the database of Optuna, and the choice of the next one."""
 
 import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import optuna
 
 DATABASE = "study.db"
-# With fewer, the importance of a parameter is that of chance.
+# With fewer trials, importance is mostly chance.
 TRIALS_FOR_IMPORTANCE = 8
 
 State = Literal["finished", "pruned", "failed", "running"]
@@ -25,16 +25,16 @@ State = Literal["finished", "pruned", "failed", "running"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of values and what came of it.
+    """One choice of values and its result.
 
     Attributes:
-        number: counted from 0, in the order in which they were begun.
-        state: `running` also while nobody trains it, because the search was interrupted.
-        value: the best of its epochs in the metric of the search; None where there is none.
-        epochs: how many it was trained.
-        parameters: the value of every key that is varied.
-        run_id: its run; None where the values do not make an experiment.
-        message: why it failed; else empty.
+        number: counted from 0, in the order of their start.
+        state: `running` also while the search is interrupted.
+        value: the metric of the search in its best epoch; None without any.
+        epochs: the number of trained epochs.
+        parameters: the values of the varied keys.
+        run_id: its run; None if the values are invalid together.
+        message: the reason of a failure, or empty.
     """
 
     number: int
@@ -50,17 +50,24 @@ class Trial:
         return asdict(self)
 
 
+def number_ended(trials: Iterable[Trial]) -> int:
+    """How many of the trials count: those that are finished or pruned."""
+    return sum(trial.state in ("finished", "pruned") for trial in trials)
+
+
 @dataclass(frozen=True)
 class Study:
-    """The trials of one search. One thread of one process uses it at a time.
+    """The trials of one search. Only one thread of one process may use it at a time.
 
     Attributes:
-        study: that of Optuna.
-        space: what is varied.
-        opened: the trials that this process has begun or taken up, as Optuna has them.
+        study: the study of Optuna.
+        storage: its database.
+        space: the keys to vary.
+        opened: the trials of Optuna that this process has started or resumed, by number.
     """
 
     study: "optuna.Study"
+    storage: "optuna.storages.RDBStorage"
     space: Space
     opened: "dict[int, optuna.Trial]" = field(default_factory=dict)
 
@@ -68,46 +75,38 @@ class Study:
         """All trials so far, by number."""
         return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether one value is nearer to what the search aims at than another."""
-        return value > than if self._goes_up else value < than
-
-    @property
-    def _goes_up(self) -> bool:
-        return self.study.direction.name == "MAXIMIZE"
-
-    def take_up(self, number: int) -> Trial:
-        """The trial of an earlier start that has not ended, with the values it was given."""
+    def resume(self, number: int) -> Trial:
+        """Continue a trial of an earlier start that has not ended, with the same values."""
         trial = self._open(number)
         for key, parameter in self.space.space.items():
-            # One that was chosen comes back; only a kill between two keys leaves any to choose.
+            # Returns a value that was chosen before; only a kill between two keys leaves a choice.
             _suggest(trial, key, parameter)
         return self._read(self._frozen(number))
 
     def ask(self) -> Trial:
-        """Begin a new trial, whose values the sampler chooses from the trials before it."""
-        # Of its own for each trial: what is chosen must not depend on how often the search was
-        # interrupted, and a sampler that starts anew would choose the first values again.
+        """Start a new trial; the sampler chooses its values based on the trials before it."""
+        # One sampler per trial: the choice must not depend on how often the search was interrupted,
+        # and a new sampler with the same seed would choose the first values again.
         self.study.sampler = _sampler(self.space.seed, len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask()
         self.opened[trial.number] = trial
-        return self.take_up(trial.number)
+        return self.resume(trial.number)
 
-    def note_run(self, number: int, run_id: str) -> None:
-        """Remember which run a trial is."""
+    def set_run(self, number: int, run_id: str) -> None:
+        """Record the run of a trial."""
         self._open(number).set_user_attr("run_id", run_id)
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Note the value of the metric after an epoch, counted from 1; a known one is kept."""
+        """Record the metric after an epoch, counted from 1; a recorded value is kept."""
         if epoch not in self._frozen(number).intermediate_values:
             self._open(number).report(value, epoch)
 
-    def is_to_be_pruned(self, number: int) -> bool:
-        """Whether the epochs of a trial are so poor that it need not go on."""
+    def should_prune(self, number: int) -> bool:
+        """Whether the epochs of a trial are too poor to continue."""
         return self._open(number).should_prune()
 
     def finish(self, number: int) -> Trial:
-        """End a trial that was trained to its end, with the best of its epochs."""
+        """End a fully trained trial, with the value of its best epoch."""
         best = self._best(self._frozen(number))
         if best is None:
             return self.fail(number, "the metric of the search has no value in any epoch")
@@ -120,16 +119,16 @@ class Study:
         return self._read(self._frozen(number))
 
     def fail(self, number: int, message: str) -> Trial:
-        """End a trial that gave nothing."""
+        """End a trial that failed."""
         self._open(number).set_user_attr("message", message)
         self.study.tell(number, state=_optuna().trial.TrialState.FAIL)
         return self._read(self._frozen(number))
 
     def importance(self) -> dict[str, float]:
-        """The share of each varied key in the differences of value, the largest first.
+        """The share of each varied key in the variance of the value, largest first.
 
         By fANOVA (Hutter, Hoos, Leyton-Brown, 2014); the shares add up to 1. Empty with fewer than
-        `TRIALS_FOR_IMPORTANCE` finished trials, and where all have the same value.
+        `TRIALS_FOR_IMPORTANCE` finished trials, and if all have the same value.
         """
         values = [trial.value for trial in self.trials() if trial.state == "finished"]
         if len(values) < TRIALS_FOR_IMPORTANCE or len(set(values)) == 1:
@@ -142,9 +141,9 @@ class Study:
 
     def _open(self, number: int) -> "optuna.Trial":
         if number not in self.opened:
-            # Optuna has no other way to go on with a trial of an earlier process.
-            trial: optuna.Trial = _optuna().Trial(self.study, self._frozen(number)._trial_id)
-            self.opened[number] = trial
+            study_id = self.storage.get_study_id_from_name(self.study.study_name)
+            trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            self.opened[number] = _optuna().Trial(self.study, trial_id)
         return self.opened[number]
 
     def _frozen(self, number: int) -> "optuna.trial.FrozenTrial":
@@ -152,7 +151,8 @@ class Study:
 
     def _best(self, trial: "optuna.trial.FrozenTrial") -> float | None:
         values = trial.intermediate_values.values()
-        return (max if self._goes_up else min)(values) if values else None
+        choose = max if self.study.direction.name == "MAXIMIZE" else min
+        return choose(values) if values else None
 
     def _read(self, trial: "optuna.trial.FrozenTrial") -> Trial:
         states: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
@@ -173,13 +173,13 @@ class Study:
 
 @contextlib.contextmanager
 def open_study(folder: Path, name: str, space: Space, metric: str) -> Iterator[Study]:
-    """The study in `folder`, made where there is none.
+    """Open the study in `folder`, or create it.
 
     Args:
-        folder: where its database is.
-        name: of the study.
-        space: what is varied.
-        metric: the `val_` metric at which it aims.
+        folder: the folder of the database.
+        name: the name of the study.
+        space: the keys to vary.
+        metric: the `val_` metric to optimize.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -197,22 +197,28 @@ def open_study(folder: Path, name: str, space: Space, metric: str) -> Iterator[S
                 pruner=_pruner(space.pruning),
                 load_if_exists=True,
             )
-        except Exception as error:
-            if not type(error).__module__.startswith(("sqlalchemy", "optuna", "alembic")):
-                raise
+        except _database_errors() as error:
             raise RunError(
                 f"{folder / DATABASE}: cannot be read as a study ({error}).\n"
-                "Remove it to begin the search anew; the runs of its trials stay and are used."
+                "Remove it to restart the search; the runs of its trials are kept and reused."
             ) from error
         try:
-            yield Study(study, space)
+            yield Study(study, storage, space)
         finally:
             storage.remove_session()
             storage.engine.dispose()
 
 
+def _database_errors() -> tuple[type[Exception], ...]:
+    """The errors of opening a damaged or incompatible database."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return _optuna().exceptions.OptunaError, SQLAlchemyError, CommandError
+
+
 def _address(path: Path) -> str:
-    """The database as SQLAlchemy names it; Optuna fills in what stands in braces."""
+    """The database as a SQLAlchemy URL; braces are doubled because Optuna formats it."""
     from sqlalchemy.engine import URL
 
     url = URL.create("sqlite", database=str(path.absolute()))
@@ -232,7 +238,7 @@ def _optuna() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Optuna says of itself: each trial, and which of its parts are new."""
+    """Silence Optuna's messages about trials and experimental features."""
     optuna = _optuna()
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -245,7 +251,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _sampler(seed: int, number: int) -> Any:
-    """Tree-structured Parzen estimators, which take the trials under way into account."""
+    """A tree-structured Parzen estimator that takes running trials into account."""
     digest = hashlib.sha256(f"{seed}, trial {number}".encode()).digest()
     return _optuna().samplers.TPESampler(
         seed=int.from_bytes(digest[:4], "little"), multivariate=True, constant_liar=True
@@ -256,14 +262,14 @@ def _pruner(pruning: Pruning | None) -> Any:
     pruners = _optuna().pruners
     if pruning is None:
         return pruners.NopPruner()
-    # Steps are epochs counted from 1, and its warm-up are the steps before the first it looks at.
+    # Steps are epochs counted from 1; its warm-up ends before the first step that it checks.
     return pruners.MedianPruner(
         n_startup_trials=pruning.startup_trials, n_warmup_steps=pruning.warmup_epochs + 1
     )
 
 
 def _suggest(trial: "optuna.Trial", key: str, parameter: Parameter) -> None:
-    """Have a value chosen for a key, unless it has one."""
+    """Choose a value for a key, unless it has one already."""
     if parameter.choices is not None:
         trial.suggest_categorical(key, [as_text(choice) for choice in parameter.choices])
         return
@@ -275,5 +281,5 @@ def _suggest(trial: "optuna.Trial", key: str, parameter: Parameter) -> None:
 
 
 def _value(parameter: Parameter, chosen: Any) -> Any:
-    """What the database holds, as it stands in an experiment: a choice is kept as JSON there."""
+    """A value of the database as in the experiment; the database stores choices as JSON."""
     return chosen if parameter.choices is None else json.loads(chosen)
