@@ -21,6 +21,7 @@ from fer_bench.compare import (
     Row,
     Seeds,
 )
+from fer_bench.evaluation.corruptions import CORRUPTIONS, select
 from fer_bench.metrics.document import compute
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
@@ -28,12 +29,6 @@ from fer_bench.runs.predictions import read_predictions
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 # A name that would run if it were not escaped.
 HOSTILE = "<script>alert(1)</script>"
-CORRUPTIONS = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
 Cell = Mapping[str, float | None]
 
 
@@ -209,30 +204,27 @@ def _subgroup(attribute: str, groups: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def robustness() -> dict[str, Any]:
-    graded = [
-        {
-            "corruption": name,
-            "family": family,
-            "severity": severity,
-            "accuracy": cell(0.66 - 0.02 * place - 0.07 * severity),
-        }
-        for family, names in CORRUPTIONS.items()
-        for place, name in enumerate(names)
-        for severity in range(1, 6)
-    ]
-    hidden = [
-        {"corruption": part, "family": "occlusion", "severity": None, "accuracy": cell(0.5)}
-        for part in ("eyes", "mouth")
-    ]
+def robustness(selection: str = "all") -> dict[str, Any]:
+    """The result of `robustness.summarise` for a model that loses 5 points per severity."""
+    conditions = select(selection)
+    graded = [condition for condition in conditions if condition[1]]
+    undefined = dict.fromkeys(("value", "low", "high"))
     return {
-        "n": 700,
-        "complete": True,
-        "clean": cell(0.65),
-        "conditions": [*graded, *hidden],
-        "mean_corruption_accuracy": cell(0.41),
-        "relative_drop": cell(0.37),
-        "by_corruption": {name: cell(0.4) for names in CORRUPTIONS.values() for name in names},
+        "n": 3589,
+        "complete": selection == "all",
+        "clean": cell(0.66),
+        "conditions": [
+            {
+                "corruption": name,
+                "family": CORRUPTIONS[name].family,
+                "severity": severity,
+                "accuracy": cell(0.6 - 0.05 * (severity or 4)),
+            }
+            for name, severity in conditions
+        ],
+        "mean_corruption_accuracy": cell(0.45) if graded else undefined,
+        "relative_drop": cell(0.3182) if graded else undefined,
+        "by_corruption": {name: cell(0.4512) for name, _ in graded},
         "fingerprint": "f" * 64,
         "seed": 0,
     }

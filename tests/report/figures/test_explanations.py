@@ -24,9 +24,9 @@ from fer_bench.report.figures.explanations import (
     example_sheet,
     mean_map_figure,
     overlay,
-    sheets_table,
     write_sheets,
 )
+from fer_bench.report.terminal.explanations import sheets_table
 
 FACE = face.draw_face(3, 1, 48).image
 

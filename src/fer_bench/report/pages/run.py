@@ -1,13 +1,12 @@
-"""The page of one run: what it reached, how, on which data, and from which configuration."""
+"""The page of one run: its results, its data, its training and its configuration."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
@@ -17,11 +16,15 @@ from fer_bench.labels import AXES
 from fer_bench.metrics.predictions import Predictions
 from fer_bench.report import wording
 from fer_bench.report.figures.robustness import robustness_figure
-from fer_bench.report.figures.run import confusion_matrix, learning_curves, valence_arousal_scatter
-from fer_bench.report.pages import charts, evaluation
-from fer_bench.report.pages.charts import Key, Mark, Scale, Series
+from fer_bench.report.figures.run import confusion_matrix, valence_arousal_scatter
+from fer_bench.report.pages import charts, evaluation, probabilities
+from fer_bench.report.pages.corruptions import corruptions
+from fer_bench.report.pages.curves import learning_curve_charts
 from fer_bench.report.pages.document import embed, render
-from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS
+from fer_bench.report.pages.files import is_current
+from fer_bench.report.pages.subgroups import subgroups
+from fer_bench.report.pages.svg import Key
+from fer_bench.report.palette import GREY, SPLITS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage.files import write_atomically
@@ -34,18 +37,6 @@ SHEETS = {
 }
 FACELESS = ("mean_maps.png",)
 
-_CURVES = {
-    "Loss": {"loss": ("training", GREY), "val_loss": ("validation", BLUE)},
-    "Scores": {
-        "accuracy": ("training accuracy", GREY),
-        "val_accuracy": ("validation accuracy", BLUE),
-        "val_macro_f1": ("validation macro F1", ORANGE),
-        "val_valence_ccc": ("validation valence CCC", GREEN),
-        "val_arousal_ccc": ("validation arousal CCC", PURPLE),
-    },
-    "Learning rate": {"learning_rate": ("learning rate", GREEN)},
-}
-
 
 def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
     """Draw a run's figures into `figures/` and write its `report.html`.
@@ -54,8 +45,8 @@ def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
 
     Args:
         run: in any state.
-        with_images: put the sheets of `fer explain` into the page. They show faces, which the
-            licences of most datasets forbid to pass on.
+        with_images: include the sheets of `fer explain`. They show faces, which the licences of
+            most datasets forbid to redistribute.
 
     Returns:
         The page.
@@ -68,7 +59,7 @@ def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
 
 
 def run_page(run: RunDirectory, with_images: bool = False) -> str:
-    """The HTML of a run; its PNG figures are written on the way. As `write_run_report`."""
+    """The HTML of a run; also writes its PNG figures. See `write_run_report`."""
     record = run.read_json(run.run_json)
     config, text = _config(run)
     found = {path.stem: run.read_json(path) for path in run.path.glob("metrics/*.json")}
@@ -88,13 +79,13 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         else None,
         sections=sections,
         counts=_counts(record),
-        curves=_curves(run, record),
+        curves=learning_curve_charts(run, record),
         config=text,
     )
 
 
 def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
-    """The configuration as a mapping, empty where it isn't one, and as it was written."""
+    """The configuration as a mapping, empty if it isn't one, and its text."""
     if not run.config.exists():
         return {}, ""
     text = run.config.read_text(encoding="utf-8")
@@ -115,8 +106,8 @@ def _section(
     record: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the template shows of one evaluation, and its PNG figures as files."""
-    predictions, doubts = _predictions(run, name, metrics)
+    """What the template shows of one evaluation; also writes its PNG figures."""
+    predictions, problems = _predictions(run, name, metrics)
     classes = metrics.get("per_class") if metrics.get("confusion_matrix") else None
     chosen_on_test = evaluation.selection(metrics, config) == "test_split"
     if classes:
@@ -127,7 +118,7 @@ def _section(
         "name": name,
         "n": metrics.get("n"),
         "alert": evaluation.CHOSEN_ON_TEST if chosen_on_test else None,
-        "warnings": [*(metrics.get("warnings") or []), *doubts],
+        "warnings": [*(metrics.get("warnings") or []), *problems],
         "tiles": evaluation.tiles(metrics),
         "protocol": evaluation.protocol(name, metrics, record, config),
         "headline": evaluation.headline(metrics),
@@ -138,31 +129,32 @@ def _section(
         "confusion": evaluation.confusion_rows(metrics) if classes else [],
         "probabilities": _probability_charts(predictions, metrics),
         "temperature": metrics.get("temperature"),
-        "temperature_rows": evaluation.temperature_rows(metrics),
-        "subgroups": evaluation.subgroups(metrics.get("subgroups") or []),
+        "temperature_rows": probabilities.temperature_rows(metrics),
+        "subgroups": subgroups(metrics.get("subgroups") or []),
         "corruptions": _corruptions(run, name),
         "axes": {axis: metrics[axis] for axis in AXES if axis in metrics},
-        "axis_charts": evaluation.axis_charts(predictions, metrics) if predictions else [],
+        "axis_charts": probabilities.axis_charts(predictions, metrics) if predictions else [],
     }
 
 
 def _predictions(
     run: RunDirectory, name: str, metrics: Mapping[str, Any]
 ) -> tuple[Predictions | None, list[str]]:
-    """The saved predictions of an evaluation, or None and what is wrong with them."""
+    """The saved predictions of an evaluation, or None and the problem with them."""
     path = run.predictions(name)
     if not path.exists():
-        return None, [f"predictions/{name}.csv is missing: what needs it is left out"]
+        return None, [f"predictions/{name}.csv is missing: the charts that need it are left out"]
     predictions = read_predictions(path)
     if AXES[0] in metrics and predictions.valence_arousal is None:
         raise RunError(
-            f"{path}: lacks valence and arousal, which the metrics are about.\n"
-            f"Compute both again: fer evaluate {run.run_id} --split {name}"
+            f"{path}: lacks the valence and arousal that the metrics were computed from.\n"
+            f"Compute both again with `fer evaluate {run.run_id}` (evaluation {name})."
         )
     if metrics.get("fingerprint", predictions.fingerprint) != predictions.fingerprint:
         return None, [
             f"metrics/{name}.json was not computed from predictions/{name}.csv: "
-            "what needs both is left out; evaluate the run again"
+            "the charts that need both are left out. Compute both again with "
+            f"`fer evaluate {run.run_id}` (evaluation {name})."
         ]
     return predictions, []
 
@@ -173,32 +165,27 @@ def _probability_charts(
     if predictions is None:
         return []
     drawn = (
-        evaluation.calibration_chart(predictions, metrics),
-        evaluation.roc_chart(predictions, metrics.get("per_class") or ()),
+        probabilities.calibration_chart(predictions, metrics),
+        probabilities.roc_chart(predictions, metrics.get("per_class") or ()),
     )
     return [chart for chart in drawn if chart is not None]
 
 
 def _corruptions(run: RunDirectory, name: str) -> dict[str, Any] | None:
-    """What the template shows of corrupted images, and a PNG figure as a file."""
+    """What the template shows of corrupted images; also writes a PNG figure."""
     source = run.corruptions(name)
     if not source.exists():
         return None
     document = run.read_json(source)
     figure = run.figures / f"robustness_{name}.png"
-    if not _is_current(figure, source):
+    if not is_current(figure, source):
         robustness_figure(document, figure)
-    return evaluation.corruptions(document)
-
-
-def _is_current(figure: Path, source: Path) -> bool:
-    """Whether a figure was drawn after the file that it shows: drawing takes half a second."""
-    return figure.exists() and figure.stat().st_mtime_ns > source.stat().st_mtime_ns
+    return corruptions(document)
 
 
 def _write_confusion(run: RunDirectory, name: str, metrics: Mapping[str, Any]) -> None:
     path = run.figures / f"confusion_matrix_{name}.png"
-    if _is_current(path, run.metrics(name)):
+    if is_current(path, run.metrics(name)):
         return
     classes = [entry["name"] for entry in metrics["per_class"]]
     title = f"{run.run_id}, {name}, n = {metrics['n']}"
@@ -209,7 +196,7 @@ def _write_scatter(
     run: RunDirectory, name: str, metrics: Mapping[str, Any], predictions: Predictions
 ) -> None:
     path = run.figures / f"valence_arousal_{name}.png"
-    if predictions.valence_arousal is None or _is_current(path, run.metrics(name)):
+    if predictions.valence_arousal is None or is_current(path, run.metrics(name)):
         return
     captions = [
         f"{axis}, n = {metrics[axis]['n']}\nCCC {wording.write_cell('ccc', metrics[axis]['ccc'])}"
@@ -220,11 +207,11 @@ def _write_scatter(
 
 
 def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
-    """The sheets of `fer explain` on this split: embedded, or those with faces only counted."""
+    """The sheets of `fer explain` on this split; those with faces are only counted by default."""
     folder = run.explanations(name)
     present = [folder / sheet for sheet in SHEETS if (folder / sheet).exists()]
     embedded = [path for path in present if with_images or path.name in FACELESS]
-    about = _explained(folder)
+    about = _explanation(folder)
     shown = [
         {
             "source": embed(path.read_bytes()),
@@ -240,136 +227,49 @@ def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
     }
 
 
-def _explained(folder: Path) -> str:
-    """What the sheets are about, in a sentence; empty where it isn't known."""
+def _explanation(folder: Path) -> str:
+    """The layer and the classes of the sheets in a sentence; empty if not known."""
     try:
         document = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""  # only the words beside the pictures
+        return ""  # only the alternative text of the images
     means = look_up(document, "mean_maps") or {}
     counts = ", ".join(f"{name} ({look_up(means, name, 'n')} images)" for name in means)
     layer = look_up(document, "layer")
     return (f"Layer {layer}. " if layer else "") + (f"Mean maps of {counts}." if counts else "")
 
 
-# Data and training -----------------------------------------------------------------------------
+# Data ------------------------------------------------------------------------------------------
 
 
 def _counts(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How many images of each class each split has: a chart and a table; None where unknown."""
+    """The number of images per class and split as a chart and a table; None if unknown."""
     counts = look_up(record, "dataset", "counts")
     if not isinstance(counts, dict) or not any(counts.values()):
         return None
-    splits = {split: of for split, of in counts.items() if of}
-    names = list(dict.fromkeys(name for of in splits.values() for name in of))
+    splits = {split: by_class for split, by_class in counts.items() if by_class}
+    names = list(dict.fromkeys(name for by_class in splits.values() for name in by_class))
     bars = [
-        (Key(split, SPLITS.get(split, GREY)), [of.get(name, 0) for name in names])
-        for split, of in splits.items()
+        (Key(split, SPLITS.get(split, GREY)), [by_class.get(name, 0) for name in names])
+        for split, by_class in splits.items()
     ]
-    said = "; ".join(
-        f"{key.name} {sum(n):,} ("
-        + ", ".join(f"{name} {count:,}" for name, count in zip(names, n, strict=True))
+    listed = "; ".join(
+        f"{key.name} {sum(numbers):,} ("
+        + ", ".join(f"{name} {count:,}" for name, count in zip(names, numbers, strict=True))
         + ")"
-        for key, n in bars
+        for key, numbers in bars
     )
-    chart = charts.bar_chart(
-        names, bars, "share of the split", "Class balance", f"Images of each class: {said}."
-    )
-    totals = {key.name: sum(n) for key, n in bars}
+    text = f"Images per class: {listed}."
+    chart = charts.bar_chart(names, bars, "share of the split", "Class balance", text)
+    totals = {key.name: sum(numbers) for key, numbers in bars}
     return {"chart": chart, "names": names, "splits": splits, "totals": totals}
 
 
-def _curves(run: RunDirectory, record: Mapping[str, Any]) -> list[Markup]:
-    """The learning curves; none for a run without a finished epoch."""
-    if not run.history.exists():
-        return []
-    try:
-        history = pd.read_csv(run.history)
-    except ValueError as error:  # pandas' own reading errors are ValueErrors
-        raise RunError(f"{run.history}: cannot be read as a table ({error}).") from error
-    if history.empty:
-        return []
-    best = look_up(record, "best", "epoch")
-    path = run.figures / "learning_curves.png"
-    if not _is_current(path, run.history):
-        learning_curves(history, path, best)
-    marks = _marks(history, best)
-    return [
-        chart
-        for title, columns in _CURVES.items()
-        for chart in _curve_chart(history, title, columns, marks)
-    ]
-
-
-def _marks(history: pd.DataFrame, best: int | None) -> list[Mark]:
-    """Where stages begin and which epoch was kept."""
-    starts = history[history["stage"] != history["stage"].shift()]
-    marks = [
-        Mark(float(epoch) - 0.5, str(stage))
-        for epoch, stage in zip(starts["epoch"], starts["stage"], strict=True)
-    ]
-    if best is not None:
-        marks.append(Mark(float(best), "kept", dash=""))
-    return marks
-
-
-def _curve_chart(
-    history: pd.DataFrame,
-    title: str,
-    columns: Mapping[str, tuple[str, str]],
-    marks: Sequence[Mark],
-) -> Iterator[Markup]:
-    lines = [
-        Series(name, list(zip(history["epoch"], history[column], strict=True)), colour)
-        for column, (name, colour) in columns.items()
-        if column in history and history[column].notna().any()
-    ]
-    values = [float(y) for line in lines for _, y in line.points if math.isfinite(y)]
-    if not values:
-        return
-    first, last = int(history["epoch"].min()), int(history["epoch"].max())
-    epochs = Scale(first - 0.5, last + 0.5, "epoch", _whole)
-    yield charts.line_chart(
-        lines, (epochs, _curve_scale(title, values)), title, _told(title, lines, marks), marks
-    )
-
-
-def _whole(value: float) -> str:
-    """A tick between two epochs is not written."""
-    return f"{value:.0f}" if float(value).is_integer() else ""
-
-
-def _power(value: float) -> str:
-    """A tick of a learning rate: `1e-5`."""
-    return f"{value:.0e}".replace("e-0", "e-")
-
-
-def _curve_scale(title: str, values: Sequence[float]) -> Scale:
-    if title == "Learning rate":
-        known = [value for value in values if value > 0]
-        # A cosine ends at next to nothing; the decades on the way there say nothing.
-        shown = [value for value in known if value >= 1e-4 * max(known)]
-        return charts.scale_around(shown, "", _power, logarithmic=True)
-    if title == "Scores":
-        return charts.scale_around(values, "score", lambda v: f"{v:.2f}", within=(-1, 1))
-    return charts.scale_around(values, "loss")
-
-
-def _told(title: str, lines: Sequence[Series], marks: Sequence[Mark]) -> str:
-    """The text alternative: where each curve starts and ends, and which stages there are."""
-    said = []
-    for line in lines:
-        known = [float(y) for _, y in line.points if math.isfinite(y)]
-        said.append(f"{line.name} from {known[0]:.4g} to {known[-1]:.4g}")
-    stages = ", ".join(f"{mark.name} at epoch {math.ceil(mark.place)}" for mark in marks)
-    return f"{title} by epoch: {'; '.join(said)}. Marked: {stages}."
-
-
-# Text ------------------------------------------------------------------------------------------
+# Facts -----------------------------------------------------------------------------------------
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
-    """What happened in a run, as label and text; what it doesn't say is left out."""
+    """The facts of a run as label and text; unknown ones are left out."""
     dataset, model, best, parent = (
         record.get(part) or {} for part in ("dataset", "model", "best", "parent")
     )
@@ -382,12 +282,12 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "backbone": model.get("backbone"),
         "weights": model.get("weights"),
         "parameters": model.get("parameters") and f"{model['parameters']:,}",
-        "trained, by stage": _listed(model.get("trainable_parameters")),
-        "first trained layer, by stage": _listed(model.get("first_trainable_layer")),
-        "views of an image that frozen layers see": _several(record.get("trunk_views")),
-        "goes on from": _origin(parent),
+        "trained parameters by stage": _listed(model.get("trainable_parameters")),
+        "first trained layer by stage": _listed(model.get("first_trainable_layer")),
+        "views per image for the frozen layers": _several(record.get("trunk_views")),
+        "continues": _origin(parent),
         "epoch kept": best.get("epoch"),
-        "chosen by": best.get("metric") and f"{best['metric']} = {best.get('value', math.nan):.4f}",
+        "selected by": best.get("metric") and _selected_by(best),
         "device": record.get("device"),
         "precision": record.get("precision"),
         "speed": speed and f"{speed:.0f} images per second",
@@ -398,8 +298,12 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
 
 
+def _selected_by(best: Mapping[str, Any]) -> str:
+    return f"{best['metric']} = {best.get('value', math.nan):.4f}"
+
+
 def _origin(parent: Mapping[str, Any]) -> str | None:
-    """The run that this one goes on from, where it does."""
+    """The run that this one continues, if any."""
     if not parent:
         return None
     optimizer = "its optimizer" if parent["optimizer"] == "kept" else "a new optimizer"
@@ -411,7 +315,7 @@ def _several(views: int | None) -> int | None:
 
 
 def _listed(entries: list[Any] | None) -> str | None:
-    """Entries of a list, in order; numbers with thousands separated."""
+    """The entries of a list in order; numbers with thousands separators."""
     if not entries:
         return None
     return " → ".join(f"{entry:,}" if isinstance(entry, int) else str(entry) for entry in entries)
