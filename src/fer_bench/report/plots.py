@@ -30,6 +30,7 @@ _CURVES = {
     },
     RATE: {"learning_rate": ("learning rate", GREEN)},
 }
+CURVE_COLUMNS = tuple(column for columns in _CURVES.values() for column in columns)
 
 
 @dataclass(frozen=True)

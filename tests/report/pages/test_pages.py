@@ -35,7 +35,7 @@ epoch,stage,learning_rate,loss,accuracy,val_loss,val_accuracy,val_macro_f1,image
 
 
 class Balanced(HTMLParser):
-    """Fails on mismatched tags, pictures without a text alternative and incomplete table headers."""
+    """Fails on mismatched tags, pictures without a text and incomplete table headers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,6 +73,12 @@ def test_names_are_no_markup_and_styles_are_kept() -> None:
     assert "\x1b[1m5\x1b[0m" in buffer.getvalue()
 
 
+def test_no_name_controls_the_terminal() -> None:
+    table = new_table(["run", ">n"], ruled=False)
+    add_row(table, "\x1b[2J\x9b1mname", "1")
+    assert r"\x1b[2J\x9b1mname" in "".join(printed(table, 60))
+
+
 def test_wide_characters_keep_columns_aligned() -> None:
     table = new_table(["run", ">n"], ruled=False)
     add_row(table, "怒り", "1")

@@ -52,7 +52,7 @@ def corruptions(document: Document) -> dict[str, Any]:
 
 def _is_graded(corruptions: Mapping[str, Sequence[Document]]) -> bool:
     """Whether the corruptions of a family have severities, which occlusions do not."""
-    return all(entries[0].get("severity") for entries in corruptions.values())
+    return all(entry.get("severity") for entries in corruptions.values() for entry in entries)
 
 
 def _family_order(family: str) -> int:

@@ -4,17 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from fer_bench.compare.member import look_up
-from fer_bench.errors import RunError
 from fer_bench.report import plots
 from fer_bench.report.figures.run import learning_curves
 from fer_bench.report.pages import charts
 from fer_bench.report.pages.charts import Mark
-from fer_bench.report.pages.files import is_current
 from fer_bench.report.pages.scales import Scale, scale_around
+from fer_bench.report.pages.sources import is_current, read_history
 from fer_bench.report.pages.svg import Series
 from fer_bench.report.plots import Curve
 from fer_bench.runs.directory import RunDirectory
@@ -26,13 +24,8 @@ def learning_curve_charts(run: RunDirectory, record: Mapping[str, Any]) -> list[
     Raises:
         RunError: the history cannot be read.
     """
-    if not run.history.exists():
-        return []
-    try:
-        history = pd.read_csv(run.history)
-    except ValueError as error:  # the reading errors of pandas are ValueErrors
-        raise RunError(f"{run.history}: cannot be read as a table ({error}).") from error
-    if history.empty:
+    history = read_history(run)
+    if history is None:
         return []
     best = look_up(record, "best", "epoch")
     figure = run.figures / "learning_curves.png"

@@ -1,5 +1,6 @@
 """The look and the behaviour that all terminal tables share."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -13,12 +14,14 @@ from rich.text import Text
 # A column of text can be folded down to this many characters and still be read.
 _NARROWEST_TEXT = 8
 _GAP = 2
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 10}
 
 
 class _AsWritten:
     """Text as the stream will write it, so that its column is as wide as what appears.
 
-    A stream that lacks a character may write several for it, for example `+/-` for `±`.
+    A stream that lacks a character may write several for it, for example `+/-` for `±`. Control
+    characters in a name are made visible, so that no file can change the terminal.
     """
 
     def __init__(self, content: str | Text) -> None:
@@ -26,12 +29,11 @@ class _AsWritten:
         self.content = content if isinstance(content, Text) else Text(content)
 
     def written(self, console: Console) -> Text:
+        plain = self.content.plain.translate(_CONTROL)
         errors = getattr(console.file, "errors", None) or "strict"
-        try:
-            text = self.content.plain.encode(console.encoding, errors).decode(console.encoding)
-        except UnicodeError:
-            return self.content
-        return Text(text, style=self.content.style)
+        with contextlib.suppress(UnicodeError):  # the stream itself will reject it
+            plain = plain.encode(console.encoding, errors).decode(console.encoding)
+        return Text(plain, style=self.content.style)
 
     def __rich_console__(self, console: Console, _: ConsoleOptions) -> Iterator[Text]:
         yield self.written(console)
