@@ -116,7 +116,7 @@ def test_comparison_is_complete_and_fits(width: int) -> None:
 def test_a_wider_terminal_shows_more_of_a_run_beside_its_whole_name() -> None:
     name, end = "opencv_emotion_slides_cnn", "-s42-1acc6d2e"
     group = replace(comparison().groups[0], runs=(row(f"{name}{end}"),), pairs=())
-    facts = ["backbone", "weights", "size", "parameters", "chosen by", "images/s", "time"]
+    facts = ["backbone", "weights", "size", "parameters", "selected by", "images/s", "time"]
     counts = []
     for width in range(76, 200):
         text = shown(comparison_tables(Comparison("test", (group,), ()), width), width)

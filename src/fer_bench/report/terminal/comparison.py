@@ -44,7 +44,7 @@ _FACTS: dict[str, Callable[[Row], str | None]] = {
     "weights": lambda row: row.weights,
     ">size": lambda row: str(row.image_size or MISSING),
     ">parameters": lambda row: write_count(row.parameters),
-    "chosen by": lambda row: row.selection_metric,
+    "selected by": lambda row: row.selection_metric,
     ">images/s": lambda row: f"{row.images_per_second:.0f}" if row.images_per_second else None,
     ">time": lambda row: write_duration(row.seconds),
 }

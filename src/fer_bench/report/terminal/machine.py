@@ -88,13 +88,13 @@ def _training_cells(row: Document) -> tuple[str, ...]:
     if row["images_per_second"] is None:
         return row["precision"], row["xla"], MISSING, MISSING, row["note"]
     first = f"{row['first_step_seconds']:.1f} s"
-    chosen = "chosen by auto" if row["chosen"] else ""
+    chosen = "what auto chooses" if row["chosen"] else ""
     return row["precision"], row["xla"], f"{row['images_per_second']:,.0f}", first, chosen
 
 
 def _verdict(advice: Document | None) -> str:
     if advice is None:
-        return "The choice of auto is the fastest here, or within 10% of the fastest."
+        return "The choice of auto is the fastest here, or within 10 % of it."
     settings = " ".join(f"--set {setting}" for setting in advice["set"])
     return (
         f"For this network other settings are {advice['times']:.1f} times as fast as those that "

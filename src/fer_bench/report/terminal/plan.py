@@ -17,7 +17,7 @@ def plan_table(experiment: Experiment) -> RenderableType:
         f"  {model.backbone} (weights: {model.weights}) at {experiment.image.size} px",
         f"  {dataset.name}, {_splits(dataset)}, balance: {dataset.balance}",
         f"  batch {training.batch_size}, precision {training.precision}, "
-        f"model chosen by {experiment.select}{_on_test(experiment)}",
+        f"model selected by {experiment.select}{_on_test(experiment)}",
     ]
     columns = ["  stage", "epochs", "trains", "optimizer", "learning rate"]
     table = new_table(columns, ruled=False)
