@@ -80,7 +80,7 @@ class PlainDisplay:
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
         """Print one line when the frozen features of a split are computed."""
         if done == total:
-            self.message(f"computed the frozen features up to {end} of {total:,} {split} images")
+            self.message(f"computed the frozen layers up to {end} for {total:,} {split} images")
 
     def start_epoch(
         self,
