@@ -1,4 +1,4 @@
-"""A run and a comparison that have everything a page can show, made up without any image."""
+"""A made-up run and comparison with everything that a page can show, without any image."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
 
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
-# A name that would run if it were not escaped.
+# A name that would be executed if it were not escaped.
 HOSTILE = "<script>alert(1)</script>"
 Cell = Mapping[str, float | None]
 
@@ -37,9 +37,9 @@ def cell(value: float, half: float = 0.02) -> dict[str, float | None]:
 
 
 def write_run(path: Path, images: int = 350) -> RunDirectory:
-    """A finished run with two evaluations and whatever can stand beside them.
+    """A finished run with two evaluations and everything that a run can have.
 
-    Its PNG figures are empty files that count as drawn: they are no part of the page.
+    Its PNG figures are empty files that count as current: they are not a part of the page.
     """
     run = RunDirectory(path)
     for folder in ("predictions", "metrics", "corruptions", "explanations/test"):
@@ -141,7 +141,7 @@ def _predictions(images: int, seed: int) -> pd.DataFrame:
 
 
 def _completed(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """A metrics document with every key that may be absent."""
+    """A metrics document with every optional key."""
     headline = {key: entry for key, entry in document.items() if _is_cell(entry)}
     for entry in document["per_class"]:
         entry.setdefault("average_precision", 0.7)

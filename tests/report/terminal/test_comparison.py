@@ -241,13 +241,13 @@ def test_a_selection_of_runs_is_pointed_out() -> None:
     says(text, "seed=1", "7 others")
 
 
-@pytest.mark.parametrize(("number", "said"), [(250, False), (251, True)])
-def test_too_many_tests_for_the_bootstrap_are_pointed_out(number: int, said: bool) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(250, False), (251, True)])
+def test_too_many_tests_for_the_bootstrap_are_pointed_out(number: int, expected: bool) -> None:
     group = comparison().groups[0]
     pairs = (replace(group.pairs[0], metric="macro_f1"),) * number
     whole = Comparison("test", (replace(group, pairs=pairs),), ())
     text = " ".join(shown(comparison_tables(whole), 80).split())
-    assert ("no bootstrap can show a difference after Holm" in text) == said
+    assert ("no bootstrap can show a difference after Holm" in text) == expected
 
 
 def test_experiments_are_compared_over_their_seeds() -> None:

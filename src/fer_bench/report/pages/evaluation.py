@@ -141,11 +141,11 @@ def protocol(name: str, metrics: Document, record: Document, config: Document) -
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
 
 
-def _class_labels(made: Document | None) -> str | None:
+def _class_labels(labels: Document | None) -> str | None:
     """`other: contempt, disgust; happiness: happy`."""
-    if not made:
+    if not labels:
         return None
-    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in made.items())
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in labels.items())
 
 
 def selection(metrics: Document, config: Document) -> str:

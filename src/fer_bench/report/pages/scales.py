@@ -1,4 +1,4 @@
-"""The scales of charts: where a value lies along an axis, and where its ticks are."""
+"""The scales of charts: the places of values and of ticks along an axis."""
 
 import math
 from collections.abc import Callable, Iterable
