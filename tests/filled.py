@@ -52,6 +52,7 @@ def write_run(path: Path, images: int = 350) -> RunDirectory:
         "status": "finished",
         "started": "2026-11-22T06:24:31+00:00",
         "device": "cpu: 2 cores",
+        "precision": "float32",
         "dataset": {
             "name": HOSTILE,
             "release": "v1",
@@ -175,6 +176,7 @@ def _completed(document: dict[str, Any], name: str) -> dict[str, Any]:
             "dataset_fingerprint": "ab" * 32,
             "split": name.partition("+")[0],
             "classes": CLASSES,
+            "class_labels": {name: [f"0_{name}", "value"] for name in CLASSES},
             "views": "flip" if "flip" in name else "none",
             "class_rule": "mask_logits",
             "selection": "test_split",

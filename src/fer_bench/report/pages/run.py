@@ -21,7 +21,7 @@ from fer_bench.report.pages import charts, evaluation, probabilities
 from fer_bench.report.pages.corruptions import corruptions
 from fer_bench.report.pages.curves import learning_curve_charts
 from fer_bench.report.pages.document import embed, render
-from fer_bench.report.pages.sources import is_current, read_document
+from fer_bench.report.pages.sources import is_current, read_record, read_results
 from fer_bench.report.pages.subgroups import subgroups
 from fer_bench.report.pages.svg import Key
 from fer_bench.report.palette import GREY, SPLITS
@@ -60,9 +60,9 @@ def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
 
 def run_page(run: RunDirectory, with_images: bool = False) -> str:
     """The HTML of a run; also writes its PNG figures. See `write_run_report`."""
-    record = read_document(run, run.run_json)
+    record = read_record(run)
     config, text = _config(run)
-    found = {path.stem: read_document(run, path) for path in run.path.glob("metrics/*.json")}
+    found = {path.stem: read_results(run, path) for path in run.path.glob("metrics/*.json")}
     ordered = sorted(found.items(), key=lambda item: (item[0] != "test", len(item[0]), item[0]))
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
@@ -176,7 +176,7 @@ def _corruptions(run: RunDirectory, name: str) -> dict[str, Any] | None:
     source = run.corruptions(name)
     if not source.exists():
         return None
-    document = read_document(run, source)
+    document = read_results(run, source)
     figure = run.figures / f"robustness_{name}.png"
     if not is_current(figure, source):
         robustness_figure(document, figure)

@@ -10,44 +10,53 @@ from fer_bench.errors import RunError
 from fer_bench.report.plots import CURVE_COLUMNS
 from fer_bench.runs.directory import RunDirectory
 
-# Keys whose values are written as numbers, wherever they are in a document.
-_NUMBERS = frozenset(
-    {
-        *("value", "low", "high", "n", "count", "support", "left_out", "severity", "epoch"),
-        *("precision", "recall", "f1", "auc", "average_precision", "least", "level", "resamples"),
-        *("parameters", "images_per_second", "seconds", "trunk_views"),
-    }
-)
+# Where a page needs numbers: in `run.json` by all keys that lead there, elsewhere by the last key.
+_OF_RECORD = {
+    *(("seconds",), ("images_per_second",), ("trunk_views",), ("model", "parameters")),
+    *(("best", "epoch"), ("best", "value")),
+}
+_OF_METRICS = {
+    *("value", "low", "high", "n", "support", "left_out", "severity", "least"),
+    *("precision", "recall", "f1", "auc", "average_precision"),
+}
+_OF_INTERVAL = {"level", "resamples"}
 
 
-def _is_number(keys: Sequence[str]) -> bool:
-    if "methods" in keys:  # of intervals, by metric
-        return False
-    names = [key for key in keys if not key.isdecimal()]
-    return bool({*names[-1:]} & _NUMBERS) or bool({*names} & {"confusion_matrix", "counts"})
+def read_record(run: RunDirectory) -> dict[str, Any]:
+    """The `run.json` of a run. Raises: RunError if it, or a number in it, cannot be read."""
+    record = run.read_json(run.run_json)
+    for keys, value in _texts(record, ()):
+        if keys in _OF_RECORD or keys[:2] == ("dataset", "counts"):
+            raise _not_a_number(run.run_json, keys, value, "Restore the file.")
+    return record
 
 
-def read_document(run: RunDirectory, path: Path) -> dict[str, Any]:
-    """A JSON file of a run. Raises: RunError if it, or a number in it, cannot be read."""
+def read_results(run: RunDirectory, path: Path) -> dict[str, Any]:
+    """A file of metrics. Raises: RunError if it, or a number in it, cannot be read."""
     document = run.read_json(path)
-    for keys, value in _entries(document, ()):
-        if isinstance(value, str) and _is_number(keys):
-            raise RunError(
-                f"{path}: {'.'.join(keys)} is {value!r}, expected a number.\n"
-                f"Restore the file, or compute it again: fer evaluate {run.run_id}"
-            )
+    for keys, value in _texts(document, ()):
+        first, last = keys[0], keys[-1]
+        if first in ("protocol", "warnings"):
+            continue
+        numbers = _OF_INTERVAL if first == "interval" else _OF_METRICS
+        if (last in numbers and "methods" not in keys) or first == "confusion_matrix":
+            raise _not_a_number(path, keys, value, f"Compute it again: fer evaluate {run.run_id}")
     return document
 
 
-def _entries(document: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value of a document, with the keys that lead to it."""
+def _not_a_number(path: Path, keys: Sequence[str], value: str, advice: str) -> RunError:
+    return RunError(f"{path}: {'.'.join(keys)} is {value!r}, expected a number.\n{advice}")
+
+
+def _texts(document: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in a document, with the keys that lead to it; positions in lists are left out."""
     if isinstance(document, dict):
         for key, value in document.items():
-            yield from _entries(value, (*keys, key))
+            yield from _texts(value, (*keys, key))
     elif isinstance(document, list):
-        for index, value in enumerate(document):
-            yield from _entries(value, (*keys, str(index)))
-    else:
+        for value in document:
+            yield from _texts(value, keys)
+    elif isinstance(document, str):
         yield keys, document
 
 

@@ -106,7 +106,7 @@ def _between(least: float | None, most: float | None) -> str:
 
 def _verdict(wrong: list[Mapping[str, Any]]) -> Iterator[RenderableType]:
     if not wrong:
-        yield Text("Consistent: some counts fit every printed cell.")
+        yield Text("Consistent: there are counts that fit every printed cell.")
         return
     yield Text("Cannot be right", style=_WRONG)
     for entry in wrong:
