@@ -8,7 +8,7 @@ from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.table import Table
 
-from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
+from fer_bench.compare import EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
 from fer_bench.compare.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.intervals import SIGNIFICANT
 from fer_bench.report.comparison import (
@@ -16,6 +16,7 @@ from fer_bench.report.comparison import (
     MARKS,
     MEANINGS,
     ONLY_THESE_MODELS,
+    TESTS,
     pairs_by_reason,
     write_caveat,
     write_published,
@@ -131,7 +132,7 @@ def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
     """All runs, with as many columns about each as fit beside its whole name."""
     lettered = kind == EXPRESSION_METRICS and _has_letters(group)
     first, *rest = (f">{write_heading(name)}" for name in kind)
-    columns = ["#", "run", first, *([""] if lettered else []), *rest]
+    columns = ["<#", "run", first, *([""] if lettered else []), *rest]
     columns += [] if sort in ("accuracy", *kind) else [f">{sort}"]
     rows = []
     for number, row in enumerate(group.runs, start=1):
@@ -142,7 +143,7 @@ def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
     room, shown = width - _EDGES + _GAP, len(columns)
     columns += _FACTS
     widths = [
-        max(map(cell_len, (heading.removeprefix(">"), *cells))) + _GAP
+        max(map(cell_len, (heading.lstrip("<>"), *cells))) + _GAP
         for heading, *cells in zip(columns, *rows, strict=True)
     ]
     least = sum(widths[:shown])
@@ -177,7 +178,7 @@ def _column(row: Row, name: str) -> str:
 
 def _other_metrics(rows: Sequence[Row], kind: Sequence[str]) -> Table:
     """The runs that have metrics of this kind, with the same numbers as in the first table."""
-    table = new_table(["#", "run", *(f">{write_heading(name)}" for name in kind)])
+    table = new_table(["<#", "run", *(f">{write_heading(name)}" for name in kind)])
     for number, row in enumerate(rows, start=1):
         if set(kind) & set(row.metrics):
             add_row(table, str(number), _marked(row), *_values(row, kind))
@@ -226,20 +227,14 @@ def _published(group: Group) -> list[RenderableType]:
     return [table, table_note("\n".join(f"{number}  {note}" for note, number in notes.items()))]
 
 
-_TESTS = {
-    EXPRESSION_METRICS: "Accuracy: exact McNemar; macro F1: paired bootstrap; ",
-    CONCORDANCE: "CCC: paired bootstrap; ",
-}
-
-
 def _pairs(group: Group) -> list[RenderableType]:
     number = {row.run_id: str(index) for index, row in enumerate(group.runs, start=1)}
     difference = ">points" if group.kinds == (EXPRESSION_METRICS,) else ">difference"
     table = new_table(["pair", "metric", difference, ">p", ">p, Holm"])
     for pair in group.pairs[:PAIRS_SHOWN]:
         add_row(table, *_pair_cells(pair, number))
-    note = "".join(_TESTS[kind] for kind in group.kinds)
-    note += f"Holm over all tests of the group. {ONLY_THESE_MODELS}"
+    tests = ", ".join(TESTS[kind] for kind in group.kinds)
+    note = f"Tests: {tests}; Holm over all tests of the group. {ONLY_THESE_MODELS}"
     if len(group.kinds) > 1:
         note += " Accuracy and macro F1 differ by percentage points."
     # A bootstrap p is at least 2 / (R + 1), and Holm multiplies the smallest by their number.

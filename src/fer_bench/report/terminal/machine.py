@@ -30,7 +30,7 @@ def machine_screen(document: Document) -> RenderableType:
 
 
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> tuple[RenderableType, ...]:
-    table = new_table(["", ""], ruled=False)
+    table = new_table(["<", ""], ruled=False)
     for name, value in rows:
         add_row(table, f"{name:<16}", value)
     return table_heading(title), Padding(table, (0, 0, 0, 2))

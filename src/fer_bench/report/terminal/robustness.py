@@ -20,7 +20,7 @@ def robustness_table(document: Document) -> RenderableType:
     Args:
         document: the result of `robustness.summarise`.
     """
-    table = new_table(["accuracy, %", ">mean", *(f">{severity}" for severity in SEVERITIES)])
+    table = new_table(["<accuracy, %", ">mean", *(f">{severity}" for severity in SEVERITIES)])
     for family, corruptions in conditions_by_family(document).items():
         add_row(table, Text(family, style="bold"))
         for name, entries in corruptions.items():

@@ -74,8 +74,8 @@ def new_table(columns: Sequence[str], *, ruled: bool = True) -> Table:
     """An empty table.
 
     Args:
-        columns: the headings. One that begins with `>` is above numbers: they are aligned to the
-            right and kept on one line, as is the column `#`.
+        columns: the headings. `>` before one keeps its cells on one line, aligned to the right as
+            numbers are; `<` keeps them on one line, aligned to the left.
         ruled: whether there is a rule below the headings.
     """
     table = _DataTable(
@@ -83,14 +83,13 @@ def new_table(columns: Sequence[str], *, ruled: bool = True) -> Table:
         padding=(0, 1) if ruled else (0, _GAP, 0, 0),
         pad_edge=False,
         collapse_padding=ruled,
-        show_header=any(columns),
+        show_header=any(column.lstrip("<>") for column in columns),
     )
     for column in columns:
-        numeric = column.startswith(">")
         table.add_column(
-            _AsWritten(column.removeprefix(">")),
-            justify="right" if numeric else "left",
-            no_wrap=numeric or column == "#",
+            _AsWritten(column.lstrip("<>")),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=column.startswith(("<", ">")),
             overflow="fold",
         )
     return table
