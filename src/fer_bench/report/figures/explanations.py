@@ -138,7 +138,7 @@ def mean_map_figure(mean_maps: Sequence["MeanMap"], title: str) -> bytes:
             shades = axes.imshow(mean.map, cmap=COLOURS, vmin=0, vmax=most)
     if any(mean.n for mean in mean_maps):
         figure.colorbar(
-            shades, ax=panels, shrink=0.8, label="mean over images (maximum of each: 1)"
+            shades, ax=panels, shrink=0.8, label="mean over images\n(maximum of each: 1)"
         )
     figure.suptitle(title, fontsize=11)
     return figure_png(figure)
