@@ -17,10 +17,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import leak
+from fer_bench.comparison import Comparison, Group
+from fer_bench.comparison.collect import collect
+from fer_bench.comparison.result import Row
 
-from fer_bench.compare import Comparison, Group
-from fer_bench.compare.collect import collect
-from fer_bench.compare.result import Row
 from fer_bench.config.experiment import Experiment
 from fer_bench.errors import RunError
 from fer_bench.report import paper

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-
-from fer_bench.compare import (
+from fer_bench.comparison import (
     Comparison,
     ExperimentPair,
     Group,
@@ -21,6 +19,8 @@ from fer_bench.compare import (
     Row,
     Seeds,
 )
+from PIL import Image
+
 from fer_bench.evaluation.corruptions import CORRUPTIONS, select
 from fer_bench.metrics.document import compute
 from fer_bench.runs.directory import RunDirectory

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fer_bench.comparison import Comparison, Group, LeftOut, NotComparable, Pair, Row, Seeds
 
-from fer_bench.compare import Comparison, Group, LeftOut, NotComparable, Pair, Row, Seeds
 from fer_bench.report.paper import latex, markdown
 
 CELL = {"value": 0.6528, "low": 0.6371, "high": 0.6682}

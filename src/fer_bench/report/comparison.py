@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS, Comparison
+from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS, Comparison
 from fer_bench.metrics.intervals import SIGNIFICANT
 from fer_bench.report.wording import MISSING
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fer_bench.compare import Comparison, Group, Row
-from fer_bench.compare.pairs import PAIR_RESAMPLES
+from fer_bench.comparison import Comparison, Group, Row
+from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.document import interval_method
 from fer_bench.report.comparison import (
     LETTERS,

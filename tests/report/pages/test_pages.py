@@ -11,13 +11,13 @@ from typing import Any
 import filled
 import numpy as np
 import pytest
+from fer_bench.comparison import Comparison, Group, LeftOut, Pair, Row, Seeds
+from fer_bench.comparison.letters import letters
+from fer_bench.comparison.member import Member
 from messages import says
 from typer.testing import CliRunner
 
 from fer_bench.cli import app
-from fer_bench.compare import Comparison, Group, LeftOut, Pair, Row, Seeds
-from fer_bench.compare.letters import letters
-from fer_bench.compare.member import Member
 from fer_bench.errors import RunError
 from fer_bench.metrics.document import compute
 from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal

@@ -7,10 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from messages import says
-from rich.console import Console, RenderableType
-
-from fer_bench.compare import (
+from fer_bench.comparison import (
     CONCORDANCE,
     Comparison,
     ExperimentPair,
@@ -21,6 +18,9 @@ from fer_bench.compare import (
     Row,
     Seeds,
 )
+from messages import says
+from rich.console import Console, RenderableType
+
 from fer_bench.metrics.expression import METRICS
 from fer_bench.report.comparison import LETTERS, MEANINGS, TESTS
 from fer_bench.report.terminal.comparison import PAIRS_SHOWN, REASONS_SHOWN, comparison_tables

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fer_bench.compare import CONCORDANCE, Comparison, Group, Pair, Row
+from fer_bench.comparison import CONCORDANCE, Comparison, Group, Pair, Row
 from fer_bench.metrics.document import interval_method
 from fer_bench.metrics.intervals import SIGNIFICANT
 from fer_bench.report import wording

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.report import wording
 from fer_bench.report.pages import charts
 from fer_bench.report.pages.charts import DASHES

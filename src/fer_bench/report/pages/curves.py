@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.report import plots
 from fer_bench.report.figures.run import learning_curves
 from fer_bench.report.pages import charts

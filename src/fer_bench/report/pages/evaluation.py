@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.labels import AXES
 from fer_bench.report import wording
 from fer_bench.report.pages import charts

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.metrics.calibration import CALIBRATION_METRICS, reliability, rescale
 from fer_bench.metrics.predictions import Expression, Predictions
 from fer_bench.report import wording

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from fer_bench.compare.member import look_up
+from fer_bench.comparison.member import look_up
 from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.predictions import Predictions

@@ -8,8 +8,8 @@ from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.table import Table
 
-from fer_bench.compare import EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
-from fer_bench.compare.pairs import PAIR_RESAMPLES
+from fer_bench.comparison import EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
+from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.intervals import SIGNIFICANT
 from fer_bench.report.comparison import (
     LETTERS,

@@ -7,7 +7,7 @@ from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.table import Table
 
-from fer_bench.compare import CONCORDANCE, EXPRESSION_METRICS
+from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS
 from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
 from fer_bench.report.terminal.table import add_row, new_table, table_heading, table_note

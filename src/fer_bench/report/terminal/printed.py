@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench.compare.printed import CELLS, WHOLE
+from fer_bench.comparison.printed import CELLS, WHOLE
 from fer_bench.report.terminal.table import add_row, new_table, table_heading
 from fer_bench.report.wording import MISSING
 
