@@ -25,6 +25,7 @@ from fer_bench.comparison.result import Row
 from fer_bench.config.experiment import Experiment
 from fer_bench.errors import RunError
 from fer_bench.report import paper
+from fer_bench.report.comparison import write_verdict
 from fer_bench.report.wording import write_label
 from fer_bench.storage.files import write_atomically
 from fer_bench.sweep.suite import Suite, load_suite
@@ -160,7 +161,7 @@ def verdicts(group: Group, name: str) -> Iterator[str]:
     """The verdicts of the comparison with the published results."""
     for entry in group.published:
         if entry["name"] == name:
-            yield f"{write_label(entry['metric'])}: {paper.write_verdict(entry)}"
+            yield f"{write_label(entry['metric'])}: {write_verdict(entry)}"
 
 
 def suite_part(path: Path, outputs: Path) -> str:

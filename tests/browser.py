@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over a pair of pipes: no network, no port, no package beside it."""
+"""Headless Chromium, driven through a pair of pipes: needs no network, port or package."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# A renderer in a container may neither use a sandbox of its own nor much shared memory.
+# In a container a renderer can use neither its own sandbox nor much shared memory.
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
     *("--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"),
@@ -21,13 +21,13 @@ OPTIONS = (
 
 
 def chromium() -> str | None:
-    """Where Chromium is, or None."""
+    """The path of Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @dataclass
 class Browser:
-    """One page of a running Chromium; `events` are what it told without being asked."""
+    """One page of a running Chromium; `events` are its messages that answer no request."""
 
     orders: int
     answers: int
@@ -37,7 +37,7 @@ class Browser:
     _unread: bytes = b""
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask for something of the DevTools protocol, and wait for the answer."""
+        """Send a command of the DevTools protocol, and wait for the answer."""
         self._number += 1
         order = {"id": self._number, "method": method, "params": parameters}
         if self.session:
@@ -59,7 +59,7 @@ class Browser:
         return dict(json.loads(message))
 
     def open(self, page: Path) -> None:
-        """Load a file, forgetting what was told before, and wait until all of it is there."""
+        """Clear the events, load a file, and wait until it is complete."""
         self.events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         ready = "new Promise(done => document.readyState === 'complete' ? done() : onload = done)"
@@ -73,12 +73,12 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def told(self, *methods: str) -> list[dict[str, Any]]:
-        """What the page said of these kinds, since it was opened."""
+    def reported(self, *methods: str) -> list[dict[str, Any]]:
+        """The events of these kinds since the page was opened."""
         return [event["params"] for event in self.events if event["method"] in methods]
 
     def show(self, width: int, height: int = 900, dark: bool = False, paper: bool = False) -> None:
-        """Give the page a width in CSS pixels, a light or dark theme, and a screen or paper."""
+        """Set the width in CSS pixels, the light or dark theme, and screen or paper."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -96,7 +96,7 @@ class Browser:
         target.write_bytes(base64.b64decode(picture["data"]))
 
     def paper(self, target: Path) -> None:
-        """Write the page as PDF, as it would be printed."""
+        """Write the page as PDF, as it is printed."""
         printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)
         target.write_bytes(base64.b64decode(printed["data"]))
 
@@ -106,7 +106,7 @@ def open_browser(profile: Path) -> Iterator[Browser]:
     """Start Chromium with an empty profile, and end it.
 
     Args:
-        profile: an empty folder of its own.
+        profile: an empty folder.
     """
     command = chromium()
     assert command is not None

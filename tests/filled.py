@@ -1,4 +1,4 @@
-"""A run and a comparison that have everything a page can show, made up without any image."""
+"""A made-up run and comparison with everything that a page can show, without any image."""
 
 import json
 import os
@@ -21,19 +21,14 @@ from fer_bench.comparison import (
     Row,
     Seeds,
 )
+from fer_bench.evaluation.corruptions import CORRUPTIONS, select
 from fer_bench.metrics.document import compute
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
 
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
-# A name that would run if it were not escaped.
+# A name that would be executed if it were not escaped.
 HOSTILE = "<script>alert(1)</script>"
-CORRUPTIONS = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
 Cell = Mapping[str, float | None]
 
 
@@ -42,9 +37,9 @@ def cell(value: float, half: float = 0.02) -> dict[str, float | None]:
 
 
 def write_run(path: Path, images: int = 350) -> RunDirectory:
-    """A finished run with two evaluations and whatever can stand beside them.
+    """A finished run with two evaluations and everything that a run can have.
 
-    Its PNG figures are empty files that count as drawn: they are no part of the page.
+    Its PNG figures are empty files that count as current: they are not a part of the page.
     """
     run = RunDirectory(path)
     for folder in ("predictions", "metrics", "corruptions", "explanations/test"):
@@ -57,6 +52,7 @@ def write_run(path: Path, images: int = 350) -> RunDirectory:
         "status": "finished",
         "started": "2026-11-22T06:24:31+00:00",
         "device": "cpu: 2 cores",
+        "precision": "float32",
         "dataset": {
             "name": HOSTILE,
             "release": "v1",
@@ -146,7 +142,7 @@ def _predictions(images: int, seed: int) -> pd.DataFrame:
 
 
 def _completed(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """A metrics document with every key that may be absent."""
+    """A metrics document with every optional key."""
     headline = {key: entry for key, entry in document.items() if _is_cell(entry)}
     for entry in document["per_class"]:
         entry.setdefault("average_precision", 0.7)
@@ -180,6 +176,7 @@ def _completed(document: dict[str, Any], name: str) -> dict[str, Any]:
             "dataset_fingerprint": "ab" * 32,
             "split": name.partition("+")[0],
             "classes": CLASSES,
+            "class_labels": {name: [f"0_{name}", "value"] for name in CLASSES},
             "views": "flip" if "flip" in name else "none",
             "class_rule": "mask_logits",
             "selection": "test_split",
@@ -209,30 +206,32 @@ def _subgroup(attribute: str, groups: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def robustness() -> dict[str, Any]:
-    graded = [
-        {
-            "corruption": name,
-            "family": family,
-            "severity": severity,
-            "accuracy": cell(0.66 - 0.02 * place - 0.07 * severity),
-        }
-        for family, names in CORRUPTIONS.items()
-        for place, name in enumerate(names)
-        for severity in range(1, 6)
-    ]
-    hidden = [
-        {"corruption": part, "family": "occlusion", "severity": None, "accuracy": cell(0.5)}
-        for part in ("eyes", "mouth")
-    ]
+def robustness(selection: str = "all") -> dict[str, Any]:
+    """The result of `robustness.summarise` for a model that loses 5 points per severity.
+
+    Each corruption costs a point more than the one before it.
+    """
+    conditions = select(selection)
+    graded = [condition for condition in conditions if condition[1]]
+    undefined = dict.fromkeys(("value", "low", "high"))
     return {
-        "n": 700,
-        "complete": True,
-        "clean": cell(0.65),
-        "conditions": [*graded, *hidden],
-        "mean_corruption_accuracy": cell(0.41),
-        "relative_drop": cell(0.37),
-        "by_corruption": {name: cell(0.4) for names in CORRUPTIONS.values() for name in names},
+        "n": 3589,
+        "complete": selection == "all",
+        "clean": cell(0.66),
+        "conditions": [
+            {
+                "corruption": name,
+                "family": CORRUPTIONS[name].family,
+                "severity": severity,
+                "accuracy": cell(
+                    0.6 - 0.05 * (severity or 4) - 0.01 * list(CORRUPTIONS).index(name)
+                ),
+            }
+            for name, severity in conditions
+        ],
+        "mean_corruption_accuracy": cell(0.45) if graded else undefined,
+        "relative_drop": cell(0.3182) if graded else undefined,
+        "by_corruption": {name: cell(0.4512) for name, _ in graded},
         "fingerprint": "f" * 64,
         "seed": 0,
     }

@@ -1,4 +1,4 @@
-"""The palette: classes stay apart, on white and on dark pages, and with colour-vision deficiencies.
+"""The palette: classes are distinguishable on any page and with colour-vision deficiencies.
 
 Deficiencies after Machado, Oliveira and Fernandes (2009), of full severity; distances in CIE Lab.
 """
@@ -56,7 +56,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
-def test_every_two_classes_can_be_told_apart(deficiency: str) -> None:
+def test_every_two_classes_are_distinguishable(deficiency: str) -> None:
     matrix = np.array(DEFICIENCIES[deficiency])
     seen = {name: lab(matrix @ linear(c)) for name, c in CLASSES.items()}
     for one, other in itertools.combinations(seen, 2):
@@ -64,18 +64,18 @@ def test_every_two_classes_can_be_told_apart(deficiency: str) -> None:
 
 
 @pytest.mark.parametrize("colour", CLASSES.values())
-def test_every_colour_is_seen_on_a_white_and_on_a_dark_page(colour: str) -> None:
+def test_every_colour_is_visible_on_a_white_and_on_a_dark_page(colour: str) -> None:
     assert contrast(colour, WHITE) > 2.2
     assert contrast(colour, DARK) > 3
 
 
-def test_every_expression_has_a_colour_of_its_own() -> None:
+def test_every_expression_has_its_own_colour() -> None:
     assert set(CLASSES) == set(EXPRESSIONS)
     assert len(set(CLASSES.values())) == len(CLASSES)
 
 
 @given(st.lists(st.sampled_from([*EXPRESSIONS, "calm", "bored", "sleepy"]), unique=True))
-def test_a_class_keeps_its_colour_whatever_stands_beside_it(names: list[str]) -> None:
+def test_a_class_keeps_its_colour_beside_any_other(names: list[str]) -> None:
     colours = class_colours(names)
     assert list(colours) == names
     for name in names:

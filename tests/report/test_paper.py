@@ -77,7 +77,7 @@ def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
     assert cells == [8] * 4 + [5] * 3 + [6] * 3
 
 
-def test_without_a_verdict_there_is_the_caveat_alone() -> None:
+def test_without_a_verdict_only_the_caveat_is_shown() -> None:
     entry = {"name": "cnn", "source": "x", "metric": "accuracy", "value": 0.5, "caveat": "of 306"}
     silent = {**entry, "metric": "loss", "caveat": None}
     lines = markdown(comparison(group(row("cnn"), published=(entry, silent)))).splitlines()
@@ -87,9 +87,9 @@ def test_without_a_verdict_there_is_the_caveat_alone() -> None:
 
 @pytest.mark.parametrize("write", [markdown, latex])
 @pytest.mark.parametrize(
-    ("selection", "words"), [("test_split", "chosen on test"), ("unknown", "choice unknown")]
+    ("selection", "words"), [("test_split", "chosen on test"), ("unknown", "selection unknown")]
 )
-def test_how_a_model_was_chosen_stands_in_its_row(write: Any, selection: str, words: str) -> None:
+def test_the_row_says_how_a_model_was_selected(write: Any, selection: str, words: str) -> None:
     text = write(comparison(group(row("cnn", selection=selection), row("vgg"))))
     marked = [line for line in text.splitlines() if words in line]
     assert len(marked) == 1
@@ -129,7 +129,7 @@ def test_a_row_of_latex_never_begins_with_a_bracket() -> None:
 
 
 @pytest.mark.parametrize("write", [markdown, latex])
-def test_runs_of_one_name_are_told_apart(write: Any) -> None:
+def test_runs_with_the_same_name_are_distinguished(write: Any) -> None:
     runs = (row("cnn", 1), row("cnn", 2), row("vgg", 1), row("vgg", 1, run_id="vgg-s1-ffffffff"))
     text = write(comparison(group(*runs)))
     for expected in ("cnn, seed 1", "cnn, seed 2", "vgg-s1-00000000", "vgg-s1-ffffffff"):
@@ -151,7 +151,7 @@ def test_groups_are_numbered_and_their_reason_is_given() -> None:
     assert latex(whole).count(r"\begin{table}") == 2
 
 
-def test_what_was_left_out_is_named() -> None:
+def test_left_out_runs_are_listed() -> None:
     left_out = (LeftOut("late_run", "no metrics for the split 'test'; compute them"),)
     text = markdown(comparison(group(row("a")), left_out=left_out))
     assert "- late\\_run: no metrics for the split 'test'\n" in text

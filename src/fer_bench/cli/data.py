@@ -65,7 +65,7 @@ def stats(
     manifest = read_release(dataset) if data.is_dir() else load_manifest(dataset)
     description = describe(manifest)
     if plot:
-        from fer_bench.report.figures.run import dataset_counts
+        from fer_bench.report.figures.dataset import dataset_counts
 
         dataset_counts(manifest, plot)
     if as_json:
@@ -178,7 +178,7 @@ def show(
 
     from fer_bench.data.load import load_manifest
     from fer_bench.data.pipeline import first_images
-    from fer_bench.report.figures.run import contact_sheet
+    from fer_bench.report.figures.dataset import contact_sheet
 
     manifest = load_manifest(experiment.dataset)
     images, codes = first_images(manifest, experiment, split, number, augmented=augmented)

@@ -48,7 +48,8 @@ def explain(
     chosen = open_device(device)
 
     from fer_bench.evaluation.explain import explain as explain_run
-    from fer_bench.report.figures.explanations import sheets_table, write_sheets
+    from fer_bench.report.figures.explanations import write_sheets
+    from fer_bench.report.terminal.explanations import sheets_table
 
     def explain_one(run: "tuple[TrainedRun, Manifest]") -> Any:
         with open_display() as display:

@@ -1,4 +1,6 @@
-"""What people read: figures, terminal tables and self-contained pages.
+"""What people read: terminal tables, PNG figures and self-contained HTML pages.
 
-This module knows how a number is written; the others know where it goes.
+`wording` writes numbers and names, `plots` has the data of the plots that are drawn as PNG and as
+SVG, and `comparison` the sentences of a comparison. `terminal`, `figures`, `pages` and `paper`
+show them.
 """

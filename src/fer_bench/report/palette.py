@@ -1,8 +1,9 @@
-"""The colours of every figure and page: one a class, whatever the figure.
+"""The colours of all figures and pages; a class has the same colour everywhere.
 
-After Okabe and Ito (2008), whose colours stay apart with the common colour-vision deficiencies.
-Their black is a grey and their yellow a plum here, so that every colour can be seen on a white
-and on a dark page. `tests/report/test_palette.py` measures the distances.
+After Okabe and Ito (2008), whose colours are distinguishable with common colour-vision
+deficiencies. Their black is replaced by grey and their yellow by plum, so that every colour is
+visible on white and on dark pages.
+`tests/report/test_palette.py` measures the distances.
 """
 
 import itertools
@@ -25,7 +26,7 @@ SPLITS = {"train": BLUE, "validation": GREEN, "test": ORANGE}
 
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each class: its own where it has one, else those that are left, in order.
+    """A colour for each class: its own if it has one, else one of the unused colours, in order.
 
     Beyond eight classes the colours repeat, so a figure must not rely on them alone.
     """

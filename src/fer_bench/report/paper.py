@@ -1,17 +1,22 @@
-"""Tables for papers: a comparison as Markdown and as LaTeX (booktabs).
-
-What marks, letters and verdicts are called stands here too, for every table of a comparison.
-"""
+"""Tables for papers: a comparison as Markdown and as LaTeX (booktabs)."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS, Comparison, Group, Row
+from fer_bench.comparison import Comparison, Group, Row
 from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.document import interval_method
-from fer_bench.metrics.intervals import ALPHA
+from fer_bench.report.comparison import (
+    LETTERS,
+    TESTS,
+    write_caveat,
+    write_published,
+    write_reasons,
+    write_smallest,
+    write_verdict,
+)
 from fer_bench.report.wording import (
     LABELS,
     MISSING,
@@ -25,88 +30,20 @@ from fer_bench.report.wording import (
     write_spread,
 )
 
-# By what chose the model, beside the run's name.
-MARKS = {"test_split": "†", "unknown": "‡"}
-MEANINGS = {
-    "†": "chosen on test: the test images chose this model, so that its score on them is too high",
-    "‡": "how the model was chosen is not known",
-}
-LETTERS = {
-    "all": "Runs that share a letter cannot be told apart by accuracy "
-    f"(Holm-adjusted p ≥ {ALPHA}).",
-    "best": f"a: cannot be told apart from the best by accuracy (Holm-adjusted p ≥ {ALPHA}).",
-}
-_TESTS = {
-    EXPRESSION_METRICS: "accuracy by exact McNemar tests, macro F1 by a paired bootstrap",
-    CONCORDANCE: "CCC by a paired bootstrap",
-}
 _Rows = list[list[str]]
-
-
-def write_smallest(difference: float) -> str:
-    """What a test set can show of two accuracies."""
-    return (
-        f"To be told apart on these images, two such models must differ by about "
-        f"{100 * difference:.2f} points of accuracy (at 80% power; by less where they fail on the "
-        "same images)."
-    )
-
-
-def write_published(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """A published value with its interval, and ours: percent for shares, plain otherwise."""
-    share = entry.get("ours") is not None and entry["value"] is not None and entry["value"] <= 1
-    in_percent = share or entry.get("low") is not None
-
-    def shown(value: float | None) -> str:
-        if value is None:
-            return MISSING
-        # What cannot be compared stays as it was printed, without digits that nobody reported.
-        return f"{100 * value:.2f}" if in_percent else f"{value:.5g}"
-
-    theirs = shown(entry["value"])
-    if entry.get("low") is not None:
-        theirs += f" [{shown(entry['low'])}, {shown(entry['high'])}]"
-    return theirs, shown(entry.get("ours"))
-
-
-def write_verdict(entry: Mapping[str, Any]) -> str:
-    """What ours is beside a published value, and why; empty where nothing is said."""
-    return ": ".join(filter(None, (entry.get("verdict"), entry.get("reason"))))
-
-
-def write_caveat(entry: Mapping[str, Any]) -> str:
-    """Of how many images a published value is, and what keeps it from being comparable."""
-    n, caveat = entry.get("n"), entry["caveat"] or ""
-    size = f"n = {n:,}" if n and not caveat.startswith((f"{n} ", f"{n:,} ")) else None
-    return "; ".join(filter(None, (size, caveat)))
-
-
-def pairs_apart(comparison: Comparison) -> dict[str, list[str]]:
-    """By what keeps groups apart, the pairs of groups, counted from 1: `1 and 2`."""
-    found: dict[str, list[str]] = {}
-    for entry in comparison.not_comparable:
-        first, second = (place + 1 for place in entry.groups)
-        found.setdefault(entry.reason, []).append(f"{first} and {second}")
-    return found
-
-
-def write_reasons(comparison: Comparison) -> list[str]:
-    """What keeps groups apart: each reason once, with the pairs of groups."""
-    found = pairs_apart(comparison)
-    return [f"Groups {'; '.join(pairs)}: {reason}" for reason, pairs in found.items()]
 
 
 # Markdown --------------------------------------------------------------------------------------
 
 
 def markdown(comparison: Comparison) -> str:
-    """All groups as Markdown tables, with what they mean; ends with a line break."""
+    """All groups as Markdown tables with explanations; ends with a line break."""
     parts = []
     for number, group in enumerate(comparison.groups, start=1):
         parts += [f"### {number}. {_plain(_title(group, comparison))}", *_markdown_group(group)]
     reasons = [f"- {_plain(line)}." for line in write_reasons(comparison)]
     left_out = [
-        # Without what to do about it, which follows the first semicolon.
+        # Without the advice, which follows the first semicolon.
         f"- {_plain(run.run_id)}: {_plain(run.reason.partition(';')[0])}"
         for run in comparison.left_out
     ]
@@ -151,23 +88,24 @@ def _markdown_group(group: Group) -> list[str]:
                 _plain(entry["name"]),
                 _plain(f"{entry['source']}: {write_label(entry['metric'])}"),
                 *write_published(entry),
-                _plain("; ".join(filter(None, said)) or MISSING),
+                _plain(
+                    "; ".join(filter(None, (write_verdict(entry), write_caveat(entry)))) or MISSING
+                ),
             ]
             for entry in group.published
-            for said in [(write_verdict(entry), write_caveat(entry))]
         ]
         parts.append(_pipes(["experiment", "published", "theirs", "ours", "ours is"], rows))
     return parts
 
 
 def _pipes(head: Sequence[str], rows: _Rows, numbers: int = 0) -> str:
-    """A Markdown table; its last columns, as many as `numbers`, stand to the right."""
+    """A Markdown table; the last `numbers` columns are aligned to the right."""
     rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
 def _plain(text: str) -> str:
-    """Text in which Markdown sees no markup."""
+    """Text with all Markdown markup escaped."""
     return re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", " ".join(text.split()))
 
 
@@ -188,7 +126,7 @@ _ESCAPES = {
 
 
 def latex(comparison: Comparison) -> str:
-    r"""All groups as `table` environments; a document needs `\usepackage{booktabs}`."""
+    r"""All groups as `table` environments, for a document that loads the package `booktabs`."""
     parts = [r"% needs \usepackage{booktabs}"]
     for number, group in enumerate(comparison.groups, start=1):
         parts += _latex_group(group, comparison, number)
@@ -234,16 +172,16 @@ def _tabular(head: Sequence[str], rows: _Rows, caption: str, label: str) -> list
 
 
 def _guarded(row: str) -> str:
-    """A row that begins with a bracket, which the line break before it would take for its own."""
+    """A row whose first bracket does not become an argument of the line break before it."""
     return "{}" + row if row.startswith("[") else row
 
 
 def _tex(text: str) -> str:
-    """Text in which LaTeX sees no command."""
+    """Text with all LaTeX commands escaped."""
     return "".join(_ESCAPES.get(character, character) for character in " ".join(text.split()))
 
 
-# What both say ---------------------------------------------------------------------------------
+# Shared by both --------------------------------------------------------------------------------
 
 
 def _title(group: Group, comparison: Comparison) -> str:
@@ -253,38 +191,41 @@ def _title(group: Group, comparison: Comparison) -> str:
 
 
 def _caption(group: Group) -> str:
-    """What the numbers are, how they were tested, and what they cannot show."""
+    """What the numbers are, how they were tested, and how small a difference can be shown."""
     resamples = sorted({row.resamples for row in group.runs if row.resamples})
     methods = {name: interval_method(name) for kind in group.kinds for name in kind}
     made = [write_methods(methods)]
     if resamples:
         made.append(f"{' or '.join(f'{number:,}' for number in resamples)} resamples")
-    said = [f"Brackets: 95% interval ({', '.join(filter(None, made))})."]
+    sentences = [f"Brackets: 95% interval ({', '.join(filter(None, made))})."]
     if group.pairs:
-        tests = ", ".join(_TESTS[kind] for kind in group.kinds)
+        tests = ", ".join(TESTS[kind] for kind in group.kinds)
         which = "All pairs" if group.pairs_with == "all" else "Pairs with the best run"
-        said.append(f"{which} tested on the same images: {tests} ({PAIR_RESAMPLES:,} resamples).")
-        said += [LETTERS[group.pairs_with]] if any(row.letter for row in group.runs) else []
+        sentences.append(
+            f"{which} tested on the same images: {tests} ({PAIR_RESAMPLES:,} resamples)."
+        )
+        sentences += [LETTERS[group.pairs_with]] if any(row.letter for row in group.runs) else []
     if group.smallest_difference is not None:
-        said.append(write_smallest(group.smallest_difference))
-    return " ".join([*said, *group.remarks])
+        sentences.append(write_smallest(group.smallest_difference))
+    return " ".join([*sentences, *group.remarks])
 
 
 def _labels(rows: Sequence[Row]) -> dict[str, str]:
-    """By run id, the shortest name that is the run's alone: with its seed, or its whole id."""
+    """For each run id the shortest unique name: the name, with its seed, or the whole id."""
     names = Counter(row.name for row in rows)
     seeded = Counter((row.name, row.seed) for row in rows)
     labels = {}
     for row in rows:
-        alone = seeded[row.name, row.seed] == 1 and row.seed is not None
-        several = f"{row.name}, seed {row.seed}" if alone else row.run_id
-        labels[row.run_id] = row.name if names[row.name] == 1 else several
+        unique = seeded[row.name, row.seed] == 1 and row.seed is not None
+        longer = f"{row.name}, seed {row.seed}" if unique else row.run_id
+        labels[row.run_id] = row.name if names[row.name] == 1 else longer
     return labels
 
 
 def _chosen(row: Row) -> str:
-    said = {"test_split": " (chosen on test)", "unknown": " (choice unknown)"}
-    return said.get(row.selection, "")
+    return {"test_split": " (chosen on test)", "unknown": " (selection unknown)"}.get(
+        row.selection, ""
+    )
 
 
 def _about(row: Row) -> list[str]:
@@ -295,14 +236,14 @@ def _about(row: Row) -> list[str]:
 
 
 def _lettered(row: Row, metric: str, before: str, after: str) -> str:
-    """A value with its interval and, of the accuracy, its letters as superscript."""
+    """A value with its interval; accuracy also with its letters as a superscript."""
     cell = write_cell(metric, row.metrics.get(metric))
     marked = metric == "accuracy" and row.letter
     return f"{cell}{before}{row.letter}{after}" if marked else cell
 
 
 def _seeds(group: Group, metrics: Sequence[str], escape: Any = _plain) -> tuple[list[str], _Rows]:
-    """Head and rows of the table of experiments with several seeds."""
+    """Headings and rows of the table of experiments with several seeds."""
     rows = [
         [escape(entry.name), str(len(entry.seeds))]
         + [

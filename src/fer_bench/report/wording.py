@@ -1,4 +1,4 @@
-"""How a number, an interval and a name are written, wherever they are shown."""
+"""How numbers, intervals and names are written, wherever they are shown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ LABELS = {
     "arousal_ccc": "arousal CCC",
 }
 
-# Of valence and of arousal.
+# The metrics of valence and of arousal.
 AXIS_LABELS = {
     "ccc": "concordance (CCC)",
     "pcc": "correlation (PCC)",
@@ -33,12 +33,13 @@ AXIS_LABELS = {
     "sagr": "same sign (SAGR)",
 }
 
-# Shown as percentages; the others as plain numbers.
+# Shown as percentages; the other metrics are plain numbers.
 PERCENT_METRICS = frozenset(
     {
         *("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ece", "ece_adaptive"),
         *("macro_precision", "macro_recall", "weighted_precision", "weighted_recall"),
         *("top2_accuracy", "micro_precision_at_half", "micro_recall_at_half"),
+        *("precision", "recall", "f1"),
     }
 )
 
@@ -48,7 +49,7 @@ Cell = Mapping[str, float | None]
 
 
 def write_value(metric: str, value: float | None) -> str:
-    """A metric's value: `92.34%` for a share, `0.9012` otherwise."""
+    """The value of a metric: `92.34%` or `0.9012`."""
     if value is None:
         return MISSING
     return f"{value:.2%}" if metric in PERCENT_METRICS else f"{value:.4f}"
@@ -62,17 +63,17 @@ def write_interval(metric: str, cell: Cell) -> str:
 
 
 def write_label(metric: str) -> str:
-    """A metric in words, also one that only others report."""
+    """A metric in words, also one that only publications report."""
     return LABELS.get(metric, metric.replace("_", " "))
 
 
 def write_heading(metric: str) -> str:
-    """What stands above a column of the three below: `accuracy, %`, `valence CCC`."""
+    """The heading of a column of the three below: `accuracy, %`, `valence CCC`."""
     return f"{LABELS[metric]}, %" if metric in PERCENT_METRICS else LABELS[metric]
 
 
 def write_cell(metric: str, cell: Cell | None) -> str:
-    """A value with its interval where space is short: `92.34 [91.33, 93.24]`, shares in percent."""
+    """A value with its interval where space is short: `92.34 [91.33, 93.24]`, no unit."""
     value, low, high = (cell[part] if cell else None for part in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return MISSING
@@ -80,13 +81,13 @@ def write_cell(metric: str, cell: Cell | None) -> str:
 
 
 def write_difference(metric: str, difference: float, low: float, high: float) -> str:
-    """A difference of two values: `+0.42 [-0.30, +1.10]`, of shares in percentage points."""
+    """A difference of two values: `+0.42 [-0.30, +1.10]`, in points for percentages."""
     shown = (_short(metric, value, "+") for value in (difference, low, high))
     return "{} [{}, {}]".format(*shown)
 
 
 def write_spread(metric: str, mean: float, deviation: float) -> str:
-    """Mean and standard deviation over seeds: `92.34 ± 0.21`, shares in percent."""
+    """Mean and standard deviation over seeds: `92.34 ± 0.21`, no unit."""
     return f"{_short(metric, mean)} ± {_short(metric, deviation)}"
 
 
@@ -100,7 +101,7 @@ def write_p(p: float) -> str:
 
 
 def write_size(size: float) -> str:
-    """A number of bytes: `1.5 GB`, with powers of ten, as in `cache.max_gb`."""
+    """A number of bytes: `1.5 GB`, in powers of ten like `cache.max_gb`."""
     if size < 1000:
         return f"{size:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -111,17 +112,17 @@ def write_size(size: float) -> str:
 
 
 def write_methods(methods: Mapping[str, str]) -> str:
-    """How intervals are made: `Wilson for accuracy; class-stratified bootstrap for the others`.
+    """How intervals are computed: `Wilson for accuracy; class-stratified bootstrap for the others`.
 
     Args:
-        methods: how that of each metric is, as in `interval.methods` of a metrics file.
+        methods: the method of each metric, as in `interval.methods` of a metrics file.
     """
     by_method: dict[str, list[str]] = {}
     for name, method in methods.items():
         by_method.setdefault(method, []).append(write_label(name))
     *few, most = sorted(by_method.items(), key=lambda item: len(item[1])) or [("", [])]
-    said = [f"{_method(method)} for {_and(names)}" for method, names in few]
-    return "; ".join([*said, _method(most[0]) + (" for the others" if few else "")])
+    exceptions = [f"{_method(method)} for {_and(names)}" for method, names in few]
+    return "; ".join([*exceptions, _method(most[0]) + (" for the others" if few else "")])
 
 
 def _method(method: str) -> str:
@@ -147,8 +148,20 @@ def write_duration(seconds: float | None) -> str:
     """A duration: `2 h 05 min`, `12 min 30 s`, `8 s`."""
     if seconds is None:
         return MISSING
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
+    hours, minutes, rest = _parts(seconds)
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def write_clock(seconds: float | None) -> str:
+    """A duration in a narrow column: `2:05:10`, `12:30`, `0:08`."""
+    if seconds is None:
+        return MISSING
+    hours, minutes, rest = _parts(seconds)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _parts(seconds: float) -> tuple[int, int, int]:
+    minutes, rest = divmod(round(seconds), 60)
+    return (*divmod(minutes, 60), rest)

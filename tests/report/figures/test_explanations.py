@@ -1,4 +1,4 @@
-"""The sheets: as many pictures as there are examples, in colours that say what the maps say."""
+"""The sheets of an explanation: one image per example, coloured by its maps."""
 
 import io
 from pathlib import Path
@@ -24,9 +24,9 @@ from fer_bench.report.figures.explanations import (
     example_sheet,
     mean_map_figure,
     overlay,
-    sheets_table,
     write_sheets,
 )
+from fer_bench.report.terminal.explanations import sheets_table
 
 FACE = face.draw_face(3, 1, 48).image
 
@@ -37,12 +37,12 @@ def peak(row: int, column: int) -> NDArray[np.float32]:
     return map_
 
 
-def right(map_: NDArray[np.float32] | None = None, probability: float = 0.9) -> Example:
+def correct(map_: NDArray[np.float32] | None = None, probability: float = 0.9) -> Example:
     maps = {"fear": peak(1, 1) if map_ is None else map_}
     return Example("a", "fear", "fear", probability, FACE, maps)
 
 
-def wrong() -> Example:
+def mistake() -> Example:
     maps = {"contempt": peak(0, 0), "happiness": peak(5, 5)}
     return Example("b", "contempt", "happiness", 0.9999, FACE, maps)
 
@@ -60,15 +60,15 @@ def tile(sheet: NDArray[np.int64], number: int) -> NDArray[np.int64]:
 
 
 def yellow(picture: NDArray[Any]) -> tuple[float, float]:
-    """The centre of what is most yellow, as parts of the height and the width."""
+    """The centre of the most yellow pixels, relative to the height and the width."""
     colours = picture.astype(np.int64)
     much = colours[..., 1] - colours[..., 2]
     rows, columns = np.nonzero(much > 0.8 * much.max())
     return float(rows.mean() / len(picture)), float(columns.mean() / len(picture))
 
 
-def test_the_image_stands_beside_its_maps() -> None:
-    sheet = pixels(example_sheet([wrong()], "some run"))
+def test_the_image_is_beside_its_maps() -> None:
+    sheet = pixels(example_sheet([mistake()], "some run"))
     image = Image.fromarray(FACE).resize((TILE, TILE), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(tile(sheet, 0), np.asarray(image))
     assert yellow(tile(sheet, 1)) == pytest.approx((1 / 12, 1 / 12), abs=0.08)
@@ -76,7 +76,7 @@ def test_the_image_stands_beside_its_maps() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3, 4, 9, 40])
-@pytest.mark.parametrize(("example", "widest"), [(right(), 4), (wrong(), 3)])
+@pytest.mark.parametrize(("example", "widest"), [(correct(), 4), (mistake(), 3)])
 def test_a_sheet_has_room_for_all(number: int, example: Example, widest: int) -> None:
     sheet = pixels(example_sheet([example] * number, "run"))
     columns, rows = min(number, widest), -(-number // widest)
@@ -86,12 +86,12 @@ def test_a_sheet_has_room_for_all(number: int, example: Example, widest: int) ->
 
 
 def test_a_long_title_is_not_cut() -> None:
-    sheet = pixels(example_sheet([right()], "a run with a rather long name " * 8))
+    sheet = pixels(example_sheet([correct()], "a run with a rather long name " * 8))
     assert (sheet[:TITLE, -MARGIN:] == 255).all()
     assert (sheet[:TITLE, -5 * MARGIN :] != 255).any()
 
 
-def test_an_overlay_lets_the_image_through() -> None:
+def test_the_image_is_visible_through_an_overlay() -> None:
     black, white = (Image.new("RGB", (60, 60), colour) for colour in ("black", "white"))
     gradient = np.tile(np.linspace(0, 1, 6, dtype=np.float32), (6, 1))
     dark, light = (np.asarray(overlay(picture, gradient)).astype(int) for picture in (black, white))
@@ -111,17 +111,17 @@ def test_an_overlay_takes_maps_of_any_size(seed: int, side: int) -> None:
     assert shown.mode == "RGB"
 
 
-def test_a_map_of_nothing_is_said_to_be_that() -> None:
-    something = pixels(example_sheet([right()], "run"))
-    nothing = pixels(example_sheet([right(np.zeros((6, 6), np.float32))], "run"))
+def test_an_empty_map_is_labelled() -> None:
+    something = pixels(example_sheet([correct()], "run"))
+    nothing = pixels(example_sheet([correct(np.zeros((6, 6), np.float32))], "run"))
     below = slice(TITLE + CAPTION + TILE, None)
     assert (nothing[below] != 255).sum() > (something[below] != 255).sum()
 
 
 def test_no_answer_is_certain() -> None:
-    almost, certain = (pixels(example_sheet([right(probability=p)], "run")) for p in (0.997, 1))
+    almost, certain = (pixels(example_sheet([correct(probability=p)], "run")) for p in (0.997, 1))
     np.testing.assert_array_equal(almost, certain)
-    assert (pixels(example_sheet([right(probability=0.99)], "run")) != certain).any()
+    assert (pixels(example_sheet([correct(probability=0.99)], "run")) != certain).any()
 
 
 def test_the_mean_maps_share_one_scale() -> None:
@@ -149,7 +149,7 @@ def explanation(folder: Path, *examples: Example) -> Explanation:
 
 
 def test_sheets_are_written_and_outdated_ones_removed(tmp_path: Path) -> None:
-    both = explanation(tmp_path / "test", right(), right(), wrong())
+    both = explanation(tmp_path / "test", correct(), correct(), mistake())
     sheets = write_sheets(both)
     assert list(sheets) == ["correct", "mistakes", "mean_maps"]
     assert {path.name for path in (tmp_path / "test").iterdir()} == {
@@ -162,5 +162,8 @@ def test_sheets_are_written_and_outdated_ones_removed(tmp_path: Path) -> None:
     lines = console.export_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["n", "2", "1", "3"]
     assert len(lines) == 4
-    assert list(write_sheets(explanation(tmp_path / "test", wrong()))) == ["mistakes", "mean_maps"]
+    assert list(write_sheets(explanation(tmp_path / "test", mistake()))) == [
+        "mistakes",
+        "mean_maps",
+    ]
     assert not (tmp_path / "test" / "correct.png").exists()

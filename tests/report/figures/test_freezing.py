@@ -1,4 +1,4 @@
-"""The picture of what trains when: its colours say it."""
+"""The figure of which layers train in which stage: its colours are checked."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fer_bench.report.figures.freezing import FROZEN, NORM, TRAINS, freeze_plan
 def plan(
     layers: int, frees: list[int], *, decay: float = 1.0, norms: bool = False, has_neck: bool = True
 ) -> FreezePlan:
-    """Stages that free so many layers each; every third layer is a BatchNorm, frozen if `norms`."""
+    """One stage per number of free layers; every third layer is a BatchNorm, frozen if `norms`."""
     is_norm = np.arange(layers) % 3 == 1
     scales = np.zeros((len(frees), layers))
     for row, free in enumerate(frees):
@@ -35,9 +35,9 @@ def plan(
     )
 
 
-def drawn(what: FreezePlan, path: Path) -> NDArray[np.int64]:
-    """The pixels of the picture, each as one number."""
-    freeze_plan(what, "some experiment", path)
+def drawn(freezing: FreezePlan, path: Path) -> NDArray[np.int64]:
+    """The pixels of the figure, each as one number."""
+    freeze_plan(freezing, "some experiment", path)
     with Image.open(path) as image:
         assert (image.format, image.width) == ("PNG", 1650)
         colours: NDArray[np.int64] = np.asarray(image.convert("RGB")).astype(np.int64)
@@ -49,12 +49,12 @@ def count(pixels: NDArray[np.int64], colour: str) -> int:
 
 
 def areas(pixels: NDArray[np.int64]) -> int:
-    """How many colours fill more than a letter."""
+    """The number of colours with a larger area than a letter."""
     return int((np.unique(pixels, return_counts=True)[1] > 2000).sum())
 
 
 @pytest.mark.parametrize("layers", [20, 1028])
-def test_what_trains_takes_its_share_of_the_backbone(layers: int, tmp_path: Path) -> None:
+def test_trained_layers_have_their_share_of_the_area(layers: int, tmp_path: Path) -> None:
     frees = [0, layers // 4, layers]
     together = drawn(plan(layers, frees), tmp_path / "new" / "together.png")
     head = drawn(plan(layers, [0, 0, 0]), tmp_path / "head.png")
@@ -72,19 +72,19 @@ def test_frozen_norms_are_marked_only_where_others_train(layers: int, tmp_path: 
     assert 0 < 2 * count(some, NORM) < count(more, NORM)
 
 
-def test_layer_decay_has_its_colours_and_a_bar(tmp_path: Path) -> None:
+def test_layer_decay_has_colours_and_a_bar(tmp_path: Path) -> None:
     plain = drawn(plan(20, [20]), tmp_path / "plain.png")
     decayed = drawn(plan(20, [20], decay=0.8), tmp_path / "decayed.png")
     assert areas(decayed) >= areas(plain) + 15
 
 
 @pytest.mark.parametrize("decay", [0.99, 0.5])
-def test_a_decay_that_hardly_shows_or_leaves_nothing(decay: float, tmp_path: Path) -> None:
+def test_a_very_weak_or_strong_decay_can_be_drawn(decay: float, tmp_path: Path) -> None:
     pixels = drawn(plan(1028, [3, 1028], decay=decay, norms=True), tmp_path / "plan.png")
     assert count(pixels, NORM) > 0
 
 
-def test_a_lot_of_stages_and_no_blocks(tmp_path: Path) -> None:
+def test_many_stages_without_blocks_can_be_drawn(tmp_path: Path) -> None:
     many = plan(49, list(range(0, 48, 4)), has_neck=False)
     unnamed = FreezePlan(
         many.layers, ("",) * 49, many.norms, many.scales, many.stages, many.has_neck

@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fer_bench.data.manifest import Manifest
 from fer_bench.metrics.predictions import ValenceArousal
 from fer_bench.report.figures import run
 
@@ -66,27 +64,6 @@ def test_learning_curves_without_a_best_epoch_or_validation(tmp_path: Path) -> N
     assert size_of(path)[0] > 1000
 
 
-@pytest.mark.parametrize("runs", [1, 40])
-def test_accuracy_intervals_have_one_line_a_run(runs: int) -> None:
-    rows = [(f"a rather long name of a run, number {i}" * 2, 0.9, 0.88, 0.91) for i in range(runs)]
-    image = io.BytesIO()
-    run.accuracy_intervals(rows, image, "accuracy")
-    with Image.open(image) as png:
-        assert png.height > 50 * runs
-
-
-@pytest.mark.parametrize("runs", [1, 20])
-def test_concordance_of_both_axes_stands_on_one_line_a_run(runs: int) -> None:
-    cells = {
-        "valence": [(0.8, 0.7, 0.9)] * runs,
-        "arousal": [(np.nan, np.nan, np.nan), *[(0.1, -0.1, 0.3)] * (runs - 1)],
-    }
-    image = io.BytesIO()
-    run.concordance_intervals([f"run {i}" for i in range(runs)], cells, image, "concordance")
-    with Image.open(image) as png:
-        assert png.height > 60 * runs
-
-
 @pytest.mark.parametrize("samples", [0, 3, 5000])
 def test_predicted_against_true_axes(samples: int, tmp_path: Path) -> None:
     true = np.random.default_rng(0).uniform(-1, 1, (samples, 2))
@@ -111,45 +88,13 @@ def test_learning_curves_without_expressions(tmp_path: Path) -> None:
 def test_the_same_figure_has_the_same_bytes() -> None:
     images = [io.BytesIO(), io.BytesIO()]
     for image in images:
-        run.accuracy_intervals([("a", 0.9, 0.88, 0.91)], image, "accuracy")
+        run.learning_curves(history(3), image, best_epoch=2)
     assert images[0].getvalue() == images[1].getvalue()
 
 
 def test_drawing_touches_no_global_state() -> None:
     code = "import sys, fer_bench.report.figures.run; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def manifest(valence: bool) -> Manifest:
-    columns = {
-        "sample_id": [f"{i}" for i in range(40)],
-        "path": [f"{i}.png" for i in range(40)],
-        "split": ["train", "train", "validation", "test"] * 10,
-        "label": ["neutral", "fear"] * 20,
-    }
-    axes = {"valence": np.linspace(-1, 1, 40), "arousal": np.nan} if valence else {}
-    samples = pd.DataFrame(columns | axes)
-    return Manifest("any", "any-v1", Path("data"), ("neutral", "fear"), 3, samples)
-
-
-def test_counts_of_a_dataset_are_drawn_with_valence_and_arousal_where_known(tmp_path: Path) -> None:
-    path = tmp_path / "counts.png"
-    run.dataset_counts(manifest(valence=False), path)
-    narrow = size_of(path)[0]
-    both = replace(manifest(valence=True))
-    both.samples.loc[:9, "arousal"] = 0.5
-    run.dataset_counts(both, path)
-    assert size_of(path)[0] > narrow
-
-
-@pytest.mark.parametrize("number", [1, 12, 30])
-def test_a_contact_sheet_of_any_length(number: int, tmp_path: Path) -> None:
-    images = np.full((number, 24, 24, 3), 200, np.uint8)
-    images[:, :12] = 10
-    run.contact_sheet(images, ["happiness"] * number, "a title", tmp_path / "new" / "s.png")
-    width, height = size_of(tmp_path / "new" / "s.png")
-    assert width >= 320
-    assert height >= 100 * -(-number // 12)
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_one_before(

@@ -1,4 +1,4 @@
-"""Both pages in a real browser: nothing on its console, nothing loaded, tables that sort."""
+"""Both pages in a real browser: an empty console, nothing loaded, tables that sort."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from browser import Browser, chromium, open_browser
 from fer_bench.report.pages import write_comparison, write_run_report
 
 pytestmark = pytest.mark.skipif(
-    chromium() is None, reason="Chromium is not here; on Debian: apt install chromium"
+    chromium() is None, reason="needs Chromium; on Debian: apt install chromium"
 )
 
 SORT = """(() => {
@@ -43,24 +43,26 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", ["run", "comparison"])
 @pytest.mark.parametrize("width", [390, 1400])
-def test_a_page_is_whole_and_asks_for_nothing(
+def test_a_page_is_complete_and_loads_nothing(
     browser: Browser, pages: dict[str, Path], name: str, width: int
 ) -> None:
     browser.show(width)
     browser.open(pages[name])
-    assert browser.told("Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
-    assert [entry["entry"]["text"] for entry in browser.told("Log.entryAdded")] == []
-    asked = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
-    assert {address.split(":")[0] for address in asked} <= {"file", "data"}
-    assert [address for address in asked if address.startswith("file")] == [
+    assert browser.reported("Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+    assert [entry["entry"]["text"] for entry in browser.reported("Log.entryAdded")] == []
+    requested = [event["request"]["url"] for event in browser.reported("Network.requestWillBeSent")]
+    assert {address.split(":")[0] for address in requested} <= {"file", "data"}
+    assert [address for address in requested if address.startswith("file")] == [
         pages[name].resolve().as_uri()
     ]
-    # What is wider than the page scrolls inside of its own box.
+    # Wide content scrolls within its own box.
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run("document.title") != ""
 
 
-def test_every_picture_loads_and_has_a_text(browser: Browser, pages: dict[str, Path]) -> None:
+def test_every_picture_loads_and_has_a_text_alternative(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     browser.show(1400)
     browser.open(pages["run"])
     pictures = "[...document.images]"
@@ -72,8 +74,8 @@ def test_every_picture_loads_and_has_a_text(browser: Browser, pages: dict[str, P
     assert browser.run(f"{drawn}.every((i) => i.getAttribute('aria-label').length > 20)")
 
 
-def test_nothing_of_a_run_is_executed(browser: Browser, pages: dict[str, Path]) -> None:
-    """Even if escaping failed: a script that is not ours is stopped by the page's policy."""
+def test_no_script_of_a_run_is_executed(browser: Browser, pages: dict[str, Path]) -> None:
+    """Even if escaping failed: the policy of the page blocks every other script."""
     damaged = pages["run"].with_name("damaged.html")
     smuggled = "<body><script>window.executed = true</script>"
     damaged.write_text(pages["run"].read_text().replace("<body>", smuggled))
@@ -81,7 +83,7 @@ def test_nothing_of_a_run_is_executed(browser: Browser, pages: dict[str, Path]) 
     assert browser.run("document.scripts.length") == 1
     browser.open(damaged)
     assert browser.run("window.executed === undefined")
-    assert browser.told("Log.entryAdded")
+    assert browser.reported("Log.entryAdded")
 
 
 @pytest.mark.parametrize(
@@ -99,17 +101,17 @@ def test_numbers_sort_as_numbers_with_unknown_ones_last(
     script = SORT.replace("NAME", f'"{name}"')
     ascending = name == "#"
     for expected, order in ((first, ascending), (second, not ascending)):
-        said, cells, marked = browser.run(script)
-        assert said == ("ascending" if order else "descending")
+        order_shown, cells, marked = browser.run(script)
+        assert order_shown == ("ascending" if order else "descending")
         assert marked == 1
         wanted = expected.split() if isinstance(expected, str) else expected
         assert [cell.split()[0] for cell in cells] == wanted
 
 
-def test_text_sorts_by_its_letters(browser: Browser, pages: dict[str, Path]) -> None:
+def test_text_sorts_alphabetically(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["comparison"])
-    said, cells, _ = browser.run(SORT.replace("NAME", '"backbone"'))
-    assert said == "ascending"
+    order, cells, _ = browser.run(SORT.replace("NAME", '"backbone"'))
+    assert order == "ascending"
     assert cells == sorted(cells)
     assert len(set(cells)) == 5
 
@@ -125,7 +127,7 @@ def test_a_dark_page_is_dark_and_paper_is_light(browser: Browser, pages: dict[st
     assert browser.run(background) == "rgb(255, 255, 255)"
 
 
-def test_paper_has_what_a_screen_folds_away(
+def test_printing_unfolds_everything(
     browser: Browser, pages: dict[str, Path], tmp_path: Path
 ) -> None:
     browser.show(1000)

@@ -1,4 +1,4 @@
-"""Charts: ticks that lie inside, points inside their frame, escaped names, and a text each."""
+"""Charts: ticks and points inside their frame, escaped names, and a text alternative each."""
 
 import math
 import re
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from fer_bench.report.pages import charts
-from fer_bench.report.pages.charts import Bar, Dots, Key, Mark, Point, Scale, Series
+from fer_bench.report.pages.charts import Bar, Dots, Mark, Point
+from fer_bench.report.pages.scales import Scale, percent, scale_around
+from fer_bench.report.pages.svg import WIDTH, Key, Series
 
 TEXT = 'what "it" shows & says'
 NAME = "<b>name"
@@ -39,7 +41,7 @@ def test_logarithmic_ticks_are_inside(low: float, ratio: float) -> None:
 
 @given(st.lists(finite, min_size=1, max_size=9))
 def test_a_scale_holds_its_values_in_order(values: list[float]) -> None:
-    scale = charts.scale_around(values, "x")
+    scale = scale_around(values, "x")
     shares = [scale.share(value) for value in sorted(values)]
     assert shares == sorted(shares)
     assert all(0 <= share <= 1 for share in shares)
@@ -47,7 +49,7 @@ def test_a_scale_holds_its_values_in_order(values: list[float]) -> None:
 
 
 def test_a_scale_stays_within_its_bounds() -> None:
-    scale = charts.scale_around([0.99, 1.0, math.nan], "accuracy", within=(0, 1))
+    scale = scale_around([0.99, 1.0, math.nan], "accuracy", within=(0, 1))
     assert scale.high == 1
     assert scale.low < 0.99
 
@@ -95,7 +97,7 @@ ALL: list[Callable[[], Markup]] = [
 
 
 @pytest.mark.parametrize("draw", ALL)
-def test_a_chart_is_escaped_and_says_what_it_shows(draw: Callable[[], Markup]) -> None:
+def test_a_chart_is_escaped_and_has_a_text_alternative(draw: Callable[[], Markup]) -> None:
     chart = draw()
     assert "<b>" not in chart
     assert "&lt;b&gt;name" in chart
@@ -105,16 +107,16 @@ def test_a_chart_is_escaped_and_says_what_it_shows(draw: Callable[[], Markup]) -
 
 
 @pytest.mark.parametrize("draw", ALL)
-def test_everything_drawn_lies_in_the_picture(draw: Callable[[], Markup]) -> None:
+def test_everything_drawn_is_inside_the_picture(draw: Callable[[], Markup]) -> None:
     chart = draw()
     height = float(re.findall(r'viewBox="0 0 380 (\d+)"', chart)[0])
-    for attribute, largest in (("c?x[12]?", charts.WIDTH), ("c?y[12]?", height)):
+    for attribute, largest in (("c?x[12]?", WIDTH), ("c?y[12]?", height)):
         for number in re.findall(rf' {attribute}="(-?[\d.]+)"', chart):
             assert 0 <= float(number) <= largest
 
 
-def test_the_name_of_an_axis_stands_beside_its_ticks() -> None:
-    scales = (Scale(0, 1, ""), Scale(0.42, 0.56, "accuracy", charts.percent))
+def test_the_name_of_an_axis_is_beside_its_ticks() -> None:
+    scales = (Scale(0, 1, ""), Scale(0.42, 0.56, "accuracy", percent))
     point = Point(1, "run", 0.5, 0.5, 0.48, 0.52, leading=True)
     chart = charts.scatter_chart([point], scales, "t", TEXT)
     ticks = re.findall(r'x="([\d.]+)"[^>]*"end" font-size="11">([^<]+)<', chart)
@@ -141,7 +143,7 @@ def test_leading_points_are_joined() -> None:
     assert scatter().count("<path") == 1
 
 
-def test_points_on_the_same_place_keep_their_numbers_apart() -> None:
+def test_points_in_the_same_place_have_separate_numbers() -> None:
     points = [Point(i, "run", 2.0, 0.5, 0.5, 0.5, leading=True) for i in range(1, 5)]
     scales = (Scale(1, 3, ""), Scale(0, 1, ""))
     chart = charts.scatter_chart(points, scales, "t", TEXT)

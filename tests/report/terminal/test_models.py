@@ -29,7 +29,7 @@ def backbone(name: str, family: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_backbones_stand_by_family_in_one_line_each() -> None:
+def test_backbones_are_grouped_by_family() -> None:
     lines = shown(
         backbones_table(
             [
@@ -90,7 +90,7 @@ def test_a_stage_is_one_line() -> None:
     assert "BatchNorm layers of the backbone stay frozen in every stage." in lines
 
 
-def test_where_batch_norm_trains() -> None:
+def test_stages_with_frozen_batch_norm_are_listed() -> None:
     some = model(stage("a"), stage("[b]", freeze_batch_norm=False), stage("c"))
     assert "BatchNorm layers of the backbone stay frozen in a, c." in some
     assert any(line.startswith("[b]") for line in some)

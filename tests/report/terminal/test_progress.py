@@ -1,4 +1,4 @@
-"""What is shown while a run trains."""
+"""The display of a run while it trains."""
 
 import io
 import os
@@ -52,7 +52,14 @@ def test_a_terminal_gets_the_live_display() -> None:
     assert type(plain) is PlainDisplay
 
 
-def test_elsewhere_there_is_one_line_an_epoch() -> None:
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    """It cannot move its cursor, so a live display would show nothing."""
+    environment = {"TERM": "dumb"}
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ=environment)
+    assert type(open_display(dumb)) is PlainDisplay
+
+
+def test_elsewhere_there_is_one_line_per_epoch() -> None:
     display = PlainDisplay(console(terminal=False))
     one_epoch(display)
     before = ["ready [not markup]", "decoded 1,234 train images"]
@@ -61,7 +68,7 @@ def test_elsewhere_there_is_one_line_an_epoch() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_the_heading_stands_once() -> None:
+def test_the_heading_is_printed_once() -> None:
     display = PlainDisplay(console(terminal=False))
     for _ in range(2):
         display.end_epoch(ROW, is_best=False)
@@ -74,7 +81,7 @@ def test_the_best_epoch_is_marked() -> None:
     assert written(display).splitlines()[-1] == "*" + LINE[1:]
 
 
-def test_a_long_epoch_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_epoch_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlainDisplay, "SECONDS_BETWEEN_LINES", 0.0)
     display = PlainDisplay(console(terminal=False))
     display.start_epoch(3, 12, "head", 20)
@@ -89,7 +96,7 @@ def test_a_long_line_is_not_broken() -> None:
     assert narrow.file.getvalue().count("\n") == 1  # type: ignore[attr-defined]
 
 
-def test_a_terminal_shows_where_the_epoch_and_the_run_are() -> None:
+def test_a_terminal_shows_the_progress_of_the_epoch_and_the_run() -> None:
     display = LiveDisplay(console(terminal=True))
     display.start_epoch(3, 12, "head", 20)
     display.step(7, 1.5, 0.5, 300.0)
@@ -102,7 +109,7 @@ def test_a_terminal_shows_where_the_epoch_and_the_run_are() -> None:
     assert "loss 1.500 accuracy 0.500 300 images/s" in shown
 
 
-def test_a_terminal_keeps_a_line_for_each_epoch_done() -> None:
+def test_a_terminal_keeps_a_line_per_finished_epoch() -> None:
     display = LiveDisplay(console(terminal=True))
     one_epoch(display, is_best=True)
     assert "*" + LINE[1:] in written(display)
@@ -117,7 +124,7 @@ def test_a_stage_may_have_brackets_in_its_name() -> None:
     assert "epoch 1 [/x]" in written(display)
 
 
-# What native libraries print -------------------------------------------------------------------
+# Output of native libraries --------------------------------------------------------------------
 
 
 def test_native_messages_are_hidden(capfd: pytest.CaptureFixture[str]) -> None:

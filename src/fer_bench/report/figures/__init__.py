@@ -1,1 +1,1 @@
-"""Pictures: PNG files of runs, searches and explanations."""
+"""PNG files: figures of runs, datasets, networks and searches, and sheets of explanations."""

@@ -1,4 +1,4 @@
-"""A picture of what trains when: layers along one axis, stages along the other."""
+"""A PNG figure of which layers train in which stage."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,43 +13,44 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from fer_bench.report.figures.run import GREY, ORANGE, Target, save_figure
+from fer_bench.report.figures.png import Target, save_figure
+from fer_bench.report.palette import GREY, ORANGE
 
 if TYPE_CHECKING:  # importing it loads Keras
     from fer_bench.models.summary import FreezePlan
 
 FROZEN, TRAINS, NORM = "#E3E3E3", "#08519C", ORANGE
 WIDTH = 11.0  # inches
-POINTS = 72 * (WIDTH - 2)  # about what the backbone gets of it
-ROW, NORM_STRIP = 0.8, 0.22  # parts of the height of a row
-GAP, HEAD = 0.012, 0.06  # parts of the width of the backbone
+POINTS = 72 * (WIDTH - 2)  # approximate width of the backbone
+ROW, NORM_STRIP = 0.8, 0.22  # relative to the distance of rows
+GAP, HEAD = 0.012, 0.06  # relative to the width of the backbone
 ON_COLOUR: dict[str, Any] = {
     "ha": "center",
     "va": "center",
     "fontsize": 9,
     "bbox": {"boxstyle": "round,pad=0.25", "facecolor": "white", "alpha": 0.85, "linewidth": 0},
 }
-NAMED_LAYERS = 64  # up to here every layer has room for its name
-SMALLEST_SHOWN = 1e-4  # of the head's learning rate; below, all layers have one colour
+MOST_NAMED_LAYERS = 64  # with more, there is no room for the name of every layer
+SMALLEST_SHOWN = 1e-4  # of the head's learning rate; all smaller ones have one colour
 TICKS = (1, 0.5, 0.2, 0.1, 0.01, 0.001, 0.0001)
-# From where almost nothing moves to the full learning rate; no end looks like frozen.
+# From a tiny to the full learning rate; neither end looks like frozen.
 RATES = LinearSegmentedColormap.from_list("rates", ["#FEE391", "#41AB5D", TRAINS])
 
 
 def freeze_plan(plan: "FreezePlan", title: str, target: Target) -> None:
-    """Draw one row a stage and one column a backbone layer, with the head on the right.
+    """Draw one row per stage and one column per backbone layer, with the head on the right.
 
-    Grey is frozen; what trains has the colour of its learning rate as a part of the head's, which
-    counts for layers without weights as for those around them. A BatchNorm layer that stays frozen
-    among layers that train has a mark at the lower edge.
+    Frozen layers are grey. Layers that train are coloured by their learning rate relative to the
+    head's; layers without weights get the colour of the next layer that has some. A BatchNorm
+    layer that stays frozen among layers that train has a mark at the lower edge.
 
     Args:
-        plan: what `catalogue.describe_model` returns.
-        title: one line above the picture.
+        plan: the result of `models.summary.describe_model`.
+        title: one line above the figure.
         target: the PNG to write, as a path or an open file.
     """
     stages, layers = plan.scales.shape
-    has_names = layers <= NAMED_LAYERS
+    has_names = layers <= MOST_NAMED_LAYERS
     room = _room_for_blocks(plan)
     height = 1.3 + room / 72 + 0.5 * stages + 1.3 * has_names
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -76,12 +77,12 @@ def freeze_plan(plan: "FreezePlan", title: str, target: Target) -> None:
 
 
 def _smallest(scales: NDArray[np.float64]) -> float:
-    """Where the colours begin: the smallest factor, or a little below 1 where there is no other."""
+    """The lower end of the colour scale: the smallest factor, at most 0.5."""
     return float(np.clip(scales[scales > 0].min(initial=1), SMALLEST_SHOWN, 0.5))
 
 
 def _draw_stage(axes: Axes, row: int, plan: "FreezePlan", norm: LogNorm) -> None:
-    """The row of one stage, with the number of layers that are not frozen."""
+    """Draw the row of one stage, with the number of layers that are not frozen."""
     scales, free = plan.scales[row], plan.stages[row]["layers"]
     layers = len(scales)
     start, top, bottom = layers - free, row - ROW / 2, row + ROW / 2
@@ -101,21 +102,21 @@ def _draw_stage(axes: Axes, row: int, plan: "FreezePlan", norm: LogNorm) -> None
 
 
 def _kept_norms(plan: "FreezePlan", row: int) -> NDArray[np.intp]:
-    """The places of the BatchNorm layers that are frozen among layers that train."""
+    """The indices of the BatchNorm layers that are frozen among layers that train."""
     start = len(plan.layers) - int(plan.stages[row]["layers"])
     frozen = np.flatnonzero(plan.norms & (plan.scales[row] == 0))
     return frozen[np.searchsorted(frozen, start) :]
 
 
 def _filled(scales: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each 0 replaced by the next factor after it, or by 1 where there is none."""
+    """Each 0 replaced by the next factor after it, or by 1 if there is none."""
     places = np.where(scales > 0, np.arange(len(scales)), len(scales))
     nearest: NDArray[np.float64] = np.append(scales, 1.0)[np.minimum.accumulate(places[::-1])[::-1]]
     return nearest
 
 
 def _draw_head(axes: Axes, layers: int, stages: int, label: str) -> None:
-    """What stands after the backbone: it trains in every stage, at the full rate."""
+    """Draw the neck and head after the backbone: they train in every stage, at the full rate."""
     left, width = layers * (1 + GAP), layers * HEAD
     for row in range(stages):
         place = (left, row - ROW / 2)
@@ -123,8 +124,8 @@ def _draw_head(axes: Axes, layers: int, stages: int, label: str) -> None:
     axes.text(left + width / 2, -0.54, label, ha="center", va="bottom", fontsize=8)
 
 
-def _runs(blocks: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(name, first, last + 1) of every block; layers without one between two of it belong to it."""
+def _block_spans(blocks: Sequence[str]) -> list[tuple[str, int, int]]:
+    """(name, first, last + 1) of every block, including unnamed layers between its own."""
     found: list[tuple[str, int, int]] = []
     for index, block in enumerate(blocks):
         if block and found and found[-1][0] == block:
@@ -135,8 +136,8 @@ def _runs(blocks: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
-    """A bracket and, where there is room, the name above every block."""
-    for name, start, end in _runs(blocks):
+    """Draw a bracket and, where there is room, the name above every block."""
+    for name, start, end in _block_spans(blocks):
         inset = min(0.15, 0.15 * (end - start)) + 0.002 * len(blocks)
         axes.plot([start + inset, end - inset], [-0.48, -0.48], color=GREY, linewidth=1.5)
         style = _name_style(name, (end - start) / len(blocks))
@@ -145,7 +146,7 @@ def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
 
 
 def _name_style(name: str, share: float) -> dict[str, Any]:
-    """How to write a name over `share` of the backbone: flat, upright, or not at all."""
+    """The style of a name above `share` of the backbone: flat, upright, or empty for no name."""
     points = POINTS * share
     if points > 5 * len(name):
         return {"fontsize": 8}
@@ -153,17 +154,17 @@ def _name_style(name: str, share: float) -> dict[str, Any]:
 
 
 def _room_for_blocks(plan: "FreezePlan") -> float:
-    """Points between the picture and its title."""
+    """The points between the rows and the title."""
     styles = [
         (name, _name_style(name, (end - start) / len(plan.layers)))
-        for name, start, end in _runs(plan.blocks)
+        for name, start, end in _block_spans(plan.blocks)
     ]
     upright = [len(name) for name, style in styles if "rotation" in style]
     return 8 + max(12 * (1 + plan.has_neck), 4.2 * max(upright, default=0))
 
 
 def _draw_legend(figure: Figure, axes: Axes, plan: "FreezePlan", norm: LogNorm) -> None:
-    """The colours; a bar for the learning rates where they differ between layers."""
+    """Draw the key of the colours, with a bar if learning rates differ between layers."""
     decayed = bool(((plan.scales > 0) & (plan.scales < 1)).any())
     patches = [Patch(color=FROZEN, label="frozen")]
     if not decayed:
@@ -180,5 +181,5 @@ def _draw_legend(figure: Figure, axes: Axes, plan: "FreezePlan", norm: LogNorm) 
         ticks = [tick for tick in TICKS if tick >= _smallest(plan.scales)]
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
         bar.minorticks_off()
-        bar.set_label("learning rate,\npart of the head's", fontsize=9)
+        bar.set_label("learning rate,\nrelative to the head", fontsize=9)
         bar.ax.tick_params(labelsize=8)

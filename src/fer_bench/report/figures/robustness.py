@@ -1,38 +1,40 @@
-"""Corruption robustness: the figure and the table of one `corruptions/<evaluation>.json`."""
+"""The PNG figure of corruption robustness, from one `corruptions/<evaluation>.json`."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fer_bench.report.figures.run import Target, save_figure
-from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE
+from fer_bench.report.figures.png import Target, save_figure
+from fer_bench.report.palette import BLUE, GREY
+from fer_bench.report.plots import (
+    FAMILY_COLOURS,
+    SEVERITIES,
+    Document,
+    conditions_by_family,
+)
 from fer_bench.report.wording import write_cell
 
-Document = Mapping[str, Any]
+# The marks of the corruptions of a family, beside their colours.
+_MARKS = ("o", "s", "^", "D")
 
-SEVERITIES = (1, 2, 3, 4, 5)
-
-# Colour and mark of the corruptions of a family: one without the other tells them apart too.
-_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
-
-# How far apart the marks of one severity stand, so that their intervals don't hide each other.
-_APART = 0.09
+# The distance of the marks of one severity, so that their intervals don't hide each other.
+_SHIFT = 0.09
 _PARTS = ("value", "low", "high")
 
 
 def robustness_figure(document: Document, target: Target) -> None:
-    """Draw accuracy against severity, a panel for each family, and the occlusions apart.
+    """Draw accuracy against severity, one panel per family, and one for the occlusions.
 
     Args:
-        document: as `robustness.summarise` returns it; at least one condition.
+        document: the result of `robustness.summarise`, with at least one condition.
         target: the PNG to write, as a path or an open file.
     """
-    families = _families(document)
+    families = conditions_by_family(document)
     graded = [family for family in families if family != "occlusion"]
     across = min(len(graded), 2)
     occlusions = len(families) > len(graded)
@@ -52,7 +54,7 @@ def robustness_figure(document: Document, target: Target) -> None:
         first = first or axes
     if occlusions:
         axes = figure.add_subplot(grid[0, across], sharey=first)
-        _covered(axes, families["occlusion"])
+        _occlusions(axes, families["occlusion"])
         axes.set(title="occlusion")
     for axes in figure.axes:
         _finish(axes, document)
@@ -62,32 +64,24 @@ def robustness_figure(document: Document, target: Target) -> None:
     save_figure(figure, target)
 
 
-def _families(document: Document) -> dict[str, list[Document]]:
-    """The conditions by family, in the order of the document."""
-    families: dict[str, list[Document]] = {}
-    for condition in document["conditions"]:
-        families.setdefault(condition["family"], []).append(condition)
-    return families
-
-
-def _severities(axes: Axes, conditions: Sequence[Document]) -> None:
-    names = list(dict.fromkeys(condition["corruption"] for condition in conditions))
-    for place, name in enumerate(names):
-        colour, mark = _STYLES[place % len(_STYLES)]
-        own = [condition for condition in conditions if condition["corruption"] == name]
-        shift = (place - (len(names) - 1) / 2) * _APART
-        severities = [condition["severity"] + shift for condition in own]
-        _marks(axes, severities, own, colour, f"{mark}-", name.replace("_", " "))
+def _severities(axes: Axes, corruptions: Mapping[str, Sequence[Document]]) -> None:
+    styles = zip(FAMILY_COLOURS, _MARKS, strict=True)
+    for place, ((name, conditions), (colour, mark)) in enumerate(
+        zip(corruptions.items(), itertools.cycle(styles), strict=False)
+    ):
+        shift = (place - (len(corruptions) - 1) / 2) * _SHIFT
+        places = [condition["severity"] + shift for condition in conditions]
+        _marks(axes, places, conditions, colour, f"{mark}-", name.replace("_", " "))
     axes.set_xticks(SEVERITIES)
     axes.set_xlim(0.6, 5.4)
     axes.legend(fontsize=8, loc="lower left", framealpha=0.8)
 
 
-def _covered(axes: Axes, conditions: Sequence[Document]) -> None:
-    _marks(axes, range(len(conditions)), conditions, BLUE, "o", None)
-    names = [condition["corruption"] for condition in conditions]
-    axes.set_xticks(range(len(names)), [f"{name}\ncovered" for name in names])
-    axes.set_xlim(-0.6, len(names) - 0.4)
+def _occlusions(axes: Axes, parts: Mapping[str, Sequence[Document]]) -> None:
+    conditions = [condition for entries in parts.values() for condition in entries]
+    _marks(axes, range(len(parts)), conditions, BLUE, "o", None)
+    axes.set_xticks(range(len(parts)), [f"{name}\ncovered" for name in parts])
+    axes.set_xlim(-0.6, len(parts) - 0.4)
 
 
 def _marks(

@@ -1,4 +1,4 @@
-"""The picture of a search: its course, and every parameter against what came of it."""
+"""The PNG figure of a search: its trials in order, and the value by each parameter."""
 
 import math
 import textwrap
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from fer_bench.report.figures.png import save_figure
 from fer_bench.report.palette import BLUE, GREY, ORANGE
 from fer_bench.report.terminal.search import short_names, shown
 from fer_bench.sweep.search.search import Result
@@ -18,21 +18,20 @@ from fer_bench.sweep.search.space import Parameter, as_text
 from fer_bench.sweep.search.study import Trial
 
 COLUMNS = 3
-DOTS_PER_INCH = 150
 
 
 def draw_study(result: Result, target: Path) -> None:
-    """Draw the value of each trial and the best so far; below, a panel for each parameter.
+    """Draw the value of each trial and the best so far; below, one panel per parameter.
 
     Args:
-        result: what is drawn; trials without a value are marked at the foot of the course.
+        result: the search; failed trials are marked at the lower edge.
         target: the PNG to write.
     """
     parameters = result.plan.space.space
     rows = math.ceil(len(parameters) / COLUMNS)
     figure = Figure(figsize=(9, 3.2 + 2.5 * rows), layout="constrained")
-    course, panels = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.2, 2.5 * rows])[:, 0]
-    _draw_course(course.subplots(), result)
+    trials, panels = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.2, 2.5 * rows])[:, 0]
+    _draw_trials(trials.subplots(), result)
     cells = panels.subplots(rows, COLUMNS, sharey=True, squeeze=False)
     names = short_names(parameters)
     for axes, (key, parameter) in zip(cells.flat, parameters.items(), strict=False):
@@ -40,20 +39,18 @@ def draw_study(result: Result, target: Path) -> None:
         axes.set_title(names[key], fontsize=10)
     for axes in cells.flat[len(parameters) :]:
         axes.set_visible(False)
-    for axes in (course.axes[0], cells[0, 0]):
+    for axes in (trials.axes[0], cells[0, 0]):
         axes.set_yscale(_scale(result))
     panels.supylabel(result.plan.metric, fontsize=10)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    save_figure(figure, target)
 
 
-def _draw_course(axes: Axes, result: Result) -> None:
+def _draw_trials(axes: Axes, result: Result) -> None:
     _dots(axes, result.trials, [trial.number for trial in result.trials])
     failed = [trial.number for trial in result.failed]
     if failed:
-        foot = axes.get_xaxis_transform()
-        axes.plot(failed, [0.03] * len(failed), "|", color=ORANGE, transform=foot, label="failed")
+        edge = axes.get_xaxis_transform()
+        axes.plot(failed, [0.03] * len(failed), "|", color=ORANGE, transform=edge, label="failed")
     numbers, values = _best_so_far(result)
     axes.step(numbers, values, where="post", color=ORANGE, linewidth=1.2, label="best so far")
     axes.set(xlabel="trial", ylabel=result.plan.metric)
@@ -65,7 +62,7 @@ def _draw_course(axes: Axes, result: Result) -> None:
 
 
 def _scale(result: Result) -> str:
-    """`log` where one loss is many times another, which a learning rate too high easily makes."""
+    """`log` if losses differ by orders of magnitude, as too high a learning rate makes them."""
     values = [trial.value for trial in result.trials if trial.value is not None]
     is_wide = result.plan.direction == "down" and max(values, default=0) > 10 * min(
         values, default=0
@@ -74,7 +71,7 @@ def _scale(result: Result) -> str:
 
 
 def _best_so_far(result: Result) -> tuple[list[int], list[float]]:
-    """The best value among the finished trials up to each number, from the first that has one."""
+    """Trial numbers and the best value of the finished trials up to each of them."""
     choose = max if result.plan.direction == "up" else min
     numbers: list[int] = []
     values: list[float] = []
@@ -125,7 +122,7 @@ def _mark_choices(axes: Axes, parameter: Parameter) -> None:
 
 
 def _places(trials: Sequence[Trial], values: Sequence[Any], parameter: Parameter) -> list[float]:
-    """Where choices stand: trials of one beside each other a little, the earlier further left."""
+    """The places of trials along the choices; trials of one choice are spread by their number."""
     texts = [as_text(choice) for choice in parameter.choices or ()]
     last = max((trial.number for trial in trials), default=0) or 1
     return [
@@ -134,12 +131,12 @@ def _places(trials: Sequence[Trial], values: Sequence[Any], parameter: Parameter
     ]
 
 
-def _dots(axes: Axes, trials: Sequence[Trial], across: Sequence[float]) -> None:
-    """A dot for each trial with a value, at its place across and its value up."""
+def _dots(axes: Axes, trials: Sequence[Trial], places: Sequence[float]) -> None:
+    """Draw a dot for each trial with a value, at its place along x and its value along y."""
     for state, colour, marker in (("pruned", GREY, "x"), ("finished", BLUE, "o")):
         points = [
             (place, trial.value)
-            for place, trial in zip(across, trials, strict=True)
+            for place, trial in zip(places, trials, strict=True)
             if trial.state == state and trial.value is not None
         ]
         if points:

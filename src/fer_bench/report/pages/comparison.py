@@ -1,7 +1,7 @@
-"""The page of a comparison: for each group of comparable runs, how they stand and what differs."""
+"""The page of a comparison: for each group of comparable runs its ranking and its differences."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,31 @@ from fer_bench.comparison import CONCORDANCE, Comparison, Group, Pair, Row
 from fer_bench.metrics.document import interval_method
 from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report import wording
+from fer_bench.report.comparison import (
+    LETTERS,
+    MARKS,
+    MEANINGS,
+    ONLY_THESE_MODELS,
+    write_published,
+    write_reasons,
+)
 from fer_bench.report.pages import charts
-from fer_bench.report.pages.charts import Dots, Interval, Key, Point
+from fer_bench.report.pages.charts import Dots, Point
 from fer_bench.report.pages.document import render
-from fer_bench.report.pages.evaluation import CHOSEN_ON_TEST, interval
+from fer_bench.report.pages.evaluation import CHOSEN_ON_TEST
+from fer_bench.report.pages.scales import percent, plain, scale_around
+from fer_bench.report.pages.svg import Interval, Key, interval
 from fer_bench.report.palette import BLUE, ORANGE
-from fer_bench.report.paper import write_published, write_reasons
 from fer_bench.storage.files import write_atomically
 
 PAIRS_SHOWN = 200
-# Beyond these a picture or a matrix can no longer be read; the table has every run.
+# A chart or a matrix of more runs is not readable; the table has every run.
 RUNS_DRAWN = 40
 RUNS_CROSSED = 25
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
-    """Write the page of a comparison."""
+    """Write the page of a comparison to `path`."""
     write_atomically(path, comparison_page(comparison))
 
 
@@ -39,6 +48,9 @@ def comparison_page(comparison: Comparison) -> str:
         reasons=write_reasons(comparison),
         pairs_shown=PAIRS_SHOWN,
         chosen_on_test=CHOSEN_ON_TEST,
+        letters=LETTERS,
+        marks=MARKS,
+        only_these_models=ONLY_THESE_MODELS,
         interval_methods={
             name: interval_method(name)
             for group in comparison.groups
@@ -59,7 +71,11 @@ def _section(group: Group) -> dict[str, Any]:
         "classes": _class_table(group),
         "matrix": _matrix(group),
         "published": [_published(entry) for entry in group.published],
-        "unknown_selection": any(run.selection == "unknown" for run in group.runs),
+        "meanings": [
+            f"{mark} {MEANINGS[mark]}"
+            for selection, mark in MARKS.items()
+            if any(run.selection == selection for run in group.runs)
+        ],
     }
 
 
@@ -87,12 +103,12 @@ def _charts(group: Group) -> Iterator[Markup]:
 
 
 def _forests(group: Group) -> Iterator[Markup]:
-    """Accuracy with intervals, and concordance, of the runs that have it."""
+    """Accuracy, and concordance, with intervals; of the runs that have it."""
     runs = [run for run in group.runs if "accuracy" in run.metrics][:RUNS_DRAWN]
     if runs:
         rows = [Dots(_named(group, run), [_cell(run, "accuracy")], [BLUE]) for run in runs]
         title = f"Accuracy with 95% interval, n = {group.n:,}"
-        yield _forest(rows, title, _listed(runs, "accuracy"), (0, 1), charts.percent)
+        yield _forest(rows, title, _listed(runs, "accuracy"), (0, 1), percent)
     runs = [run for run in group.runs if set(CONCORDANCE) & run.metrics.keys()][:RUNS_DRAWN]
     if runs:
         rows = [
@@ -101,7 +117,7 @@ def _forests(group: Group) -> Iterator[Markup]:
         ]
         keys = [Key(wording.LABELS[m], c) for m, c in zip(CONCORDANCE, (BLUE, ORANGE), strict=True)]
         text = " ".join(_listed(runs, metric) for metric in CONCORDANCE)
-        yield _forest(rows, "Concordance with 95% interval", text, (-1, 1), charts.plain, keys)
+        yield _forest(rows, "Concordance with 95% interval", text, (-1, 1), plain, keys)
 
 
 def _forest(
@@ -109,11 +125,11 @@ def _forest(
     title: str,
     text: str,
     within: tuple[float, float],
-    written: Any,
+    written: Callable[[float], str],
     keys: Sequence[Key] = (),
 ) -> Markup:
     values = [value for row in rows for cell in row.cells if cell for value in cell]
-    scale = charts.scale_around(values, "", written, within)
+    scale = scale_around(values, "", written, within)
     return charts.interval_chart(rows, scale, title, text, keys)
 
 
@@ -126,14 +142,14 @@ def _cell(run: Row, metric: str) -> Interval | None:
 
 
 def _listed(runs: Sequence[Row], metric: str) -> str:
-    said = "; ".join(
+    listed = "; ".join(
         f"{run.run_id} {wording.write_cell(metric, run.metrics.get(metric))}" for run in runs
     )
-    return f"{wording.write_heading(metric)}, with intervals: {said}."
+    return f"{wording.write_heading(metric)}, with intervals: {listed}."
 
 
 def _trade_off(group: Group, name: str, label: str, less_is_better: bool) -> Iterator[Markup]:
-    """Accuracy against what a run costs, where that is known and not the same of all runs."""
+    """Accuracy against the cost of a run, if at least two runs have different known costs."""
     costs = {
         run.run_id: float(getattr(run, name)) for run in group.runs if (getattr(run, name) or 0) > 0
     }
@@ -149,9 +165,9 @@ def _trade_off(group: Group, name: str, label: str, less_is_better: bool) -> Ite
         points.append(
             Point(number, run.run_id, costs[run.run_id], value, low, high, place in leading)
         )
-    across = charts.scale_around(costs.values(), label, _written_cost, logarithmic=True)
-    up = charts.scale_around(
-        (bound for p in points for bound in (p.low, p.high)), "accuracy", charts.percent, (0, 1)
+    across = scale_around(costs.values(), label, _written_cost, logarithmic=True)
+    up = scale_around(
+        (bound for p in points for bound in (p.low, p.high)), "accuracy", percent, (0, 1)
     )
     front = ", ".join(f"{runs[place].run_id}" for place in sorted(leading))
     text = (
@@ -167,15 +183,15 @@ def _written_cost(value: float) -> str:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Which points (cost, gain) no other beats: as cheap and as good, and better in one of them."""
+    """The indices of the points (cost, gain) that no other point dominates."""
 
-    def beats(other: tuple[float, float], point: tuple[float, float]) -> bool:
+    def dominates(other: tuple[float, float], point: tuple[float, float]) -> bool:
         return other != point and other[0] <= point[0] and other[1] >= point[1]
 
     return {
         place
         for place, point in enumerate(points)
-        if not any(beats(other, point) for other in points)
+        if not any(dominates(other, point) for other in points)
     }
 
 
@@ -183,7 +199,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
 
 
 def _class_table(group: Group) -> dict[str, Any] | None:
-    """The recall of every class in every run, or None where no run says it."""
+    """The recall of every class in every run, or None if no run has it."""
     known = [(run, run.per_class) for run in group.runs if run.per_class]
     if not known:
         return None
@@ -191,19 +207,19 @@ def _class_table(group: Group) -> dict[str, Any] | None:
     rows = [
         {
             "run_id": run.run_id,
-            "cells": [_share(classes.get(name, {}).get("recall")) for name in names],
+            "cells": [_recall(classes.get(name, {}).get("recall")) for name in names],
         }
         for run, classes in known
     ]
     return {"names": names, "rows": rows}
 
 
-def _share(value: float | None) -> dict[str, Any]:
+def _recall(value: float | None) -> dict[str, Any]:
     return {"share": value, "text": wording.MISSING if value is None else f"{value:.0%}"}
 
 
 def _matrix(group: Group) -> dict[str, Any] | None:
-    """Who differs from whom, by the first metric of the group; None for too few or too many."""
+    """The pairwise tests of the group's first metric; None for too few or too many runs."""
     metric = group.kinds[0][0] if group.kinds else None
     pairs = {(pair.a, pair.b): pair for pair in group.pairs if pair.metric == metric}
     runs = [run for run in group.runs if any(run.run_id in names for names in pairs)]
@@ -212,35 +228,33 @@ def _matrix(group: Group) -> dict[str, Any] | None:
     rows = [
         {
             "run_id": run.run_id,
-            "cells": [_crossing(pairs, run.run_id, other.run_id) for other in runs],
+            "cells": [_test(pairs, run.run_id, other.run_id) for other in runs],
         }
         for run in runs
     ]
     return {"metric": wording.LABELS[metric], "rows": rows}
 
 
-def _crossing(
-    pairs: Mapping[tuple[str, str], Pair], run_id: str, other: str
-) -> dict[str, Any] | None:
-    """What is shown where the row of a run meets the column of another; None if not tested."""
+def _test(pairs: Mapping[tuple[str, str], Pair], run_id: str, other: str) -> dict[str, Any] | None:
+    """The cell in the row of one run and the column of another; None if they were not tested."""
     sign = 1 if (run_id, other) in pairs else -1
     pair = pairs.get((run_id, other)) or pairs.get((other, run_id))
     if pair is None:
         return None
     difference = sign * pair.difference
     differs = pair.p_holm < ALPHA
-    way = ("better" if difference > 0 else "worse") if differs else "not told apart"
+    relation = ("better" if difference > 0 else "worse") if differs else "no difference shown"
     return {
         "p": wording.write_p(pair.p_holm),
-        "way": way,
-        "title": f"{run_id} against {other}: {way}, p (Holm) {wording.write_p(pair.p_holm)}",
+        "relation": relation,
+        "title": f"{run_id} against {other}: {relation}, p (Holm) {wording.write_p(pair.p_holm)}",
         "differs": differs,
-        "mark": {"better": "▲", "worse": "▼"}.get(way, "="),
+        "mark": {"better": "▲", "worse": "▼"}.get(relation, "="),
     }
 
 
 def _published(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with every key, written as it is shown."""
+    """An entry with every key, as it is shown."""
     theirs, ours = write_published(entry)
     optional = ("source", "n", "verdict", "reason", "caveat")
     return {

@@ -1,4 +1,4 @@
-"""How a page is put together: escaped, self-contained, and closed to everything outside it."""
+"""Rendering of pages: everything is escaped, and nothing is loaded from elsewhere."""
 
 import base64
 import hashlib
@@ -12,22 +12,37 @@ from markupsafe import Markup, escape
 
 from fer_bench.labels import AXES
 from fer_bench.report import wording
+from fer_bench.report.comparison import write_smallest
 
 _TEMPLATES = Path(__file__).parent / "templates"
+# The functions that templates call.
+_WRITERS = (
+    wording.write_cell,
+    wording.write_count,
+    wording.write_difference,
+    wording.write_duration,
+    wording.write_heading,
+    wording.write_interval,
+    wording.write_methods,
+    wording.write_p,
+    wording.write_spread,
+    wording.write_value,
+    write_smallest,
+)
 
 
 def render(name: str, **context: Any) -> str:
-    """A page from one of the templates; whatever isn't Markup is escaped."""
+    """A page from one of the templates; everything but Markup is escaped."""
     return _environment().get_template(name).render(**context)
 
 
 def embed(png: bytes) -> str:
-    """The address of an image that is part of the page itself."""
+    """The data URL of an image, which makes it a part of the page."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def breakable(name: str) -> Markup:
-    """A long name that may be broken where its parts join, and not inside of them."""
+    """A long name that may be wrapped between its parts, but not within them."""
     return Markup(re.sub(r"(?<=[_@+-])", "<wbr>", str(escape(name))))
 
 
@@ -44,14 +59,13 @@ def _environment() -> jinja2.Environment:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.filters["breakable"] = breakable
     environment.globals |= {
-        name: getattr(wording, name) for name in dir(wording) if name.startswith("write_")
-    } | {
+        **{function.__name__: function for function in _WRITERS},
         "AXES": AXES,
         "AXIS_LABELS": wording.AXIS_LABELS,
         "LABELS": wording.LABELS,
         "MISSING": wording.MISSING,
         "SCRIPT": Markup(script),
-        # Only this very script may run, whatever a run's name tries to smuggle in.
+        # Only this script may run, even if escaping failed somewhere.
         "SCRIPT_DIGEST": f"sha256-{digest}",
     }
     return environment

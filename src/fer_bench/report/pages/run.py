@@ -1,13 +1,13 @@
-"""The page of one run: what it reached, how, on which data, and from which configuration."""
+"""The page of one run: its results, its data, its training and its configuration."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
@@ -16,12 +16,16 @@ from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.predictions import Predictions
 from fer_bench.report import wording
+from fer_bench.report.figures.png import is_current
 from fer_bench.report.figures.robustness import robustness_figure
-from fer_bench.report.figures.run import confusion_matrix, learning_curves, valence_arousal_scatter
-from fer_bench.report.pages import charts, evaluation
-from fer_bench.report.pages.charts import Key, Mark, Scale, Series
+from fer_bench.report.figures.run import confusion_matrix, valence_arousal_scatter
+from fer_bench.report.pages import charts, evaluation, probabilities
+from fer_bench.report.pages.corruptions import corruptions
+from fer_bench.report.pages.curves import learning_curve_charts
 from fer_bench.report.pages.document import embed, render
-from fer_bench.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SPLITS
+from fer_bench.report.pages.subgroups import subgroups
+from fer_bench.report.pages.svg import Key
+from fer_bench.report.palette import GREY, SPLITS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_corruptions, read_metrics
 from fer_bench.runs.predictions import read_predictions
@@ -36,81 +40,83 @@ SHEETS = {
 }
 FACELESS = ("mean_maps.png",)
 
-_CURVES = {
-    "Loss": {"loss": ("training", GREY), "val_loss": ("validation", BLUE)},
-    "Scores": {
-        "accuracy": ("training accuracy", GREY),
-        "val_accuracy": ("validation accuracy", BLUE),
-        "val_macro_f1": ("validation macro F1", ORANGE),
-        "val_valence_ccc": ("validation valence CCC", GREEN),
-        "val_arousal_ccc": ("validation arousal CCC", PURPLE),
-    },
-    "Learning rate": {"learning_rate": ("learning rate", GREEN)},
-}
+T = TypeVar("T")
 
 
 def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
     """Draw a run's figures into `figures/` and write its `report.html`.
 
-    Every evaluation that has metrics gets a section, `test` first.
+    Every evaluation that has metrics gets a section, `test` first. A damaged file costs its part of
+    the page, where its error is shown instead.
 
     Args:
         run: in any state.
-        with_images: put the sheets of `fer explain` into the page. They show faces, which the
-            licences of most datasets forbid to pass on.
+        with_images: include the sheets of `fer explain`. They show faces, which the licences of
+            most datasets forbid to redistribute.
 
     Returns:
         The page.
 
     Raises:
-        RunError: a file of the run cannot be read.
+        RunError: the folder has no `run.json`.
     """
     write_atomically(run.report, run_page(run, with_images))
     return run.report
 
 
 def run_page(run: RunDirectory, with_images: bool = False) -> str:
-    """The HTML of a run; its PNG figures are written on the way. As `write_run_report`."""
-    record, damages = _record(run)
-    config, text = _config(run)
-    found = {path.stem: read_metrics(run, path.stem) for path in run.path.glob("metrics/*.json")}
-    ordered = sorted(found.items(), key=lambda item: (item[0] != "test", len(item[0]), item[0]))
+    """The HTML of a run; also writes its PNG figures. See `write_run_report`."""
+    if not run.run_json.exists():
+        raise RunError(f"{run.path}: has no run.json, so it is not a run.")
+    damages: list[str] = []
+    record = _if_intact(run.read_record, damages) or RunRecord()
+    config, text = _if_intact(lambda: _config(run), damages) or ({}, "")
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
-        for name, metrics in ordered
+        for name, metrics in _evaluations(run, damages)
     ]
     return render(
         "run.html.j2",
         run_id=run.run_id,
         record=record,
         facts=_facts(record),
-        damages=damages,
         adopted=record.is_adopted,
         chosen_on_test=evaluation.CHOSEN_ON_TEST
         if config.get("selection") == "test_split" and not sections
         else None,
         sections=sections,
         counts=_counts(record),
-        curves=_curves(run, record),
+        curves=_if_intact(lambda: learning_curve_charts(run, record), damages) or [],
         config=text,
+        damages=damages,
     )
 
 
-def _record(run: RunDirectory) -> tuple[RunRecord, list[str]]:
-    """What `run.json` says; where it is damaged, nothing, and what is wrong."""
+def _if_intact(read: Callable[[], T], damages: list[str]) -> T | None:
+    """What `read` returns; None if a file is damaged, and its error in `damages`."""
     try:
-        return run.read_record(), []
+        return read()
     except RunError as error:
-        if not run.run_json.exists():
-            raise
-        return RunRecord(), [str(error)]
+        damages.append(str(error))
+        return None
+
+
+def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The names and metrics of all evaluations, `test` first."""
+    names = [path.stem for path in run.path.glob("metrics/*.json")]
+    ordered = sorted(names, key=lambda name: (name != "test", len(name), name))
+    read = {name: _if_intact(partial(read_metrics, run, name), damages) for name in ordered}
+    return [(name, metrics) for name, metrics in read.items() if metrics is not None]
 
 
 def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
-    """The configuration as a mapping, empty where it isn't one, and as it was written."""
+    """The configuration as a mapping, empty if it isn't one, and its text."""
     if not run.config.exists():
         return {}, ""
-    text = run.config.read_text(encoding="utf-8")
+    try:
+        text = run.config.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run.config}: cannot be read ({error}).") from error
     try:
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:
@@ -128,8 +134,10 @@ def _section(
     record: RunRecord,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the template shows of one evaluation, and its PNG figures as files."""
-    predictions, doubts = _predictions(run, name, metrics)
+    """What the template shows of one evaluation; also writes its PNG figures."""
+    problems: list[str] = []
+    predictions = _if_intact(lambda: _predictions(run, name, metrics), problems)
+    robustness = _if_intact(lambda: _corruptions(run, name), problems)
     classes = metrics.get("per_class") if metrics.get("confusion_matrix") else None
     chosen_on_test = evaluation.selection(metrics, config) == "test_split"
     if classes:
@@ -140,7 +148,7 @@ def _section(
         "name": name,
         "n": metrics.get("n"),
         "alert": evaluation.CHOSEN_ON_TEST if chosen_on_test else None,
-        "warnings": [*(metrics.get("warnings") or []), *doubts],
+        "warnings": [*(metrics.get("warnings") or []), *problems],
         "tiles": evaluation.tiles(metrics),
         "protocol": evaluation.protocol(name, metrics, record, config),
         "headline": evaluation.headline(metrics),
@@ -151,33 +159,32 @@ def _section(
         "confusion": evaluation.confusion_rows(metrics) if classes else [],
         "probabilities": _probability_charts(predictions, metrics),
         "temperature": metrics.get("temperature"),
-        "temperature_rows": evaluation.temperature_rows(metrics),
-        "subgroups": evaluation.subgroups(metrics.get("subgroups") or []),
-        "corruptions": _corruptions(run, name),
+        "temperature_rows": probabilities.temperature_rows(metrics),
+        "subgroups": subgroups(metrics.get("subgroups") or []),
+        "corruptions": robustness,
         "axes": {axis: metrics[axis] for axis in AXES if axis in metrics},
-        "axis_charts": evaluation.axis_charts(predictions, metrics) if predictions else [],
+        "axis_charts": probabilities.axis_charts(predictions, metrics) if predictions else [],
     }
 
 
-def _predictions(
-    run: RunDirectory, name: str, metrics: Mapping[str, Any]
-) -> tuple[Predictions | None, list[str]]:
-    """The saved predictions of an evaluation, or None and what is wrong with them."""
+def _predictions(run: RunDirectory, name: str, metrics: Mapping[str, Any]) -> Predictions:
+    """The predictions of an evaluation. Raises: RunError if they do not belong to its metrics."""
     path = run.predictions(name)
     if not path.exists():
-        return None, [f"predictions/{name}.csv is missing: what needs it is left out"]
+        raise RunError(f"predictions/{name}.csv is missing: the charts that need it are left out")
     predictions = read_predictions(path)
     if AXES[0] in metrics and predictions.valence_arousal is None:
         raise RunError(
-            f"{path}: lacks valence and arousal, which the metrics are about.\n"
-            f"Compute both again: fer evaluate {run.run_id} --split {name}"
+            f"{path}: lacks the valence and arousal that the metrics were computed from.\n"
+            f"Compute both again with `fer evaluate {run.run_id}` (evaluation {name})."
         )
     if metrics.get("fingerprint", predictions.fingerprint) != predictions.fingerprint:
-        return None, [
+        raise RunError(
             f"metrics/{name}.json was not computed from predictions/{name}.csv: "
-            "what needs both is left out; evaluate the run again"
-        ]
-    return predictions, []
+            "the charts that need both are left out. Compute both again with "
+            f"`fer evaluate {run.run_id}` (evaluation {name})."
+        )
+    return predictions
 
 
 def _probability_charts(
@@ -186,32 +193,27 @@ def _probability_charts(
     if predictions is None:
         return []
     drawn = (
-        evaluation.calibration_chart(predictions, metrics),
-        evaluation.roc_chart(predictions, metrics.get("per_class") or ()),
+        probabilities.calibration_chart(predictions, metrics),
+        probabilities.roc_chart(predictions, metrics.get("per_class") or ()),
     )
     return [chart for chart in drawn if chart is not None]
 
 
 def _corruptions(run: RunDirectory, name: str) -> dict[str, Any] | None:
-    """What the template shows of corrupted images, and a PNG figure as a file."""
+    """What the template shows of corrupted images; also writes a PNG figure."""
     source = run.corruptions(name)
     if not source.exists():
         return None
     document = read_corruptions(run, name)
     figure = run.figures / f"robustness_{name}.png"
-    if not _is_current(figure, source):
+    if not is_current(figure, source):
         robustness_figure(document, figure)
-    return evaluation.corruptions(document)
-
-
-def _is_current(figure: Path, source: Path) -> bool:
-    """Whether a figure was drawn after the file that it shows: drawing takes half a second."""
-    return figure.exists() and figure.stat().st_mtime_ns > source.stat().st_mtime_ns
+    return corruptions(document)
 
 
 def _write_confusion(run: RunDirectory, name: str, metrics: Mapping[str, Any]) -> None:
     path = run.figures / f"confusion_matrix_{name}.png"
-    if _is_current(path, run.metrics(name)):
+    if is_current(path, run.metrics(name)):
         return
     classes = [entry["name"] for entry in metrics["per_class"]]
     title = f"{run.run_id}, {name}, n = {metrics['n']}"
@@ -222,7 +224,7 @@ def _write_scatter(
     run: RunDirectory, name: str, metrics: Mapping[str, Any], predictions: Predictions
 ) -> None:
     path = run.figures / f"valence_arousal_{name}.png"
-    if predictions.valence_arousal is None or _is_current(path, run.metrics(name)):
+    if predictions.valence_arousal is None or is_current(path, run.metrics(name)):
         return
     captions = [
         f"{axis}, n = {metrics[axis]['n']}\nCCC {wording.write_cell('ccc', metrics[axis]['ccc'])}"
@@ -233,11 +235,11 @@ def _write_scatter(
 
 
 def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
-    """The sheets of `fer explain` on this split: embedded, or those with faces only counted."""
+    """The sheets of `fer explain` on this split; those with faces are only counted by default."""
     folder = run.explanations(name)
     present = [folder / sheet for sheet in SHEETS if (folder / sheet).exists()]
     embedded = [path for path in present if with_images or path.name in FACELESS]
-    about = _explained(folder)
+    about = _explanation(folder)
     shown = [
         {
             "source": embed(path.read_bytes()),
@@ -253,132 +255,49 @@ def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
     }
 
 
-def _explained(folder: Path) -> str:
-    """What the sheets are about, in a sentence; empty where it isn't known."""
+def _explanation(folder: Path) -> str:
+    """The layer and the classes of the sheets in a sentence; empty if not known."""
     try:
         document = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""  # only the words beside the pictures
+        return ""  # only the alternative text of the images
     means = look_up(document, "mean_maps") or {}
     counts = ", ".join(f"{name} ({look_up(means, name, 'n')} images)" for name in means)
     layer = look_up(document, "layer")
     return (f"Layer {layer}. " if layer else "") + (f"Mean maps of {counts}." if counts else "")
 
 
-# Data and training -----------------------------------------------------------------------------
+# Data ------------------------------------------------------------------------------------------
 
 
 def _counts(record: RunRecord) -> dict[str, Any] | None:
-    """How many images of each class each split has: a chart and a table; None where unknown."""
+    """The number of images per class and split as a chart and a table; None if unknown."""
     counts = record.dataset.counts
     if not any(counts.values()):
         return None
-    splits = {split: of for split, of in counts.items() if of}
-    names = list(dict.fromkeys(name for of in splits.values() for name in of))
+    splits = {split: by_class for split, by_class in counts.items() if by_class}
+    names = list(dict.fromkeys(name for by_class in splits.values() for name in by_class))
     bars = [
-        (Key(split, SPLITS.get(split, GREY)), [of.get(name, 0) for name in names])
-        for split, of in splits.items()
+        (Key(split, SPLITS.get(split, GREY)), [by_class.get(name, 0) for name in names])
+        for split, by_class in splits.items()
     ]
-    said = "; ".join(
-        f"{key.name} {sum(n):,} ("
-        + ", ".join(f"{name} {count:,}" for name, count in zip(names, n, strict=True))
+    listed = "; ".join(
+        f"{key.name} {sum(numbers):,} ("
+        + ", ".join(f"{name} {count:,}" for name, count in zip(names, numbers, strict=True))
         + ")"
-        for key, n in bars
+        for key, numbers in bars
     )
-    chart = charts.bar_chart(
-        names, bars, "share of the split", "Class balance", f"Images of each class: {said}."
-    )
-    totals = {key.name: sum(n) for key, n in bars}
+    text = f"Images per class: {listed}."
+    chart = charts.bar_chart(names, bars, "share of the split", "Class balance", text)
+    totals = {key.name: sum(numbers) for key, numbers in bars}
     return {"chart": chart, "names": names, "splits": splits, "totals": totals}
 
 
-def _curves(run: RunDirectory, record: RunRecord) -> list[Markup]:
-    """The learning curves; none for a run without a finished epoch."""
-    epochs = run.read_history()
-    if not epochs:
-        return []
-    history = pd.DataFrame([epoch.to_row() for epoch in epochs])
-    best = record.best.epoch if record.best else None
-    path = run.figures / "learning_curves.png"
-    if not _is_current(path, run.history):
-        learning_curves(history, path, best)
-    marks = _marks(history, best)
-    return [
-        chart
-        for title, columns in _CURVES.items()
-        for chart in _curve_chart(history, title, columns, marks)
-    ]
-
-
-def _marks(history: pd.DataFrame, best: int | None) -> list[Mark]:
-    """Where stages begin and which epoch was kept."""
-    starts = history[history["stage"] != history["stage"].shift()]
-    marks = [
-        Mark(float(epoch) - 0.5, str(stage))
-        for epoch, stage in zip(starts["epoch"], starts["stage"], strict=True)
-    ]
-    if best is not None:
-        marks.append(Mark(float(best), "kept", dash=""))
-    return marks
-
-
-def _curve_chart(
-    history: pd.DataFrame,
-    title: str,
-    columns: Mapping[str, tuple[str, str]],
-    marks: Sequence[Mark],
-) -> Iterator[Markup]:
-    lines = [
-        Series(name, list(zip(history["epoch"], history[column], strict=True)), colour)
-        for column, (name, colour) in columns.items()
-        if column in history and history[column].notna().any()
-    ]
-    values = [float(y) for line in lines for _, y in line.points if math.isfinite(y)]
-    if not values:
-        return
-    first, last = int(history["epoch"].min()), int(history["epoch"].max())
-    epochs = Scale(first - 0.5, last + 0.5, "epoch", _whole)
-    yield charts.line_chart(
-        lines, (epochs, _curve_scale(title, values)), title, _told(title, lines, marks), marks
-    )
-
-
-def _whole(value: float) -> str:
-    """A tick between two epochs is not written."""
-    return f"{value:.0f}" if float(value).is_integer() else ""
-
-
-def _power(value: float) -> str:
-    """A tick of a learning rate: `1e-5`."""
-    return f"{value:.0e}".replace("e-0", "e-")
-
-
-def _curve_scale(title: str, values: Sequence[float]) -> Scale:
-    if title == "Learning rate":
-        known = [value for value in values if value > 0]
-        # A cosine ends at next to nothing; the decades on the way there say nothing.
-        shown = [value for value in known if value >= 1e-4 * max(known)]
-        return charts.scale_around(shown, "", _power, logarithmic=True)
-    if title == "Scores":
-        return charts.scale_around(values, "score", lambda v: f"{v:.2f}", within=(-1, 1))
-    return charts.scale_around(values, "loss")
-
-
-def _told(title: str, lines: Sequence[Series], marks: Sequence[Mark]) -> str:
-    """The text alternative: where each curve starts and ends, and which stages there are."""
-    said = []
-    for line in lines:
-        known = [float(y) for _, y in line.points if math.isfinite(y)]
-        said.append(f"{line.name} from {known[0]:.4g} to {known[-1]:.4g}")
-    stages = ", ".join(f"{mark.name} at epoch {math.ceil(mark.place)}" for mark in marks)
-    return f"{title} by epoch: {'; '.join(said)}. Marked: {stages}."
-
-
-# Text ------------------------------------------------------------------------------------------
+# Facts -----------------------------------------------------------------------------------------
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    """What happened in a run, as label and text; what it doesn't say is left out."""
+    """The facts of a run as label and text; unknown ones are left out."""
     model, best, speed = record.model, record.best, record.images_per_second
     facts = {
         "status": record.status,
@@ -388,12 +307,12 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "backbone": model.backbone,
         "weights": model.weights,
         "parameters": model.parameters and f"{model.parameters:,}",
-        "trained, by stage": _listed(model.trainable_parameters),
-        "first trained layer, by stage": _listed(model.first_trainable_layer),
-        "views of an image that frozen layers see": _several(record.trunk_views),
-        "goes on from": record.parent and _origin(record.parent),
+        "trained parameters by stage": _listed(model.trainable_parameters),
+        "first trained layer by stage": _listed(model.first_trainable_layer),
+        "views per image for the frozen layers": _several(record.trunk_views),
+        "continues": record.parent and _origin(record.parent),
         "epoch kept": best and best.epoch,
-        "chosen by": best and _chosen_by(best),
+        "selected by": best and _selected_by(best),
         "device": record.device,
         "precision": record.precision,
         "speed": speed and f"{speed:.0f} images per second",
@@ -404,15 +323,15 @@ def _facts(record: RunRecord) -> dict[str, str]:
     return {label: str(fact) for label, fact in facts.items() if fact is not None}
 
 
-def _origin(parent: ParentRecord) -> str:
-    """The run that this one goes on from."""
-    optimizer = "its optimizer" if parent.optimizer == "kept" else "a new optimizer"
-    return f"{parent.run_id} after epoch {parent.epoch}, with {optimizer}"
-
-
-def _chosen_by(best: BestRecord) -> str | None:
+def _selected_by(best: BestRecord) -> str | None:
     value = math.nan if best.value is None else best.value
     return f"{best.metric} = {value:.4f}" if best.metric else None
+
+
+def _origin(parent: ParentRecord) -> str:
+    """The run that this one continues."""
+    optimizer = "its optimizer" if parent.optimizer == "kept" else "a new optimizer"
+    return f"{parent.run_id} after epoch {parent.epoch}, with {optimizer}"
 
 
 def _several(views: int | None) -> int | None:
@@ -420,7 +339,7 @@ def _several(views: int | None) -> int | None:
 
 
 def _listed(entries: Sequence[Any] | None) -> str | None:
-    """Entries of a list, in order; numbers with thousands separated."""
+    """The entries of a list in order; numbers with thousands separators."""
     if not entries:
         return None
     return " → ".join(f"{entry:,}" if isinstance(entry, int) else str(entry) for entry in entries)

@@ -1,1 +1,1 @@
-"""What the terminal shows: tables, and progress while something runs."""
+"""Output for the terminal: tables, and progress while something runs."""

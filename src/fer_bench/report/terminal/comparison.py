@@ -1,34 +1,29 @@
-"""Tables for the terminal: the metrics of one run, and the comparison of many."""
+"""The comparison of many runs as terminal tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.table import Table
 
-from fer_bench.comparison import (
-    CONCORDANCE,
-    EXPRESSION_METRICS,
-    Comparison,
-    Group,
-    LeftOut,
-    Pair,
-    Row,
-)
+from fer_bench.comparison import EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
 from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.intervals import ALPHA
-from fer_bench.report.paper import (
+from fer_bench.report.comparison import (
     LETTERS,
     MARKS,
     MEANINGS,
-    pairs_apart,
+    ONLY_THESE_MODELS,
+    TESTS,
+    pairs_by_reason,
     write_caveat,
     write_published,
     write_smallest,
     write_verdict,
 )
-from fer_bench.report.terminal.table import add_note, add_row, new_table, table_heading
+from fer_bench.report.terminal.table import add_row, new_table, table_heading, table_note
 from fer_bench.report.wording import (
     LABELS,
     MISSING,
@@ -44,33 +39,33 @@ from fer_bench.report.wording import (
 )
 
 PAIRS_SHOWN, REASONS_SHOWN = 20, 6
-# What else there is to say of a run, in a terminal with room for it: the heading, and the cell.
+# More columns about a run, for terminals that are wide enough: the heading, and the cell.
 _FACTS: dict[str, Callable[[Row], str | None]] = {
     "backbone": lambda row: row.backbone,
     "weights": lambda row: row.weights,
     ">size": lambda row: str(row.image_size or MISSING),
     ">parameters": lambda row: write_count(row.parameters),
-    "chosen by": lambda row: row.selection_metric,
+    "selected by": lambda row: row.selection_metric,
     ">images/s": lambda row: f"{row.images_per_second:.0f}" if row.images_per_second else None,
     ">time": lambda row: write_duration(row.seconds),
 }
 
-_EDGES, _GAP = 2, 2  # of a table: blanks around it, and between two columns
+_EDGES, _GAP = 2, 2  # blanks around a table, and between two columns
 
 
 def comparison_tables(comparison: Comparison, width: int = 80) -> RenderableType:
-    """All groups of a comparison, then what was left out.
+    """All groups of a comparison, then the runs that were left out.
 
     Args:
         comparison: what `compare.collect` returns.
-        width: columns of the terminal; more of them show more about each run.
+        width: columns of the terminal; the more there are, the more is shown about each run.
     """
     parts: list[RenderableType] = []
     if comparison.where:
         others = f"{comparison.not_chosen} others are not shown"
-        parts.append(add_note(f"Runs with {comparison.where}; {others}."))
+        parts.append(table_note(f"Runs with {comparison.where}; {others}."))
     if len(comparison.groups) > 1:
-        parts.append(_apart(comparison))
+        parts.append(_reasons(comparison))
     for number, group in enumerate(comparison.groups, start=1):
         parts += _group(group, comparison, f"{number}. " * (len(comparison.groups) > 1), width)
     if comparison.left_out:
@@ -78,14 +73,14 @@ def comparison_tables(comparison: Comparison, width: int = 80) -> RenderableType
     return Renderables(*parts)
 
 
-def _apart(comparison: Comparison) -> RenderableType:
-    """Why there is more than one group: each reason with the groups that it keeps apart."""
+def _reasons(comparison: Comparison) -> RenderableType:
+    """Why there is more than one group: each reason with the pairs of groups."""
     count = len(comparison.groups)
-    lines = [f"{count} groups, ranked apart: rows of different groups are not comparable."]
-    for reason, found in pairs_apart(comparison).items():
+    lines = [f"{count} groups, ranked separately: rows of different groups are not comparable."]
+    for reason, found in pairs_by_reason(comparison).items():
         more = f" and {len(found) - REASONS_SHOWN} more" if len(found) > REASONS_SHOWN else ""
         lines.append(f"{reason} (groups {', '.join(found[:REASONS_SHOWN])}{more})")
-    return add_note("\n".join(lines))
+    return table_note("\n".join(lines))
 
 
 def _group(group: Group, comparison: Comparison, number: str, width: int) -> list[RenderableType]:
@@ -95,8 +90,8 @@ def _group(group: Group, comparison: Comparison, number: str, width: int) -> lis
     parts: list[RenderableType] = [
         table_heading(f"{number}{about}, fingerprint {group.test_fingerprint[:8]}"),
         _runs(group, first, comparison.sort, width),
-        *(_more(group.runs, kind) for kind in others),
-        add_note(_explained(group)),
+        *(_other_metrics(group.runs, kind) for kind in others),
+        table_note(_explanations(group)),
     ]
     if group.seeds:
         parts.append(table_heading("Mean ± standard deviation over seeds"))
@@ -113,18 +108,18 @@ def _group(group: Group, comparison: Comparison, number: str, width: int) -> lis
     return parts
 
 
-def _explained(group: Group) -> str:
-    """What the marks, brackets and letters of a group's runs mean, and what they can show."""
+def _explanations(group: Group) -> str:
+    """What the marks, brackets and letters mean, and how small a difference can be shown."""
     lines = ["Brackets: 95% interval."]
     if group.half_width is not None:
-        lines[0] += f" The best accuracy is known to ± {100 * group.half_width:.2f} points."
+        lines[0] += f" That of the best accuracy is ± {100 * group.half_width:.2f} points."
     if group.smallest_difference is not None:
         lines.append(write_smallest(group.smallest_difference))
     if _has_letters(group):
         lines.append(LETTERS[group.pairs_with])
     marked = {mark for row in group.runs if (mark := MARKS.get(row.selection))}
     lines += [f"{mark} {meaning}." for mark, meaning in MEANINGS.items() if mark in marked]
-    lines += [f"{row.run_id} goes on from {row.parent}." for row in group.runs if row.parent]
+    lines += [f"{row.run_id} continues {row.parent}." for row in group.runs if row.parent]
     lines += group.remarks
     return "\n".join(lines)
 
@@ -134,10 +129,10 @@ def _has_letters(group: Group) -> bool:
 
 
 def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
-    """All runs, with as much about each as there is room for beside its whole name."""
+    """All runs, with as many columns about each as fit beside its whole name."""
     lettered = kind == EXPRESSION_METRICS and _has_letters(group)
     first, *rest = (f">{write_heading(name)}" for name in kind)
-    columns = ["#", "run", first, *([""] if lettered else []), *rest]
+    columns = ["<#", "run", first, *([""] if lettered else []), *rest]
     columns += [] if sort in ("accuracy", *kind) else [f">{sort}"]
     rows = []
     for number, row in enumerate(group.runs, start=1):
@@ -147,43 +142,43 @@ def _runs(group: Group, kind: Sequence[str], sort: str, width: int) -> Table:
         rows.append([*cells, *(fact(row) or MISSING for fact in _FACTS.values())])
     room, shown = width - _EDGES + _GAP, len(columns)
     columns += _FACTS
-    wide = [
-        max(map(len, (heading.removeprefix(">"), *cells))) + _GAP
+    widths = [
+        max(map(cell_len, (heading.lstrip("<>"), *cells))) + _GAP
         for heading, *cells in zip(columns, *rows, strict=True)
     ]
-    least = sum(wide[:shown])
-    while shown < len(wide) and sum(wide[: shown + 1]) <= room:
+    least = sum(widths[:shown])
+    while shown < len(widths) and sum(widths[: shown + 1]) <= room:
         shown += 1
     table = new_table(columns[:shown])
     for row, cells in zip(group.runs, rows, strict=True):
-        over = len(cells[1]) + _GAP + least - wide[1] > room
+        over = cell_len(cells[1]) + _GAP + least - widths[1] > room
         cells[1] = _in_two_lines(row) if over else cells[1]
         add_row(table, *cells[:shown])
     return table
 
 
 def _in_two_lines(row: Row) -> str:
-    """A run's name, divided where the seed begins."""
-    end = _marked(row).removeprefix(row.name)
-    return f"{row.name}\n  {end}" if end.startswith("-s") else _marked(row)
+    """A run's name on two lines: the experiment, then its seed and hash."""
+    rest = _marked(row).removeprefix(row.name)
+    return f"{row.name}\n  {rest}" if rest.startswith("-s") else _marked(row)
 
 
 def _marked(row: Row) -> str:
-    """The run's name, with a mark where its model was not chosen on validation images."""
+    """The run's id, with a mark if its model was not selected on validation images."""
     return f"{row.run_id} {MARKS.get(row.selection, '')}".strip()
 
 
 def _column(row: Row, name: str) -> str:
-    """What a run has in a column, whatever it is."""
+    """The value of a run in any column of the comparison."""
     value = row.columns().get(name)
     if name in row.metrics:
         return write_value(name, value)
     return MISSING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _more(rows: Sequence[Row], kind: Sequence[str]) -> Table:
-    """Those of the runs that have metrics of this kind, with the same numbers."""
-    table = new_table(["#", "run", *(f">{write_heading(name)}" for name in kind)])
+def _other_metrics(rows: Sequence[Row], kind: Sequence[str]) -> Table:
+    """The runs that have metrics of this kind, with the same numbers as in the first table."""
+    table = new_table(["<#", "run", *(f">{write_heading(name)}" for name in kind)])
     for number, row in enumerate(rows, start=1):
         if set(kind) & set(row.metrics):
             add_row(table, str(number), _marked(row), *_values(row, kind))
@@ -217,25 +212,19 @@ def _experiments(group: Group) -> list[RenderableType]:
             *(write_p(pair.p), write_p(pair.p_holm)),
         )
     note = "Hierarchical bootstrap over seeds and images, Holm over these tests."
-    return [table, add_note(note + _cut(len(group.experiments)))]
+    return [table, table_note(note + _cut(len(group.experiments)))]
 
 
 def _published(group: Group) -> list[RenderableType]:
-    """What is published, and by numbers below it where, once for all values from there."""
+    """Published values, with numbered notes about their sources below."""
     table = new_table(["experiment", "metric", ">theirs", ">ours", "ours is", ">note"])
     notes: dict[str, str] = {}
     for entry in group.published:
-        where = ": ".join(filter(None, (entry["source"], write_caveat(entry))))
-        number = notes.setdefault(where, str(len(notes) + 1))
+        note = ": ".join(filter(None, (entry["source"], write_caveat(entry))))
+        number = notes.setdefault(note, str(len(notes) + 1))
         cells = (*write_published(entry), write_verdict(entry) or MISSING, number)
         add_row(table, entry["name"], write_label(entry["metric"]), *cells)
-    return [table, add_note("\n".join(f"{number}  {where}" for where, number in notes.items()))]
-
-
-_TESTS = {
-    EXPRESSION_METRICS: "Accuracy: exact McNemar; macro F1: paired bootstrap; ",
-    CONCORDANCE: "CCC: paired bootstrap; ",
-}
+    return [table, table_note("\n".join(f"{number}  {note}" for note, number in notes.items()))]
 
 
 def _pairs(group: Group) -> list[RenderableType]:
@@ -244,18 +233,16 @@ def _pairs(group: Group) -> list[RenderableType]:
     table = new_table(["pair", "metric", difference, ">p", ">p, Holm"])
     for pair in group.pairs[:PAIRS_SHOWN]:
         add_row(table, *_pair_cells(pair, number))
-    note = "".join(_TESTS[kind] for kind in group.kinds)
-    note += (
-        "Holm over all tests of the group. They speak of these trained models, not of other seeds."
-    )
+    tests = ", ".join(TESTS[kind] for kind in group.kinds)
+    note = f"Tests: {tests}; Holm over all tests of the group. {ONLY_THESE_MODELS}"
     if len(group.kinds) > 1:
         note += " Accuracy and macro F1 differ by percentage points."
-    # Each of these p is at least 2 / (R + 1), and Holm multiplies the smallest by their number.
+    # A bootstrap p is at least 2 / (R + 1), and Holm multiplies the smallest by their number.
     bootstrapped = sum(pair.metric != "accuracy" for pair in group.pairs)
     if 2 * bootstrapped / (PAIR_RESAMPLES + 1) > ALPHA:
-        note += " With so many of them, no bootstrap can show a difference after Holm."
+        note += " With so many tests, no bootstrap can show a difference after Holm."
     heading = "Differences" if group.pairs_with == "all" else "Differences from the best run"
-    return [table_heading(heading), table, add_note(note + _cut(len(group.pairs)))]
+    return [table_heading(heading), table, table_note(note + _cut(len(group.pairs)))]
 
 
 def _cut(number: int) -> str:

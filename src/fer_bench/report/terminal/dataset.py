@@ -11,15 +11,13 @@ from rich.text import Text
 
 from fer_bench.data.manifest import left_out
 from fer_bench.report.terminal.table import add_row, new_table, table_heading
-from fer_bench.report.wording import (
-    MISSING,
-)
+from fer_bench.report.wording import MISSING
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def dataset_tables(document: Mapping[str, Any]) -> RenderableType:
-    """What `fer data stats` or `fer data audit` found: counts, what is left out, problems.
+    """The result of `fer data stats` or `fer data audit`: counts, what is left out, findings.
 
     Args:
         document: the document that the command prints with `--json`.
@@ -63,8 +61,8 @@ def _facts(document: Mapping[str, Any]) -> RenderableType:
     lines.append(f"left out: {left_out(document['dropped'])}")
     if "copies" in document:
         for heading, key in (
-            ("copies looked for", "looked_for"),
-            ("copies not looked for", "not_looked_for"),
+            ("copies searched for", "looked_for"),
+            ("copies not searched for", "not_looked_for"),
         ):
             lines.append(f"{heading}: " + "; ".join(document["copies"][key]))
     return Text("\n".join(lines))
@@ -80,7 +78,7 @@ def _axis(name: str, histogram: Mapping[str, Any]) -> Text:
 
 
 def _problem(problem: Mapping[str, Any]) -> RenderableType:
-    """What was found, what it means, and examples, each of these on a line of its own."""
+    """What was found, what it means, and examples, each on its own line."""
     severity, kind = problem["severity"], problem["kind"].replace("_", " ")
     head = Text.assemble((f"{severity:<8}", _COLOURS[severity]), f"{kind}: {problem['count']:,}")
     body = Text("\n".join([problem["text"], *problem["examples"][:3]]), overflow="fold")

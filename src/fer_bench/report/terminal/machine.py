@@ -1,20 +1,20 @@
-"""What `fer doctor` shows."""
+"""The output of `fer doctor`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from fer_bench.report.wording import write_size
+from fer_bench.report.terminal.table import add_row, new_table, table_heading
+from fer_bench.report.wording import MISSING, write_size
 
 Document = Mapping[str, Any]
 
 
 def machine_screen(document: Document) -> RenderableType:
-    """Everything that the document says, to be read from top to bottom."""
+    """Everything in the document that `fer doctor --json` prints."""
     versions = dict(document["versions"])
     title = f"fer-bench {versions.pop('fer-bench')}"
     others = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -30,16 +30,10 @@ def machine_screen(document: Document) -> RenderableType:
 
 
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> tuple[RenderableType, ...]:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, min_width=16)
-    table.add_column(overflow="fold")
+    table = new_table(["<", ""], ruled=False)
     for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    return _heading(title), Padding(table, (0, 0, 0, 2))
-
-
-def _heading(title: str) -> RenderableType:
-    return Padding(Text(title, style="bold"), (1, 0, 0, 0))
+        add_row(table, f"{name:<16}", value)
+    return table_heading(title), Padding(table, (0, 0, 0, 2))
 
 
 def _machine(system: Document) -> Iterable[tuple[str, str]]:
@@ -53,7 +47,7 @@ def _machine(system: Document) -> Iterable[tuple[str, str]]:
 
 def _device(device: Document) -> Iterable[tuple[str, str]]:
     yield "used", device["name"]
-    assumed = " (assumed: the driver does not tell)" if device["memory_is_assumed"] else ""
+    assumed = " (assumed: the driver does not report it)" if device["memory_is_assumed"] else ""
     yield "memory to use", f"{write_size(device['memory_bytes'])}{assumed}"
     yield "GPUs seen", ", ".join(device["gpus"]) or f"none. {device['why_no_gpu']}"
 
@@ -68,26 +62,21 @@ def _folders(cache: Document, outputs: Document) -> Iterable[tuple[str, str]]:
     yield "cache", cache["folder"] + _warning(cache)
     held = f"{write_size(cache['bytes'])} in {cache['files']:,} files"
     yield "", f"{held}; {write_size(cache['free_bytes'])} free on that disk"
-    yield "runs", outputs["folder"] + (_warning(outputs) or ", can be written")
+    yield "runs", outputs["folder"] + (_warning(outputs) or ", writable")
 
 
 def _warning(folder: Document) -> str:
-    return "" if folder["writable"] else ": CANNOT BE WRITTEN, see to its rights"
+    return "" if folder["writable"] else ": CANNOT BE WRITTEN, check its permissions"
 
 
 def _measured(measured: Document) -> Iterable[RenderableType]:
-    yield _heading(f"Training, measured here ({measured['network']})")
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    table.add_column("precision")
-    table.add_column("XLA")
-    table.add_column("images/s", justify="right")
-    table.add_column("first step", justify="right")
-    table.add_column("")
+    yield table_heading(f"Training, measured here ({measured['network']})")
+    table = new_table(["precision", "XLA", ">images/s", ">first step", ""], ruled=False)
     for row in measured["training"]:
-        table.add_row(*_training_cells(row), style="bold" if row["chosen"] else "")
+        add_row(table, *_training_cells(row), style="bold" if row["chosen"] else "")
     yield Padding(table, (0, 0, 0, 2))
     rates = [
-        (f"product, {precision}", f"{rate:,.0f} GFLOP/s (1024 x 1024 matrices)")
+        (f"product {precision}", f"{rate:,.0f} GFLOP/s (1024 x 1024 matrices)")
         for precision, rate in measured["matrix_product_gflops"].items()
     ]
     rates.append(("memory copy", f"{measured['copy_gb_per_second']:.1f} GB/s (one thread)"))
@@ -97,7 +86,7 @@ def _measured(measured: Document) -> Iterable[RenderableType]:
 
 def _training_cells(row: Document) -> tuple[str, ...]:
     if row["images_per_second"] is None:
-        return row["precision"], row["xla"], "-", "-", row["note"]
+        return row["precision"], row["xla"], MISSING, MISSING, row["note"]
     first = f"{row['first_step_seconds']:.1f} s"
     chosen = "what auto chooses" if row["chosen"] else ""
     return row["precision"], row["xla"], f"{row['images_per_second']:,.0f}", first, chosen
@@ -105,9 +94,9 @@ def _training_cells(row: Document) -> tuple[str, ...]:
 
 def _verdict(advice: Document | None) -> str:
     if advice is None:
-        return "What auto chooses is the fastest here, or within 10 % of it."
+        return "The choice of auto is the fastest here, or within 10 % of it."
     settings = " ".join(f"--set {setting}" for setting in advice["set"])
     return (
-        f"For this network another way is {advice['times']:.1f} times as fast as what auto "
-        f"chooses:\n  {settings}"
+        f"For this network other settings are {advice['times']:.1f} times as fast as those that "
+        f"auto chooses:\n  {settings}"
     )

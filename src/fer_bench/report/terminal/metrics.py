@@ -10,11 +10,10 @@ from rich.table import Table
 from fer_bench.comparison import CONCORDANCE, EXPRESSION_METRICS
 from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
-from fer_bench.report.terminal.table import add_note, add_row, new_table, table_heading
+from fer_bench.report.terminal.table import add_row, new_table, table_heading, table_note
 from fer_bench.report.wording import (
     AXIS_LABELS,
     LABELS,
-    MISSING,
     write_cell,
     write_heading,
     write_interval,
@@ -23,11 +22,11 @@ from fer_bench.report.wording import (
 
 
 def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
-    """The content of one `metrics/<evaluation>.json`, part by part, as far as they are there.
+    """Those parts of one `metrics/<evaluation>.json` that it has.
 
     Args:
         metrics: the document, as `fer evaluate` writes it.
-        title: what it is about, for example `<run_id>, test`.
+        title: for example `<run_id>, test`.
     """
     parts = [table_heading(f"{title}, n = {metrics['n']}")]
     if "accuracy" in metrics:
@@ -35,9 +34,9 @@ def metrics_tables(metrics: Mapping[str, Any], title: str) -> RenderableType:
     if any(axis in metrics for axis in AXES):
         parts.append(_by_axis(metrics))
     if "without_twins" in metrics:
-        parts.append(add_note(_without_twins(metrics["without_twins"])))
+        parts.append(table_note(_without_twins(metrics["without_twins"])))
     if "temperature" in metrics:
-        parts.append(add_note(_temperature(metrics["temperature"])))
+        parts.append(table_note(_temperature(metrics["temperature"])))
     parts += [part for entry in metrics.get("subgroups", ()) for part in _subgroups(entry)]
     return Renderables(*parts)
 
@@ -77,8 +76,8 @@ def _subgroups(entry: Mapping[str, Any]) -> list[RenderableType]:
     ratio = (write_cell("ratio", entry["ratio"][name]) for name in metrics)
     add_row(table, "worst / best", "", *ratio)
     few = ", ".join(f"{group['name']} ({group['n']})" for group in entry["suppressed"])
-    note = f"Fewer than {entry['least']} images, not shown: {few}"
-    return [table, *([add_note(note)] if few else [])]
+    note = f"Not shown, fewer than {entry['least']} images: {few}"
+    return [table, *([table_note(note)] if few else [])]
 
 
 def _headline(metrics: Mapping[str, Any]) -> Table:
@@ -92,9 +91,8 @@ def _headline(metrics: Mapping[str, Any]) -> Table:
 def _by_class(metrics: Mapping[str, Any]) -> Table:
     classes = new_table(["class", ">precision", ">recall", ">F1", ">AUC", ">samples"])
     for entry in metrics["per_class"]:
-        shares = [f"{entry[part]:.2%}" for part in ("precision", "recall", "f1")]
-        auc = MISSING if entry["auc"] is None else f"{entry['auc']:.4f}"
-        add_row(classes, entry["name"], *shares, auc, str(entry["support"]))
+        values = (write_value(name, entry[name]) for name in ("precision", "recall", "f1", "auc"))
+        add_row(classes, entry["name"], *values, str(entry["support"]))
     return classes
 
 

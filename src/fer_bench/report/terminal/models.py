@@ -1,4 +1,4 @@
-"""Tables for the terminal: the backbones there are, and the network of one experiment."""
+"""The available backbones, and the network of one experiment, as terminal tables."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from fer_bench.report.terminal.table import add_row, new_table, table_note
 from fer_bench.report.wording import MISSING, write_count
 
 Document = Mapping[str, Any]
@@ -16,17 +16,18 @@ INDENT = "  "
 
 
 def backbones_table(backbones: Sequence[Document]) -> RenderableType:
-    """One row a backbone, family by family.
+    """One row per backbone, grouped by family.
 
     Args:
         backbones: the document that `fer models --json` prints.
     """
-    table = _table("backbone", ">parameters", ">layers", ">from", "ImageNet", "preprocessing")
+    columns = ["backbone", ">parameters", ">layers", ">from", "ImageNet", "preprocessing"]
+    table = new_table(columns, ruled=False)
     ordered = sorted(backbones, key=lambda backbone: (backbone["family"], backbone["name"]))
     for family, members in groupby(ordered, key=lambda backbone: backbone["family"]):
-        table.add_row(Text(family, style="bold"))
+        add_row(table, Text(family, style="bold"))
         for backbone in members:
-            _row(
+            add_row(
                 table,
                 INDENT + backbone["name"],
                 write_count(backbone["parameters"]),
@@ -37,9 +38,9 @@ def backbones_table(backbones: Sequence[Document]) -> RenderableType:
             )
     notes = ["Parameters and layers: the backbone alone, at the smallest image size (from)."]
     if any(backbone["imagenet_offline"] for backbone in backbones):
-        notes.append("ImageNet weights that are `here` need no network.")
+        notes.append("ImageNet weights marked `here` need no download.")
     notes += [
-        f"{backbone['name']} has the neck {backbone['neck']} unless model.neck says otherwise."
+        f"{backbone['name']} has the neck {backbone['neck']} unless model.neck is set."
         for backbone in backbones
         if backbone["neck"]
     ]
@@ -53,22 +54,22 @@ def _imagenet(backbone: Document) -> str:
 
 
 def model_tables(document: Document) -> RenderableType:
-    """The network of an experiment, and one row a stage.
+    """The network of an experiment, and one row per stage.
 
     Args:
-        document: what `fer models show --json` prints.
+        document: the document that `fer models show --json` prints.
     """
     lines = [
         f"{document['backbone']} (weights: {document['weights']}) at {document['image_size']} px",
         f"{document['parameters']:,} parameters, {document['layers']:,} layers in the backbone",
         f"{len(document['classes'])} classes: {', '.join(document['classes'])}",
     ]
-    columns = ("epochs", ">learning\nrate", "optimizer", ">layers", ">parameters", "from layer")
-    table = _table("stage", *columns)
+    columns = ["stage", "epochs", ">learning\nrate", "optimizer", ">layers", ">parameters"]
+    table = new_table([*columns, "from layer"], ruled=False)
     first = 1
     for stage in document["stages"]:
         last = first + stage["epochs"] - 1
-        _row(
+        add_row(
             table,
             stage["name"],
             f"{first}-{last}",
@@ -80,10 +81,10 @@ def model_tables(document: Document) -> RenderableType:
         )
         first = last + 1
     notes = [
-        "Layers: of the backbone, not frozen. The head, and a neck, train in every stage.",
+        "Layers: those of the backbone that train. The head and any neck train in every stage.",
         *_frozen_norms(document["stages"]),
         *(f"{s['name']}: layer decay {s['layer_decay']:g}" for s in decayed(document["stages"])),
-        "Classes without an image are left out once the data is read.",
+        "Classes without images are left out once the data is read.",
     ]
     heading = Text(document["name"], style="bold")
     about = Padding(Text("\n".join(lines)), (0, 0, 1, len(INDENT)))
@@ -103,23 +104,5 @@ def _frozen_norms(stages: Sequence[Document]) -> list[str]:
     return [f"BatchNorm layers of the backbone stay frozen in {where}."]
 
 
-def _table(*columns: str) -> Table:
-    """An empty table; a column whose name begins with `>` holds numbers, kept on one line."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        numeric = column.startswith(">")
-        table.add_column(
-            column.removeprefix(">"),
-            justify="right" if numeric else "left",
-            overflow="fold",
-        )
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    # As Text: a name is no markup, whatever brackets it holds.
-    table.add_row(*map(Text, cells))
-
-
 def _notes(lines: Sequence[str]) -> RenderableType:
-    return Padding(Text("\n".join(lines), style="italic"), (1, 0, 0, 0))
+    return Padding(table_note("\n".join(lines)), (1, 0, 0, 0))

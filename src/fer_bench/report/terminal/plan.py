@@ -1,39 +1,37 @@
-"""What an experiment file stands for, before anything is computed."""
+"""An experiment file in words, before anything is computed."""
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.training import FromLayer, LastLayers, Stage
+from fer_bench.report.terminal.table import add_row, new_table
 
 
 def plan_table(experiment: Experiment) -> RenderableType:
-    """The run id, what is trained on what, and one row a stage."""
+    """The run id, the model and its data, and one row per stage."""
     dataset, model, training = experiment.dataset, experiment.model, experiment.training
     lines = [
         experiment.run_id,
         f"  {model.backbone} (weights: {model.weights}) at {experiment.image.size} px",
-        f"  {dataset.name}, {_divided(dataset)}, balance: {dataset.balance}",
+        f"  {dataset.name}, {_splits(dataset)}, balance: {dataset.balance}",
         f"  batch {training.batch_size}, precision {training.precision}, "
-        f"model chosen by {experiment.select}{_on_test(experiment)}",
+        f"model selected by {experiment.select}{_on_test(experiment)}",
     ]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("  stage")
-    for heading in ("epochs", "trains", "optimizer", "learning rate"):
-        table.add_column(heading)
+    columns = ["  stage", "epochs", "trains", "optimizer", "learning rate"]
+    table = new_table(columns, ruled=False)
     first = 1
     for stage in experiment.stages:
         last = first + stage.epochs - 1
         optimizer = stage.optimizer or training.optimizer
-        cells = (f"  {stage.name}", f"{first}-{last}", _trains(stage), optimizer, _rate(stage))
-        table.add_row(*map(Text, cells))  # a name is no markup, whatever brackets it holds
+        epochs = f"{first}-{last}"
+        add_row(table, f"  {stage.name}", epochs, _trains(stage), optimizer, _rate(stage))
         first = last + 1
     return Group(Text("\n".join(lines)), table)
 
 
-def _divided(dataset: Dataset) -> str:
+def _splits(dataset: Dataset) -> str:
     if dataset.split:
         parts = dataset.split
         return f"split {parts.train:g}/{parts.validation:g}/{parts.test:g}"
@@ -49,7 +47,7 @@ def _trains(stage: Stage) -> str:
         case LastLayers(last=count):
             return f"last {count} layers and head"
         case FromLayer(layer=name):
-            return f"from {name} on"
+            return f"from {name} to the end"
     return str(stage.train)
 
 

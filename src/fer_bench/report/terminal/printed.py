@@ -1,9 +1,8 @@
-"""The audit of a printed table, for the terminal."""
+"""The audit of a printed table as terminal tables."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -11,20 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from fer_bench.comparison.printed import CELLS, WHOLE
+from fer_bench.report.terminal.table import add_row, new_table, table_heading
 from fer_bench.report.wording import MISSING
 
 _WRONG = "bold red"
 
 
 def printed_tables(document: Mapping[str, Any]) -> RenderableType:
-    """The counts behind a table, what follows from them, and what is printed wrongly.
+    """The counts behind a table, what follows from them, and which cells must be wrong.
 
     Args:
-        document: what `printed.check` returns.
+        document: the result of `compare.printed.check`.
     """
     n = MISSING if document["n"] is None else f"{document['n']:,}"
     return Renderables(
-        Padding(Text(f"Counts behind the table, n = {n}", style="bold"), (1, 0, 0, 0)),
+        table_heading(f"Counts behind the table, n = {n}"),
         _classes(document),
         _overall(document),
         *_accuracy(document["accuracy"]),
@@ -34,12 +34,14 @@ def printed_tables(document: Mapping[str, Any]) -> RenderableType:
 
 
 def _classes(document: Mapping[str, Any]) -> Table:
-    table = _table("class", "support", "found", "predicted", "precision", "recall", "F1", "counts")
+    numbers = [">support", ">found", ">predicted", ">precision", ">recall", ">F1", ">counts"]
+    table = new_table(["class", *numbers])
     wrong = {entry["cell"] for entry in document["wrong"]}
     for entry in document["classes"]:
-        table.add_row(
-            Text(entry["name"]),
-            *(Text(_range(*entry["ranges"][name])) for name in WHOLE),
+        add_row(
+            table,
+            entry["name"],
+            *(_range(*entry["ranges"][name]) for name in WHOLE),
             *(
                 _share(
                     _first(entry[cell], entry["printed"][cell]), f"{entry['name']} {cell}" in wrong
@@ -52,7 +54,7 @@ def _classes(document: Mapping[str, Any]) -> Table:
 
 
 def _range(least: int, most: int | None) -> str:
-    """`52`, `50-53`, or `50+` where nothing limits it."""
+    """`52`, `50-53`, or `50+` if there is no upper bound."""
     if least == most:
         return f"{least:,}"
     return f"{least:,}+" if most is None else f"{least:,}-{most:,}"
@@ -62,40 +64,40 @@ def _first(recomputed: float | None, printed: float | None) -> float | None:
     return printed if recomputed is None else recomputed
 
 
-def _candidates(number: int) -> Text:
+def _candidates(number: int) -> str | Text:
     if number == 0:
         return Text("none", style=_WRONG)
-    return Text("unique" if number == 1 else f"{number:,}")
+    return "unique" if number == 1 else f"{number:,}"
 
 
 def _overall(document: Mapping[str, Any]) -> Table:
-    table = _table("", "printed", "counts say")
+    table = new_table(["", ">printed", ">by the counts"])
     wrong = {entry["cell"] for entry in document["wrong"]}
     accuracy = document["accuracy"]
     n = accuracy["total"]
-    says = _between(accuracy["least"] / n, accuracy["most"] / n) if n else MISSING
-    table.add_row(Text("accuracy"), _share(accuracy["printed"], "accuracy" in wrong), Text(says))
+    computed = _between(accuracy["least"] / n, accuracy["most"] / n) if n else MISSING
+    add_row(table, "accuracy", _share(accuracy["printed"], "accuracy" in wrong), computed)
     for average in ("macro", "weighted"):
         for cell in CELLS:
             name, entry = f"{average} {cell}", document[average][cell]
-            says = _between(entry["least"], entry["most"])
-            label = name.replace("f1", "F1")
-            table.add_row(Text(label), _share(entry["printed"], name in wrong), Text(says))
+            computed = _between(entry["least"], entry["most"])
+            printed = _share(entry["printed"], name in wrong)
+            add_row(table, name.replace("f1", "F1"), printed, computed)
     return table
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> Iterator[Text]:
-    """How many samples are right by the counts, and what accuracy that makes; if n is known."""
+    """How many samples are correct by the counts, and the accuracy; empty if n is not known."""
     n, least, most = accuracy["total"], accuracy["least"], accuracy["most"]
     if n:
         count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         interval = f"95% interval {accuracy['low']:.4f} to {accuracy['high']:.4f}"
         shares = _between(least / n, most / n)
-        yield Text(f"By the counts {count} of {n:,} are right: {shares}, {interval}.")
+        yield Text(f"By the counts {count} of {n:,} are correct: {shares}, {interval}.")
 
 
 def _between(least: float | None, most: float | None) -> str:
-    """`0.3431`, or the range that several counts leave: `0.3417 to 0.3452`."""
+    """`0.3431`, or a range where several counts are possible: `0.3417 to 0.3452`."""
     if least is None or most is None:
         return MISSING
     low, high = f"{least:.4f}", f"{most:.4f}"
@@ -113,13 +115,3 @@ def _verdict(wrong: list[Mapping[str, Any]]) -> Iterator[RenderableType]:
 
 def _share(value: float | None, wrong: bool) -> Text:
     return Text(MISSING if value is None else f"{value:.4f}", style=_WRONG if wrong else "")
-
-
-def _table(*columns: str) -> Table:
-    """An empty table: names at the left, numbers at the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(
-            column, justify="right" if place else "left", no_wrap=place > 0, overflow="fold"
-        )
-    return table

@@ -1,4 +1,4 @@
-"""Progress of training and reading, live or in plain lines."""
+"""Progress of training and of reading data, live or in plain lines."""
 
 import time
 from collections.abc import Mapping
@@ -12,13 +12,18 @@ from fer_bench.display import Display
 
 def open_display(console: Console) -> Display:
     """The display that suits `console`."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+    return LiveDisplay(console) if can_redraw(console) else PlainDisplay(console)
+
+
+def can_redraw(console: Console) -> bool:
+    """Whether lines can be updated in place: neither in a file nor with `TERM=dumb`."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 _BEST = "  (* marks the best epoch so far)"
 
-# Heading and format of what an epoch may have to show; a line of all but valence and arousal, or
-# of all but accuracy and F1, fits into 80 columns.
+# Heading and format of each value of an epoch. A line of expression metrics fits into 80 columns,
+# and so does one of valence and arousal.
 _COLUMNS = {
     "loss": ("loss", "7.4f"),
     "accuracy": ("accuracy", "8.4f"),
@@ -32,7 +37,7 @@ _COLUMNS = {
 
 
 def _shown(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Heading, format and value of each column that this row has a value for."""
+    """Heading, format and value of each column that has a value in this row."""
     return [(*_COLUMNS[key], row[key]) for key in _COLUMNS if row.get(key) is not None]
 
 
@@ -47,7 +52,7 @@ def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
 
 
 class PlainDisplay:
-    """One line an epoch, and one every 30 seconds inside a long one."""
+    """One line per epoch, and one every 30 seconds within a long epoch."""
 
     SECONDS_BETWEEN_LINES = 30.0
 
@@ -58,22 +63,22 @@ class PlainDisplay:
         self.has_heading = False
 
     def message(self, text: str) -> None:
-        """Say one thing."""
+        """Print a message."""
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.last_line = time.monotonic()
 
     def decoding(self, split: str, done: int, total: int) -> None:
-        """Say once that a split is decoded."""
+        """Print one line when a split is decoded."""
         if done == total:
             self.message(f"decoded {total:,} {split} images")
 
     def comparing(self, done: int, total: int) -> None:
-        """Say once that all images are compared."""
+        """Print one line when all images are compared."""
         if done == total:
             self.message(f"compared {total:,} images with each other")
 
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Say once that the frozen layers are computed."""
+        """Print one line when the frozen features of a split are computed."""
         if done == total:
             self.message(f"computed the frozen layers up to {end} for {total:,} {split} images")
 
@@ -84,11 +89,11 @@ class PlainDisplay:
         stage: str,  # noqa: ARG002 - part of the interface
         steps: int,
     ) -> None:
-        """Remember where training is."""
+        """Remember the epoch for the next lines."""
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Say how far a long epoch is."""
+        """Print the progress within a long epoch."""
         is_due = time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES
         if is_due and step < self.steps:
             self.message(
@@ -105,11 +110,11 @@ class PlainDisplay:
         self.message(_epoch_line(row, self.epochs, is_best=is_best))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class LiveDisplay(PlainDisplay):
-    """A bar for the epoch under way, with the time left, above it a line for each epoch done."""
+    """Bars for the epoch and the run, with the time left, below a line per finished epoch."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -134,15 +139,15 @@ class LiveDisplay(PlainDisplay):
         self._show(f"decoding {split}", done, total, "")
 
     def comparing(self, done: int, total: int) -> None:
-        """Show how many images are compared with the others."""
-        self._show("looking for copies", done, total, "")
+        """Show how many images are compared."""
+        self._show("searching for copies", done, total, "")
 
     def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Show how many images went through the frozen layers."""
+        """Show how many images have passed the frozen layers."""
         self._show(f"up to {end}, {split}", done, total, "")
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
-        """Begin the epoch's bar, and that of the whole run."""
+        """Reset the bar of the epoch and update that of the run."""
         super().start_epoch(epoch, epochs, stage, steps)
         self.progress.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
         self.steps_before = (epoch - 1) * steps
@@ -161,7 +166,7 @@ class LiveDisplay(PlainDisplay):
         self.progress.update(self.all_epochs, completed=self.steps_before + step)
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self.progress.stop()
 
     def _show(self, description: str, done: int, total: int, figures: str) -> None:

@@ -1,32 +1,30 @@
-"""Results on corrupted images as a terminal table."""
+"""Accuracy on corrupted images as terminal tables."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fer_bench.report.figures.robustness import SEVERITIES, Document
+from fer_bench.report.plots import SEVERITIES, conditions_by_family
+from fer_bench.report.terminal.table import add_row, new_table, table_note
 from fer_bench.report.wording import MISSING, write_cell
+
+Document = Mapping[str, Any]
 
 
 def robustness_table(document: Document) -> RenderableType:
-    """The accuracy under every corruption in percent, one row a corruption, for 80 columns.
+    """The accuracy under every corruption in percent, one row per corruption, for 80 columns.
 
     Args:
-        document: as `robustness.summarise` returns it.
+        document: the result of `robustness.summarise`.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("accuracy, %", no_wrap=True)
-    table.add_column("mean", justify="right", no_wrap=True)
-    for heading in map(str, SEVERITIES):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for family, conditions in groupby(document["conditions"], lambda entry: str(entry["family"])):
-        table.add_row(Text(family, style="bold"))
-        for name, entries in groupby(conditions, lambda entry: str(entry["corruption"])):
-            _row(table, f"  {name.replace('_', ' ')}", *_numbers(document, name, list(entries)))
+    table = new_table(["<accuracy, %", ">mean", *(f">{severity}" for severity in SEVERITIES)])
+    for family, corruptions in conditions_by_family(document).items():
+        add_row(table, Text(family, style="bold"))
+        for name, entries in corruptions.items():
+            add_row(table, f"  {name.replace('_', ' ')}", *_numbers(document, name, entries))
     return Group(_headline(document), table, _note(document))
 
 
@@ -36,16 +34,14 @@ def _headline(document: Document) -> Table:
         "mean corruption accuracy": document["mean_corruption_accuracy"],
         "relative drop": document["relative_drop"],
     }
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"n = {document['n']:,}")
-    table.add_column("% [95% interval]", justify="right", no_wrap=True)
+    table = new_table([f"n = {document['n']:,}", ">% [95% interval]"])
     for label, cell in rows.items():
-        _row(table, label, write_cell("accuracy", cell))
+        add_row(table, label, write_cell("accuracy", cell))
     return table
 
 
 def _numbers(document: Document, name: str, entries: Sequence[Document]) -> list[str]:
-    """What stands behind the name of a corruption: its mean, and the value at each severity."""
+    """The cells of a corruption: its mean, and the value at each severity."""
     if name not in document["by_corruption"]:
         return [write_cell("accuracy", entries[0]["accuracy"])]
     at = {entry["severity"]: f"{100 * entry['accuracy']['value']:.1f}" for entry in entries}
@@ -53,15 +49,11 @@ def _numbers(document: Document, name: str, entries: Sequence[Document]) -> list
     return [mean, *(at.get(severity, MISSING) for severity in SEVERITIES)]
 
 
-def _note(document: Document) -> Text:
+def _note(document: Document) -> RenderableType:
     note = (
-        "1 to 5: severity. Brackets: 95% interval. Occlusions are in no mean; they suppose "
+        "1 to 5: severity. Brackets: 95% interval. Means exclude occlusions, which assume "
         "aligned faces."
     )
     if not document["complete"]:
-        note += " Means are over the conditions asked for, not over all 15 × 5."
-    return Text(note, style="italic")
-
-
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*map(Text, cells))
+        note += " Means are over the selected conditions, not over all 15 × 5."
+    return table_note(note)

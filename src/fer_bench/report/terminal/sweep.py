@@ -1,4 +1,4 @@
-"""What a user sees of a sweep: one table of all runs, or a line for each change."""
+"""Progress of a sweep: one live table of all runs, or a line for each change."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,21 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from fer_bench.report.wording import MISSING, write_duration
+from fer_bench.report.terminal.progress import can_redraw
+from fer_bench.report.terminal.table import add_row, new_table
+from fer_bench.report.wording import MISSING, write_clock, write_duration
 from fer_bench.sweep.job import Outcome
 from fer_bench.sweep.progress import SUCCEEDED, UNDER_WAY, Follower, Progress, time_left
 
 SECONDS_BETWEEN_LOOKS = 1.0
-# Lines of the terminal that are not rows of the table: heading, column names, the rest, a prompt.
+# Lines of the terminal that are not rows: heading, column names, count of hidden runs, prompt.
 _OTHER_LINES = 5
 _FEWEST_ROWS = 4
 _HEADINGS = ("run", "state", "stage", "epoch", "best", "images/s", "time")
 _NUMBERS = ("epoch", "best", "images/s", "time")
-_STAGE, _WIDEST_STAGE, _NARROWEST_NAME, _GAP = 2, 8, 12, 2
+_FEWEST_COLUMNS, _WIDEST_STAGE, _NARROWEST_NAME, _GAP = 2, 8, 12, 2
 _COLOURS = {"failed": "red", "interrupted": "yellow", "waiting": "dim", "skipped": "dim"}
 
 
@@ -37,24 +38,24 @@ class SweepDisplay:
             self.last_look = time.monotonic()
 
     def stopping(self) -> None:
-        """Say that it takes a moment."""
-        self.say("stopping: what is under way saves its state")
+        """Tell the user that stopping takes a moment."""
+        self.say("stopping: waiting for running jobs to save their state")
 
     def say(self, text: str) -> None:
-        """One line; above the table where there is one."""
+        """Print one line; above the table if there is one."""
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def close(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Show how it ended."""
+        """Show the final state."""
         self.show(self.follower.look(outcomes))
 
     def show(self, runs: Sequence[Progress]) -> None:
-        """Show this."""
+        """Show the state of all runs."""
         raise NotImplementedError
 
 
 class LiveTable(SweepDisplay):
-    """A table that stays in its place."""
+    """A table that is updated in place."""
 
     def __init__(self, follower: Follower, console: Console) -> None:
         super().__init__(follower, console)
@@ -67,13 +68,13 @@ class LiveTable(SweepDisplay):
         self.live.update(sweep_table(runs, self.console.width, rows), refresh=True)
 
     def close(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Leave the last table where it is."""
+        """Leave the last table on the terminal."""
         super().close(outcomes)
         self.live.stop()
 
 
 class Lines(SweepDisplay):
-    """A line for every change of a state, where there is no terminal."""
+    """A line for every change of state, where a table cannot be updated in place."""
 
     def __init__(self, follower: Follower, console: Console) -> None:
         super().__init__(follower, console)
@@ -84,7 +85,7 @@ class Lines(SweepDisplay):
         if not self.states:
             self.states = dict.fromkeys((run.name for run in runs), "waiting")
             skipped = sum(run.state == "skipped" for run in runs)
-            self.say(f"{len(runs)} runs, {skipped} of them finished before")
+            self.say(f"{len(runs)} runs, {skipped} of them already finished")
         ended = sum(run.state in SUCCEEDED for run in runs)
         for run in runs:
             if run.state != self.states[run.name] and run.state != "skipped":
@@ -93,15 +94,15 @@ class Lines(SweepDisplay):
 
 
 def open_sweep_display(follower: Follower, console: Console) -> SweepDisplay:
-    """The display that suits `console`; close it."""
-    return LiveTable(follower, console) if console.is_terminal else Lines(follower, console)
+    """The display that suits `console`; the caller closes it."""
+    return LiveTable(follower, console) if can_redraw(console) else Lines(follower, console)
 
 
 def change_line(run: Progress) -> str:
-    """What there is to say of a run whose state has just become what it is."""
+    """One line about a run whose state has just changed."""
     line = f"{run.name}: {run.state}"
     if run.state == "training" and run.epoch:
-        line += f", {run.epoch}/{run.epochs} epochs are done"
+        line += f", {run.epoch}/{run.epochs} epochs done"
     if run.state == "finished":
         line += f" in {write_duration(run.elapsed)}, best {_best(run)}"
     if run.message:
@@ -110,7 +111,7 @@ def change_line(run: Progress) -> str:
 
 
 def sweep_heading(runs: Sequence[Progress]) -> str:
-    """How far all runs together are: `3/69 finished, 1 failed, about 5 h 10 min left`."""
+    """The progress of the whole sweep: `3/69 finished, 1 failed, about 5 h 10 min left`."""
     parts = [f"{sum(run.state in SUCCEEDED for run in runs)}/{len(runs)} finished"]
     for state in ("failed", "interrupted"):
         if number := sum(run.state == state for run in runs):
@@ -129,34 +130,38 @@ def sweep_table(runs: Sequence[Progress], width: int, rows: int) -> Any:
         width: columns of the terminal.
         rows: most rows of the table.
     """
-    chosen = _most_telling(runs, rows)
+    chosen = _most_relevant(runs, rows)
     cells = [_cells(run) for run in chosen]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *cells, strict=True)]
-    widths[_STAGE] = min(widths[_STAGE], _WIDEST_STAGE)
-    for_names = max(_NARROWEST_NAME, width - sum(widths[1:]) - _GAP * (len(widths) - 1))
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-    for heading, most in zip(_HEADINGS, [min(widths[0], for_names), *widths[1:]], strict=True):
-        side: Any = "right" if heading in _NUMBERS else "left"
-        table.add_column(heading, no_wrap=True, width=most, justify=side)
+    shown = len(_HEADINGS)
+    while shown > _FEWEST_COLUMNS and _others_width(widths[:shown]) + _NARROWEST_NAME > width:
+        shown -= 1
+    for_names = max(_NARROWEST_NAME, width - _others_width(widths[:shown]))
+    table = new_table([f">{h}" if h in _NUMBERS else h for h in _HEADINGS[:shown]], ruled=False)
     for run, (name, *others) in zip(chosen, cells, strict=True):
-        shown = [_shortened(name, for_names), *others]
-        table.add_row(*map(Text, shown), style=_COLOURS.get(run.state, ""))
+        row = [_shortened(name, for_names), *others][:shown]
+        add_row(table, *row, style=_COLOURS.get(run.state, ""))
     parts: list[Any] = [Text(sweep_heading(runs), style="bold"), table]
     if len(chosen) < len(runs):
         parts.append(Text(f"and {_counted(runs, chosen)}", style="dim"))
     return Group(*parts)
 
 
+def _others_width(widths: Sequence[int]) -> int:
+    """The characters that all columns but the first take."""
+    return sum(widths[1:]) + _GAP * (len(widths) - 1)
+
+
 def _shortened(name: str, width: int) -> str:
-    """A name without its middle where it is too long; its end tells the seed."""
+    """A name, without its middle if it is too long: its end has the seed."""
     if len(name) <= width:
         return name
     end = (width - 1) // 2
     return f"{name[: width - 1 - end]}…{name[-end:]}"
 
 
-def _most_telling(runs: Sequence[Progress], rows: int) -> list[Progress]:
-    """Those under way, what went wrong, what ended last and what is next, in the suite's order."""
+def _most_relevant(runs: Sequence[Progress], rows: int) -> list[Progress]:
+    """Running, failed, last finished and next runs, in that priority and the order of the suite."""
     ended = [run for run in runs if run.state == "finished"]
     sorts = (
         [run for run in runs if run.state in UNDER_WAY],
@@ -176,16 +181,10 @@ def _counted(runs: Sequence[Progress], shown: Sequence[Progress]) -> str:
 
 def _cells(run: Progress) -> list[str]:
     speed = f"{run.images_per_second:,.0f}" if run.images_per_second else MISSING
-    clock = MISSING if run.elapsed is None else _clock(run.elapsed)
     epoch = f"{run.epoch}/{run.epochs}"
-    return [run.name, run.state, run.stage, epoch, _best(run), speed, clock]
+    stage = _shortened(run.stage, _WIDEST_STAGE)
+    return [run.name, run.state, stage, epoch, _best(run), speed, write_clock(run.elapsed)]
 
 
 def _best(run: Progress) -> str:
     return MISSING if run.best is None else f"{run.best:.4f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
