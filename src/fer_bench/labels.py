@@ -117,8 +117,8 @@ def chosen(
         if unknown:
             hint = did_you_mean(key(unknown[0]), present) or "Name one of these, or remove it."
             raise DataError(
-                f"dataset.classes: {name} takes {unknown[0]!r}, which is not a label of this "
-                f"dataset. Its labels are {', '.join(present)}.\n{hint}"
+                f"dataset.classes: {name} takes {unknown[0]!r}, which is no label here; "
+                f"there are {', '.join(present)}.\n{hint}"
             )
         found[name] = there
     return found

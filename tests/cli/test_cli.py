@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from messages import says
 from typer.testing import Result
 
 import fer_bench
@@ -137,7 +138,7 @@ def test_training_a_finished_run_prints_its_id_and_changes_nothing(
     before = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
     result = fer("train", trained_run / "config.yaml", "--outputs", trained_run.parent)
     assert (result.exit_code, result.stdout) == (0, f"{trained_run.name}\n")
-    assert "is finished; --fresh trains it again" in result.stderr
+    says(result.stderr, "finished", "--fresh", "--more-epochs")
     assert {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")} == before
 
 
@@ -214,7 +215,38 @@ def test_a_path_that_cannot_be_written_is_no_bug(
     (tmp_path / "file").touch()
     result = fer("compare", trained_run.parent, "--csv", tmp_path / path)
     assert result.exit_code == 2
-    assert str(tmp_path) in result.stderr
-    assert "Give another path" in result.stderr
+    says(result.stderr, tmp_path, "Give another path")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "folder"]
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_dry_run_checks_everything_and_leaves_no_run(
+    fer: Fer, tiny: dict[str, Any], write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    result = fer("train", write_config(tiny), "--dry-run", "--outputs", outputs)
+    assert result.exit_code == 0, result.output
+    says(result.stdout, "tiny-s7-", "cnn_compact", "72 train", "24 validation", "48 test")
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"dataset": {"name": "folder", "root": "nowhere"}}, ["nowhere"]),
+        ({"model": {"backbone": "cnn_compact", "head": {"pooling": "none"}}}, ["pooling"]),
+    ],
+    ids=["no data", "no such network"],
+)
+def test_a_dry_run_reports_what_would_fail(
+    fer: Fer,
+    tiny: dict[str, Any],
+    write_config: Callable[..., Path],
+    tmp_path: Path,
+    change: dict[str, Any],
+    parts: list[str],
+) -> None:
+    result = fer("train", write_config(tiny | change), "--dry-run", "--outputs", tmp_path / "out")
+    assert result.exit_code == 2
+    says(result.stderr, *parts)
+    assert not (tmp_path / "out").exists()

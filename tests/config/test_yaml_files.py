@@ -203,10 +203,10 @@ def test_big_endian_utf_16_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (EXPERIMENT.encode("utf-16-le"), "saved as UTF-16 without the mark"),
+        (EXPERIMENT.encode("utf-16-le"), "UTF-16 without a byte order mark"),
         (b"a: 1\nname: M\xfcller\n", r"line 2, column 8: is not UTF-8 \(byte 0xfc; 'ü'"),
         (b"a: 1\nb: x\0y\n", "line 2, column 5: a NUL byte"),
-        (b"\xff\xfea", "begins as UTF-16.* save it as UTF-8"),
+        (b"\xff\xfea", "UTF-16.* save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n", "line 1, column 1: is not UTF-8"),
     ],
 )
@@ -233,8 +233,8 @@ def laughs(levels: int) -> str:
         ("a: " + "[" * 5000, "more than 40 levels"),
         ("a: " + "{b: " * 5000, "more than 40 levels"),
         ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 40 levels"),
-        ("a: &a [*a]", "holds itself"),
-        ("a: &a {b: *a}", "holds itself"),
+        ("a: &a [*a]", "contains itself"),
+        ("a: &a {b: *a}", "contains itself"),
         ("a: " + "x" * 2**20, "larger than 1 MiB"),
     ],
 )

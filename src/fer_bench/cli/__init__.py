@@ -35,7 +35,6 @@ app = Typer(
     name="fer",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train, evaluate and compare facial-expression models, with numbers that can be trusted.",

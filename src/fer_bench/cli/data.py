@@ -9,7 +9,7 @@ import typer
 
 from fer_bench.api.choices import one_of
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import ConfigFile, Data, Json, Overrides
+from fer_bench.cli.options import ConfigFile, Data, Json, Overrides, SplitName
 from fer_bench.cli.shell import Commands, Typer, mention, notify, open_device, open_display
 from fer_bench.errors import ConfigError, DataError
 from fer_bench.runs.names import run_at
@@ -159,7 +159,7 @@ def show(
     config: ConfigFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
     overrides: Overrides = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    split: SplitName = "train",
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Show the augmented images of the first epoch.")
     ] = False,

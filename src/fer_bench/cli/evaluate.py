@@ -16,6 +16,7 @@ from fer_bench.cli.options import (
     Outputs,
     Places,
     Runs,
+    SplitName,
     Threads,
 )
 from fer_bench.cli.shell import mention, open_device, open_display
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run_ids: Runs,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: SplitName = "test",
     data: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ import typer
 from fer_bench.api.choices import one_of
 from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs
+from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs, SplitName
 from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.names import named_run
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def explain(
     run_ids: Runs,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: SplitName = "test",
     number: Annotated[
         int,
         typer.Option(

@@ -5,17 +5,27 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[Path, typer.Argument(help="YAML file of an experiment, or a trained run.")]
+from fer_bench.cli.completion import configs, keys, runs, splits
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(help="YAML file of an experiment, or a trained run.", autocompletion=configs),
+]
 ConfigFiles = Annotated[
-    list[Path], typer.Argument(help="YAML files of experiments, or trained runs.")
+    list[Path],
+    typer.Argument(help="YAML files of experiments, or trained runs.", autocompletion=configs),
 ]
 Data = Annotated[
-    Path, typer.Argument(help="YAML file of an experiment, or the folder of a dataset.")
+    Path,
+    typer.Argument(
+        help="YAML file of an experiment, or the folder of a dataset.", autocompletion=configs
+    ),
 ]
 Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
+        autocompletion=runs,
         help="A run: its id, the beginning of its id, its folder, a file in it, or latest.",
     ),
 ]
@@ -23,12 +33,18 @@ Runs = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN...",
+        autocompletion=runs,
         help="Runs: for each its id, the beginning of its id, its folder, a file in it, or latest.",
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.batch_size=16."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key: training.batch_size=16.",
+        autocompletion=keys,
+    ),
 ]
 Places = Annotated[
     list[str] | None,
@@ -37,6 +53,9 @@ Places = Annotated[
         metavar="KEY=VALUE",
         help="Where the data is now, if it was moved: dataset.root=FOLDER.",
     ),
+]
+SplitName = Annotated[
+    str, typer.Option("--split", help="train, validation or test.", autocompletion=splits)
 ]
 Outputs = Annotated[Path, typer.Option(help="Folder of the runs.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]

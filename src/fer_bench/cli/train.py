@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fer_bench.cli.arguments import raise_all, try_each
-from fer_bench.cli.console import say
+from fer_bench.cli.console import results, say
 from fer_bench.cli.options import (
     ConfigFiles,
     DeviceName,
@@ -18,6 +18,9 @@ from fer_bench.cli.options import (
     WorkerIndex,
 )
 from fer_bench.cli.shell import open_device, open_display
+
+if TYPE_CHECKING:
+    from fer_bench.api.training import PreparedTraining
 
 
 def train(
@@ -46,6 +49,13 @@ def train(
             "as a new run.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check the data, build the network, print the plan, and train nothing.",
+        ),
+    ] = False,
     workers: WorkerAddresses = None,
     index: WorkerIndex = None,
 ) -> None:
@@ -54,14 +64,14 @@ def train(
     Several experiments are trained one after the other. Errors are reported at the end.
     """
     from fer_bench.api.experiments import experiment_file, experiment_run
-    from fer_bench.api.training import PreparedTraining, prepare_training, run_training
+    from fer_bench.api.training import prepare_training, run_training
     from fer_bench.config.loading import load_experiment
     from fer_bench.device.workers import find_workers
 
     together = find_workers(workers, index, os.environ)
     changes = [*(overrides or []), *([f"seed={seed}"] if seed is not None else [])]
 
-    def prepare(typed: Path) -> PreparedTraining:
+    def prepare(typed: Path) -> "PreparedTraining":
         run = experiment_run(typed, outputs)
         folder = run.outputs if run else outputs
         return prepare_training(
@@ -75,12 +85,37 @@ def train(
     trainings, errors = try_each(configs, prepare)
     if not trainings:
         raise_all(errors)
+    if dry_run:
+        raise_all([*errors, *try_each(trainings, _show_plan)[1]])
+        return
     work_left = any(training.checked for training in trainings)
     chosen = open_device(device, threads, together) if work_left else None
 
-    def train_one(training: PreparedTraining) -> None:
+    def train_one(training: "PreparedTraining") -> None:
         with open_display() as display:
             run_training(training, chosen, display, fresh=fresh)
         say(training.run.run_id)
 
     raise_all([*errors, *try_each(trainings, train_one)[1]])
+
+
+def _show_plan(training: "PreparedTraining") -> None:
+    """Print what `fer train` would do. Raises: FerError if the network cannot be built."""
+    if training.checked is None:
+        from fer_bench.training.preflight import FINISHED
+
+        say(FINISHED.format(run_id=training.run.run_id))
+        return
+    open_device("cpu")
+
+    from fer_bench.models.summary import describe_model
+    from fer_bench.report.terminal.models import model_tables
+    from fer_bench.report.terminal.plan import plan_table
+
+    experiment, manifest = training.checked.config, training.checked.manifest
+    document, _ = describe_model(experiment)
+    results().print(plan_table(experiment))
+    results().print(model_tables(document))
+    sizes = ", ".join(f"{count:,} {split}" for split, count in manifest.split_sizes().items())
+    say(f"{manifest.root}: {manifest.release}, {sizes} images in {len(manifest.classes)} classes")
+    say(f"{training.run.path}: {training.run.status() or 'not begun'}; nothing was trained")

@@ -250,7 +250,7 @@ class Dataset(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Dataset":
         if self.split is not None and self.validation is not None:
-            raise about_key("dataset.validation", "must be left out if split is set")
+            raise about_key("dataset.validation", "must be left out beside split")
         samplers = [name for name in self.balances if name in SAMPLERS]
         if len(samplers) > 1 or len(set(self.balances)) < len(self.balances):
             raise about_key("dataset.balance", f"cannot be {' and '.join(self.balances)} at once")
@@ -289,7 +289,7 @@ class Dataset(Section):
         if self.classes is not None and self.contempt != "keep":
             raise about_key(
                 "dataset.contempt",
-                "must be left out if classes is set, which defines what happens to contempt: leave "
+                "must be left out beside classes, which defines what happens to contempt: leave "
                 "it out there, or write disgust: [disgust, contempt]",
             )
         return self

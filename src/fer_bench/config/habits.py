@@ -36,17 +36,17 @@ def places(name: str, schema: type[BaseModel]) -> list[str]:
     """
     bare = name.strip("-").replace("-", "_").lower()
     meant = _CALLED.get(bare, bare)
-    return [key for key in _keys(schema) if key == meant or key.endswith(f".{meant}")]
+    return [key for key in keys_of(schema) if key == meant or key.endswith(f".{meant}")]
 
 
-def _keys(schema: type[BaseModel], before: str = "") -> Iterator[str]:
+def keys_of(schema: type[BaseModel], before: str = "") -> Iterator[str]:
     """Every key without keys below it."""
     for name, field in schema.model_fields.items():
         key = f"{before}{field.alias or name}"
         inner = list(sections_in(field.annotation))
         is_list = str(field.annotation).startswith("tuple[")
         for section in inner:
-            yield from _keys(section, f"{key}.0." if is_list else f"{key}.")
+            yield from keys_of(section, f"{key}.0." if is_list else f"{key}.")
         if not inner:
             yield key
 

@@ -67,7 +67,7 @@ class _StrictLoader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > DEEPEST:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise _Refused(f"more than {DEEPEST} nested levels", mark)
+            raise _Refused(f"more than {DEEPEST} levels of nesting", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
