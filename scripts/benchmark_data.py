@@ -546,11 +546,11 @@ class Watching(PlainDisplay):
         self.say = progress("images decoded")
         self.done = 0
 
-    def decoding(self, split: str, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int) -> None:
         """Say how far decoding is."""
-        self.watch.enter(f"decoding {split}")
+        self.watch.enter(what)
         self.say(done, total)
-        super().decoding(split, done, total)
+        super().progress(what, done, total)
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Remember the steps of earlier epochs."""

@@ -136,10 +136,10 @@ class Timing(PlainDisplay):
         self.pass_marks: list[tuple[int, float]] = []  # images done, when
         self.began = 0.0
 
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Note when so many training images are through."""
-        super().frozen(end, split, done, total)
-        if split == "train":
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Note when so many training images are through the frozen layers."""
+        super().progress(what, done, total)
+        if what.startswith("frozen layers") and what.endswith("train images"):
             self.pass_marks.append((done, time.perf_counter()))
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:

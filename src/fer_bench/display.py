@@ -10,14 +10,8 @@ class Display(Protocol):
     def message(self, text: str) -> None:
         """Say one thing."""
 
-    def decoding(self, split: str, done: int, total: int) -> None:
-        """`done` of `total` images of a split are decoded."""
-
-    def comparing(self, done: int, total: int) -> None:
-        """`done` of `total` different images of a dataset were compared with all others."""
-
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """`done` of `total` images of a split went through the layers up to `end`, to be kept."""
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` images are through the step called `what`: `decoding train images`."""
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """The 1-based `epoch` of at most `epochs` begins and has `steps` steps."""

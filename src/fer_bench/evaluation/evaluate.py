@@ -1,6 +1,7 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _save_predictions(subject: Subject, measurement: Measurement, results: RunDi
         manifest,
         protocol.split,
         native_size(protocol.views, config.image.size),
-        lambda done, total: subject.display.decoding(protocol.split, done, total),
+        partial(subject.display.progress, f"decoding {protocol.split} images"),
         store=Store(config.cache.max_bytes, subject.display.message),
     )
     outputs = predict(subject, images, protocol.views)
@@ -141,8 +142,8 @@ def _without_twins(
         manifest,
         protocol.split,
         None,
-        lambda done, total: display.decoding("dataset", done, total),
-        display.comparing,
+        partial(display.progress, "reading all images"),
+        partial(display.progress, "comparing images"),
     )
     if not seen:
         return {}
@@ -234,7 +235,7 @@ def _save_robustness(
         probabilities,
         conditions,
         predictions,
-        lambda done, total: subject.display.decoding("corrupted", done, total),
+        partial(subject.display.progress, "predicting corrupted images"),
     )
     path = results.corruptions(protocol.name)
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False))

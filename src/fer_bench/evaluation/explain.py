@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def _read_images(
         replace(manifest, samples=rows),
         split,
         subject.trained.config.image.size,
-        lambda done, total: subject.display.decoding(split, done, total),
+        partial(subject.display.progress, f"decoding {split} images"),
     )
     batches = pipeline.evaluation_batches(opened, BATCH).as_numpy_iterator()
     images = [image for batch in batches for image in batch.astype(np.uint8)]

@@ -309,7 +309,7 @@ def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding
 
 def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:
     def decoding(done: int, total: int) -> None:
-        display.decoding(split, done, total)
+        display.progress(f"decoding {split} images", done, total)
         if stop.is_set():
             raise Interrupted("stopped while reading the images; nothing was lost")
 

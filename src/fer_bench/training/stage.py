@@ -144,7 +144,7 @@ def _fixed_images(session: Session, name: str) -> frozen_features.Images | None:
 
 def _show_features(session: Session) -> Callable[[str, str, int, int], None]:
     def show(end: str, split: str, done: int, total: int) -> None:
-        session.display.frozen(end, split, done, total)
+        session.display.progress(f"frozen layers up to {end}, {split} images", done, total)
         if session.stop.is_set():
             raise Interrupted("stopped in the frozen layers; nothing was lost")
 

@@ -36,8 +36,8 @@ def written(display: Any) -> str:
 
 def one_epoch(display: Display, *, is_best: bool = False) -> None:
     display.message("ready [not markup]")
-    display.decoding("train", 10, 1234)
-    display.decoding("train", 1234, 1234)
+    display.progress("decoding train images", 10, 1234)
+    display.progress("decoding train images", 1234, 1234)
     display.start_epoch(3, 12, "head", 20)
     for step in range(1, 21):
         display.step(step, 1.5, 0.5, 300.0)
@@ -55,7 +55,7 @@ def test_a_terminal_gets_the_live_display() -> None:
 def test_elsewhere_there_is_one_line_an_epoch() -> None:
     display = PlainDisplay(console(terminal=False))
     one_epoch(display)
-    before = ["ready [not markup]", "decoded 1,234 train images"]
+    before = ["ready [not markup]", "decoding train images: 1,234 done"]
     lines = written(display).splitlines()
     assert lines == [*before, "  (* marks the best epoch so far)", HEADING, LINE]
     assert max(map(len, lines)) <= 80
