@@ -473,7 +473,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def computed(messages: str) -> list[str]:
+def frozen_lines(messages: str) -> list[str]:
     """What was printed about frozen layers that were computed, a line per trunk and split."""
     return [line for line in messages.splitlines() if line.startswith("frozen layers up to ")]
 
@@ -531,9 +531,9 @@ def test_what_is_kept_changes_nothing(
     for stage in document["stages"]:
         stage["optimizer"] = "sgd"  # Adam makes a step of a difference in rounding
     kept, said = trained(fer, write_config(document | {"cache": {"trunk": "exact"}}), outputs)
-    assert len(computed(said)) == 4  # two trunks of two splits
+    assert len(frozen_lines(said)) == 4  # two trunks of two splits
     computed, said = trained(fer, write_config(document | {"cache": {"trunk": "off"}}), outputs)
-    assert computed(said) == []
+    assert frozen_lines(said) == []
     assert_same_within(kept, computed, 1e-5)
     frozen = [stage["frozen_up_to"] for stage in record(kept)["stages"]]
     assert frozen == [stage["frozen_up_to"] for stage in record(computed)["stages"]]
@@ -547,11 +547,11 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     first, said = trained(fer, write_config(frozen_rungs(tiny), "first"), outputs)
     for images in ("train images: 72", "validation images: 24"):
         for end in ("re_lu_8", "head_pool"):
-            assert f"frozen layers up to {end}, {images} done" in computed(said)
-    assert len(computed(said)) == 4
+            assert f"frozen layers up to {end}, {images} done" in frozen_lines(said)
+    assert len(frozen_lines(said)) == 4
     second, said = trained(fer, write_config(frozen_rungs(tiny), "second"), outputs)
     assert "decoding" not in said
-    assert computed(said) == []
+    assert frozen_lines(said) == []
     assert_same_run(first, second)
     # A damaged entry is made again, and nothing changes.
     for entry in entries(["trunk"]):
@@ -560,7 +560,7 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     third, said = trained(fer, write_config(frozen_rungs(tiny), "third"), outputs)
     assert said.count("warning: a cached array is damaged and is made again") == 4
-    assert len(computed(said)) == 4
+    assert len(frozen_lines(said)) == 4
     assert_same_run(first, third)
 
 
@@ -572,7 +572,7 @@ def test_without_room_it_is_computed_each_time_and_that_is_said(
     assert said.count("the cache has no room") == 2  # once for each stage with a trunk
     assert "up to head_pool make of the train and validation images" in said
     assert "raise cache.max_gb, now 0, or" in said
-    assert computed(said) == []
+    assert frozen_lines(said) == []
     assert entries(["trunk", "images"]) == []
     roomy, said = trained(fer, write_config(frozen_rungs(tiny)), outputs, "--fresh")
     assert roomy == run
@@ -584,7 +584,7 @@ def test_of_random_images_only_the_validation_split_is_kept(
 ) -> None:
     document = tiny | {"stages": tiny["stages"][:1]}
     run, said = trained(fer, write_config(document), outputs)
-    assert computed(said) == ["frozen layers up to head_pool, validation images: 24 done"]
+    assert frozen_lines(said) == ["frozen layers up to head_pool, validation images: 24 done"]
     assert record(run)["trunk_views"] == 1
 
 
@@ -607,7 +607,7 @@ def test_fixed_views_are_shared_by_runs_of_every_seed(
     assert done in said
     assert record(first)["trunk_views"] == 3
     second, said = trained(fer, write_config(document | {"seed": 8}), outputs)
-    assert computed(said) == []
+    assert frozen_lines(said) == []
     losses = [pd.read_csv(run / "history.csv")["loss"] for run in (first, second)]
     assert (losses[0] != losses[1]).all()
 
@@ -629,7 +629,7 @@ def test_two_runs_at_once_compute_the_frozen_layers_once(
     ]
     said = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert sum(len(computed(text)) for text in said) == 4
+    assert sum(len(frozen_lines(text)) for text in said) == 4
     assert_same_run(*(run.parent for run in outputs.glob("*/run.json")))
 
 

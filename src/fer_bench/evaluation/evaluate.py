@@ -16,7 +16,7 @@ from fer_bench.errors import RunError
 from fer_bench.evaluation import robustness
 from fer_bench.evaluation.protocol import Measurement
 from fer_bench.evaluation.test_time_views import native_size
-from fer_bench.evaluation.trained_model import Array, Subject, open_subject, predict
+from fer_bench.evaluation.trained_model import Array, TrainedModel, open_trained_model, predict
 from fer_bench.labels import ATTRIBUTES
 from fer_bench.metrics.calibration import temperature_report
 from fer_bench.metrics.document import compute, headline
@@ -63,37 +63,39 @@ def evaluate(
     chosen = list(conditions)
     if chosen and "expression" not in measurement.trained.config.model.targets:
         raise robustness.no_expressions()
-    subject = open_subject(measurement.trained, device, display)
+    loaded = open_trained_model(measurement.trained, device, display)
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
     run, name = measurement.trained.run, measurement.protocol.name
     with replaced_together(run.path) as folder:
         results = RunDirectory(folder)
-        _save_predictions(subject, measurement, results)
+        _save_predictions(loaded, measurement, results)
         predictions = read_predictions(results.predictions(name))
-        metrics = _measure(subject, measurement, results, predictions)
+        metrics = _measure(loaded, measurement, results, predictions)
         write_json(results.metrics(name), metrics)
         if chosen:
-            _save_robustness(subject, measurement, results, predictions, chosen)
+            _save_robustness(loaded, measurement, results, predictions, chosen)
     return metrics
 
 
 # Predictions -----------------------------------------------------------------------------------
 
 
-def _save_predictions(subject: Subject, measurement: Measurement, results: RunDirectory) -> None:
-    protocol, manifest, config = measurement.protocol, measurement.manifest, subject.trained.config
+def _save_predictions(
+    loaded: TrainedModel, measurement: Measurement, results: RunDirectory
+) -> None:
+    protocol, manifest, config = measurement.protocol, measurement.manifest, loaded.trained.config
     images = decoding.open_split(
         manifest,
         protocol.split,
         native_size(protocol.views, config.image.size),
-        partial(subject.display.progress, f"decoding {protocol.split} images"),
-        store=Store(config.cache.max_bytes, subject.display.message),
+        partial(loaded.display.progress, f"decoding {protocol.split} images"),
+        store=Store(config.cache.max_bytes, loaded.display.message),
     )
-    outputs = predict(subject, images, protocol.views)
+    outputs = predict(loaded, images, protocol.views)
     rows = manifest.split(protocol.split)
-    _check_finite(subject, rows["sample_id"], outputs)
-    classes, probabilities = subject.trained.classes, outputs.get("expression")
+    _check_finite(loaded, rows["sample_id"], outputs)
+    classes, probabilities = loaded.trained.classes, outputs.get("expression")
     if probabilities is not None:
         classes, probabilities = measurement.answers(probabilities)
     frame = predictions_frame(rows, classes, probabilities, outputs.get("valence_arousal"))
@@ -101,12 +103,12 @@ def _save_predictions(subject: Subject, measurement: Measurement, results: RunDi
     write_atomically(path, frame.to_csv(index=False, float_format="%.9g"))
 
 
-def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
+def _check_finite(loaded: TrainedModel, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
     for name, output in outputs.items():
         wrong = np.flatnonzero(~np.isfinite(output).all(axis=1))
         if len(wrong):
             raise RunError(
-                f"{subject.trained.run.model}: its answers ({name}) are no numbers for "
+                f"{loaded.trained.run.model}: its answers ({name}) are no numbers for "
                 f"{len(wrong):,} of {len(ids):,} images, first {ids.iloc[wrong[0]]!r}.\n"
                 f"{OTHER_MODEL}"
             )
@@ -116,13 +118,13 @@ def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Ar
 
 
 def _measure(
-    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+    loaded: TrainedModel, measurement: Measurement, results: RunDirectory, predictions: Predictions
 ) -> dict[str, Any]:
     """The document of the metrics, from saved predictions alone."""
     rows = measurement.manifest.split(measurement.protocol.split)
     document = compute(predictions)
-    document |= _without_twins(subject.display, measurement, predictions)
-    document |= _temperature(subject, measurement, results, predictions)
+    document |= _without_twins(loaded.display, measurement, predictions)
+    document |= _temperature(loaded, measurement, results, predictions)
     document |= _subgroups(rows, predictions)
     document["protocol"] = measurement.record().to_json()
     document["warnings"] = _warnings(measurement)
@@ -162,7 +164,7 @@ def _without_twins(
 
 
 def _temperature(
-    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+    loaded: TrainedModel, measurement: Measurement, results: RunDirectory, predictions: Predictions
 ) -> dict[str, Any]:
     """Calibration before and after one temperature, fitted where the model was not measured."""
     protocol = measurement.protocol
@@ -171,9 +173,9 @@ def _temperature(
     if "validation" not in measurement.manifest.split_sizes():
         return {}
     fitted_on = measurement.of_split("validation")
-    path = subject.trained.run.predictions(fitted_on.protocol.name)
+    path = loaded.trained.run.predictions(fitted_on.protocol.name)
     if not path.exists():
-        _save_predictions(subject, fitted_on, results)
+        _save_predictions(loaded, fitted_on, results)
         path = results.predictions(fitted_on.protocol.name)
     return {"temperature": temperature_report(read_predictions(path), predictions)}
 
@@ -216,16 +218,16 @@ def _overlap(trained_on: str, measured_on: str) -> list[str]:
 
 
 def _save_robustness(
-    subject: Subject,
+    loaded: TrainedModel,
     measurement: Measurement,
     results: RunDirectory,
     predictions: Predictions,
     conditions: list[Condition],
 ) -> None:
-    protocol, size = measurement.protocol, subject.trained.config.image.size
+    protocol, size = measurement.protocol, loaded.trained.config.image.size
 
     def probabilities(images: decoding.Split) -> Array:
-        outputs = predict(subject, images, protocol.views)
+        outputs = predict(loaded, images, protocol.views)
         return measurement.answers(outputs["expression"])[1]
 
     frame, document = robustness.measure(
@@ -235,7 +237,7 @@ def _save_robustness(
         probabilities,
         conditions,
         predictions,
-        partial(subject.display.progress, "predicting corrupted images"),
+        partial(loaded.display.progress, "predicting corrupted images"),
     )
     path = results.corruptions(protocol.name)
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False))

@@ -17,7 +17,7 @@ from fer_bench.display import Display
 from fer_bench.errors import RunError
 from fer_bench.evaluation.grad_cam import BATCH, class_maps, last_feature_map
 from fer_bench.evaluation.protocol import TrainedRun
-from fer_bench.evaluation.trained_model import Subject, open_subject
+from fer_bench.evaluation.trained_model import TrainedModel, open_trained_model
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage.files import write_atomically, write_json
@@ -116,16 +116,16 @@ def explain(
     """
     run, classes = trained.run, trained.classes
     answers = read_answers(run, split, manifest)
-    subject = open_subject(trained, device, display)
+    loaded = open_trained_model(trained, device, display)
     right = choose_right(answers, number - number // 2)
     wrong = choose_wrong(answers, number // 2)
     averaged = choose_averaged(answers, MEAN_OF, trained.config.seed)
 
     used = answers[answers.index.isin([*right.index, *wrong.index, *averaged.index])]
-    images = _read_images(subject, manifest, split, used["sample_id"])
-    layer = last_feature_map(subject.model)
+    images = _read_images(loaded, manifest, split, used["sample_id"])
+    layer = last_feature_map(loaded.model)
     _announce(layer, display)
-    found = _maps(subject.model, images, [*_pairs(used["predicted"]), *_pairs(wrong["label"])])
+    found = _maps(loaded.model, images, [*_pairs(used["predicted"]), *_pairs(wrong["label"])])
 
     examples = _examples(pd.concat([right, wrong]), classes, images, found)
     mean_maps = _mean_maps(averaged, classes, found)
@@ -225,15 +225,15 @@ def _by_confidence(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_images(
-    subject: Subject, manifest: Manifest, split: str, sample_ids: pd.Series
+    loaded: TrainedModel, manifest: Manifest, split: str, sample_ids: pd.Series
 ) -> dict[int, Images]:
     """The images of some samples as the network gets them, RGB, by the index of `sample_ids`."""
     rows = manifest.split(split).set_index("sample_id", drop=False).loc[sample_ids]
     opened = decoding.open_split(
         replace(manifest, samples=rows),
         split,
-        subject.trained.config.image.size,
-        partial(subject.display.progress, f"decoding {split} images"),
+        loaded.trained.config.image.size,
+        partial(loaded.display.progress, f"decoding {split} images"),
     )
     batches = pipeline.evaluation_batches(opened, BATCH).as_numpy_iterator()
     images = [image for batch in batches for image in batch.astype(np.uint8)]

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedModel:
     """A trained model, ready to be asked."""
 
     trained: TrainedRun
@@ -32,14 +32,14 @@ class Subject:
     display: Display
 
 
-def open_subject(trained: TrainedRun, device: Device, display: Display) -> Subject:
+def open_trained_model(trained: TrainedRun, device: Device, display: Display) -> TrainedModel:
     """Load a finished run's model. Raises: RunError when it cannot be read, or is another one."""
     targets = trained.config.model.targets
     model = load_model(trained.run.model)
     _check_shapes(trained, model)
     use_fast_kernels(model, device.kind)
     step = inference.build_predict_step(device.strategy, model, targets)
-    return Subject(trained, model, step, device, display)
+    return TrainedModel(trained, model, step, device, display)
 
 
 def _check_shapes(trained: TrainedRun, model: Any) -> None:
@@ -62,18 +62,20 @@ def _shown(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in shapes.items())
 
 
-def predict(subject: Subject, images: decoding.Split, views: Views = "none") -> dict[str, Array]:
+def predict(
+    loaded: TrainedModel, images: decoding.Split, views: Views = "none"
+) -> dict[str, Array]:
     """By target, what a model says of each image, as the mean over its views.
 
     `expression`: probabilities, float64, shape (n, classes); `valence_arousal`: shape (n, 2).
     """
     sums: dict[str, Array] = {}
-    functions = list(windows(views, subject.trained.config.image.size))
+    functions = list(windows(views, loaded.trained.config.image.size))
     for window in functions:
-        size = inference.prediction_batch(subject.model, subject.device.memory_bytes)
+        size = inference.prediction_batch(loaded.model, loaded.device.memory_bytes)
         batches = pipeline.evaluation_batches(images, size)
         shown = batches.map(window) if len(functions) > 1 else batches
-        outputs = inference.predict(subject.device.strategy, subject.predict_step, shown)
+        outputs = inference.predict(loaded.device.strategy, loaded.predict_step, shown)
         for name, output in outputs.items():
             values = output.astype(np.float64)
             values = softmax(values, axis=1) if name == "expression" else values
