@@ -1,6 +1,6 @@
 """Stages: who owns an epoch, what trains, how fast."""
 
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from fer_bench.config.model import Model
 from fer_bench.config.training import Stage, Training
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import backbone_layers, build_model, head_layers
+from fer_bench.models.build import (
+    attach_head,
+    backbone_layers,
+    build_backbone,
+    build_model,
+    head_layers,
+)
 from fer_bench.models.freezing import (
     ResolvedStage,
     check_stages,
@@ -22,6 +28,7 @@ from fer_bench.models.freezing import (
     set_trainable,
     slow_statistics,
 )
+from fer_bench.models.summary import without_weights
 from fer_bench.training.optimizers import FusedAdam, build_optimizer, scales
 from fer_bench.training.schedule import learning_rate_at, stage_at
 
@@ -51,9 +58,15 @@ def small_model() -> Any:
     return keras.Model(inputs, keras.layers.Dense(2, name="head_logits")(x))
 
 
-def named(*names: str) -> list[Any]:
-    """Layers of which only the name is known."""
-    return [SimpleNamespace(name=name) for name in names]
+def chain(names: Sequence[str]) -> Any:
+    """A network of one convolution or pooling per name, each after the other, and a head."""
+    x = inputs = keras.Input((4, 4, 1), name="images")
+    for name in names:
+        pools = name.startswith("max_pooling2d")
+        kind: Any = keras.layers.MaxPooling2D if pools else keras.layers.Conv2D
+        x = kind(*((1,) if pools else (1, 1)), name=name)(x)
+    x = keras.layers.Flatten(name="head_pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, name="head_logits")(x))
 
 
 @given(lengths)
@@ -183,7 +196,7 @@ def test_an_unknown_layer_is_an_error_with_the_nearest_name(model: Any) -> None:
         set_trainable(model, stage(train={"from": name + "x"}), weights="none")
 
 
-VGG = ["input_layer", "block1_conv1", "block1_pool", "block5_conv1", "block50_conv1", "fc"]
+VGG = ["stem", "block1_conv1", "block1_pool", "block5_conv1", "block50_conv1", "fc"]
 RESNET = ["conv1_pad", "conv5_block1_1_conv", "conv5_block10_out", "conv5_block2_out", "avg"]
 EFFICIENT = ["stem_conv", "block6z_add", "block7a_expand_conv", "block7b_expand_conv", "top_conv"]
 AUTOMATIC = ["conv2d", "conv2d_1", "max_pooling2d_1"]
@@ -205,11 +218,7 @@ AUTOMATIC = ["conv2d", "conv2d_1", "max_pooling2d_1"]
     ],
 )
 def test_from_may_name_a_block(names: list[str], start: str, first: str) -> None:
-    x = inputs = keras.Input((1,), name="images")
-    for name in names:
-        x = keras.layers.Dense(1, name=name)(x)
-    model = keras.Model(inputs, keras.layers.Dense(1, name="head_logits")(x))
-    resolved = set_trainable(model, stage(train={"from": start}), weights="none")
+    resolved = set_trainable(chain(names), stage(train={"from": start}), weights="none")
     assert resolved.first_trainable_layer == first
 
 
@@ -229,8 +238,46 @@ def test_from_may_name_a_block(names: list[str], start: str, first: str) -> None
 )
 def test_what_is_no_block_is_an_error(names: list[str], start: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"no layer or block '{start}'") as error:
-        check_stages(named(*names), [stage(train={"from": start})])
+        check_stages(backbone_layers(chain(names)), [stage(train={"from": start})])
     assert hint in str(error.value).partition("Did you mean")[2]
+
+
+def branched() -> Any:
+    """A network like InceptionResNetV2: only where branches meet do layers have names."""
+    keras.utils.clear_session()
+    x = inputs = keras.Input((4, 4, 2))
+    for block in (7, 8):
+        x = keras.layers.Conv2D(2, 1, name=f"block{block}_conv")(x)
+        deep = keras.layers.ReLU()(keras.layers.Conv2D(2, 1)(keras.layers.Conv2D(2, 1)(x)))
+        mixed = [deep, keras.layers.Conv2D(2, 1)(x)]
+        x = keras.layers.Concatenate(name=f"block{block + 1}_mixed")(mixed)
+    x = keras.layers.Flatten(name="head_pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, name="head_logits")(x))
+
+
+def test_layers_that_keras_named_belong_to_the_block_that_they_feed() -> None:
+    model = branched()
+    first = set_trainable(model, stage(train={"from": "block8"}), weights="none")
+    assert first.trained == {*(f"conv2d{n}" for n in ("", "_1", "_2")), *LATER}
+    last = set_trainable(model, stage(train={"from": "block9"}), weights="none")
+    assert last.trained == {*(f"conv2d_{n}" for n in (3, 4, 5)), "head_logits"}
+    exact = set_trainable(model, stage(train={"from": "block9_mixed"}), weights="none")
+    assert exact.trained == {"head_logits"}
+
+
+LATER = ("block8_conv", "conv2d_3", "conv2d_4", "conv2d_5", "head_logits")
+
+
+@pytest.mark.slow
+def test_a_block_of_inception_resnet_begins_with_its_first_convolution() -> None:
+    with without_weights():
+        backbone = build_backbone(Model(backbone="inceptionresnetv2"), 96)
+        names = [layer.name for layer in backbone.layers]
+        model = attach_head(backbone, Model(backbone="inceptionresnetv2"), 7)
+        resolved = set_trainable(model, stage(train={"from": "block8"}), weights="none")
+    before = names.index("mixed_7a")
+    assert resolved.first_trainable_layer == names[before + 1]
+    assert resolved.layers == len(names) - before - 1
 
 
 def test_every_wrong_stage_is_named_at_once() -> None:
@@ -240,7 +287,7 @@ def test_every_wrong_stage_is_named_at_once() -> None:
         stage(name="three", train={"from": "block6"}),
     ]
     with pytest.raises(ConfigError) as error:
-        check_stages(named(*VGG), stages)
+        check_stages(backbone_layers(chain(VGG[1:])), stages)
     assert "stage 'one': last: 2000 of 6 backbone layers" in str(error.value)
     assert "stage 'three': the backbone has no layer or block 'block6'" in str(error.value)
     assert "'two'" not in str(error.value)

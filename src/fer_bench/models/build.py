@@ -1,5 +1,6 @@
 """Backbone, neck, head and outputs as one flat graph."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,22 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
 def is_batch_norm(layer: Any) -> bool:
     """Whether `layer` has running statistics, which move while it trains."""
     return isinstance(layer, layers.BatchNormalization)
+
+
+def kind_of(layer: Any) -> str:
+    """The class of a layer in snake case, `conv2d`: what Keras names and saves layers by."""
+    words = re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__)
+    return words.lower()
+
+
+def inputs_of(layer: Any) -> list[Any]:
+    """The layers, or bare operations such as `x - mean`, whose outputs a layer takes.
+
+    `_keras_history` is private; Keras 3 has no public way from a tensor to its layer.
+    """
+    if isinstance(layer, layers.InputLayer):
+        return []
+    return [tensor._keras_history.operation for tensor in keras.tree.flatten(layer.input)]
 
 
 def backbone_layers(model: Any) -> list[Any]:

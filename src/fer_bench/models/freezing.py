@@ -2,14 +2,17 @@
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from fer_bench.config.model import Model
 from fer_bench.config.training import FromLayer, LastLayers, Stage
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import HEAD_PREFIX, backbone_layers, is_batch_norm
+from fer_bench.models.build import HEAD_PREFIX, backbone_layers, inputs_of, is_batch_norm, kind_of
 from fer_bench.models.neck import NECK_PREFIX
 from fer_bench.models.trunk import find_cut
 from fer_bench.registry import did_you_mean
@@ -119,7 +122,7 @@ def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
                 )
             return len(layers) - count
         case FromLayer(layer=name):
-            return _find(name, [layer.name for layer in layers], stage)
+            return _find(name, layers, stage)
     raise AssertionError(stage.train)
 
 
@@ -127,24 +130,44 @@ def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
 # block7a_expand_conv, `conv5` and `conv5_block1` of conv5_block1_1_conv.
 _END_OF_BLOCK = re.compile(r"_|(?<=\d)[a-z](?=_)")
 
-# What Keras calls a layer that has no name of its own: `conv2d_7` begins no block `conv2`.
-_AUTOMATIC = re.compile(r"[a-z_]+[123]d(_\d+)?")
+
+def blocks_of(layers: Sequence[Any]) -> list[list[str]]:
+    """The names of the blocks that each layer is in, outermost first.
+
+    A layer without a name of its own, such as `conv2d_7`, is in the blocks of the layers that it
+    feeds: InceptionResNetV2 names only the layers in which the branches of a block meet.
+    """
+    users: defaultdict[int, list[list[str]]] = defaultdict(list)
+    blocks = []
+    for layer in reversed(layers):
+        if _has_automatic_name(layer):
+            first, *others = users[id(layer)] or [[]]
+            inside = [name for name in first if all(name in other for other in others)]
+        else:
+            inside = [layer.name[: end.start()] for end in _END_OF_BLOCK.finditer(layer.name)]
+        blocks.append(inside)
+        for source in inputs_of(layer):
+            users[id(source)].append(inside)
+    return blocks[::-1]
 
 
-def blocks_of(layer: str) -> list[str]:
-    """The names of the blocks that the layer called `layer` is in, outermost first."""
-    if _AUTOMATIC.fullmatch(layer):
-        return []
-    return [layer[: end.start()] for end in _END_OF_BLOCK.finditer(layer)]
+def _has_automatic_name(layer: Any) -> bool:
+    return re.fullmatch(rf"{kind_of(layer)}(_\d+)?", layer.name) is not None
 
 
-def _find(name: str, names: Sequence[str], stage: Stage) -> int:
-    """The place of the layer called `name`, or of the first one in the block called `name`."""
+def _begins_block(layer: Any) -> bool:
+    """Whether a block can begin with `layer`: not with a nameless activation, or preprocessing."""
+    learned = layer.weights and not isinstance(layer, keras.layers.Normalization)
+    return bool(learned or not _has_automatic_name(layer))
+
+
+def _find(name: str, layers: Sequence[Any], stage: Stage) -> int:
+    """The index of the layer called `name`, or of the first one in the block called `name`."""
+    names, blocks = [layer.name for layer in layers], blocks_of(layers)
     if name in names:
         return names.index(name)
-    blocks = [blocks_of(layer) for layer in names]
-    for index, inside in enumerate(blocks):
-        if name in inside:
+    for index, layer in enumerate(layers):
+        if name in blocks[index] and _begins_block(layer):
             return index
     known = {*names, *(block for inside in blocks for block in inside)}
     raise ConfigError(

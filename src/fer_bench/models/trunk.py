@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_bench.models.build import head_layers
+from fer_bench.models.build import head_layers, inputs_of
 
 
 def find_cut(model: Any) -> str | None:
@@ -52,9 +52,8 @@ def _deepest_cut(model: Any) -> Any | None:
     place = {id(layer): index for index, layer in enumerate(model.operations)}
     last_use = [-1] * len(place)
     for layer in model.operations:
-        for tensor in _inputs_of(layer):
-            source = place[id(tensor._keras_history.operation)]
-            last_use[source] = max(last_use[source], place[id(layer)])
+        for source in map(id, inputs_of(layer)):
+            last_use[place[source]] = max(last_use[place[source]], place[id(layer)])
     live, still_needed, deepest = _live_layers(model), -1, None
     # Operations stand in the order in which they can be computed.
     for index, layer in enumerate(model.operations):
@@ -64,10 +63,6 @@ def _deepest_cut(model: Any) -> Any | None:
             deepest = layer
         still_needed = max(still_needed, last_use[index])
     return deepest
-
-
-def _inputs_of(layer: Any) -> list[Any]:
-    return [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
 
 
 def _live_layers(model: Any) -> set[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import itertools
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import h5py
 
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import backbone_layers
+from fer_bench.models.build import backbone_layers, kind_of
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,7 @@ def _keys(layers: Sequence[Any]) -> list[str]:
     count: Counter[str] = Counter()
     keys = []
     for layer in layers:
-        words = re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__)
-        kind = words.lower()
+        kind = kind_of(layer)
         keys.append(f"{kind}_{count[kind]}" if count[kind] else kind)
         count[kind] += 1
     return keys
