@@ -34,7 +34,7 @@ def test_what_the_model_does_not_know_is_left_out_and_counted() -> None:
 
 
 def test_one_common_class_is_too_few() -> None:
-    with pytest.raises(DataError, match=r"has the classes fear, contempt; the model knows neutral"):
+    with pytest.raises(DataError, match=r"fear, contempt; the model has neutral"):
         shared_classes(("neutral", "fear"), manifest("fear", "contempt"))
 
 

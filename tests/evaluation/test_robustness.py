@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import says
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -149,28 +150,30 @@ def test_the_order_of_rows_and_columns_does_not_matter(seed: int, n: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "parts"),
     [
-        (lambda table: table.iloc[1:], "239 samples are not the 240"),
-        (lambda table: pd.concat([table, table[:1]]), "241 samples are not the 240"),
-        (lambda table: table.assign(sample_id="x"), "240 samples are not"),
-        (lambda table: table.rename(columns={"fog_1": "smog_1"}), "'smog_1' is no condition"),
-        (lambda table: table.drop(columns="sample_id"), "no column sample_id"),
+        (lambda table: table.iloc[1:], ("239", "240")),
+        (lambda table: pd.concat([table, table[:1]]), ("241", "240")),
+        (lambda table: table.assign(sample_id="x"), ("240",)),
+        (lambda table: table.rename(columns={"fog_1": "smog_1"}), ("'smog_1'",)),
+        (lambda table: table.drop(columns="sample_id"), ("sample_id",)),
     ],
 )
 def test_a_table_of_something_else_is_refused(
-    damage: Callable[[pd.DataFrame], pd.DataFrame], message: str, clean: Predictions
+    damage: Callable[[pd.DataFrame], pd.DataFrame], parts: tuple[str, ...], clean: Predictions
 ) -> None:
     table = damage(answers(clean, fog_1=np.ones(240, bool)))
-    with pytest.raises(RunError, match=f"{message}.*\n.*fer evaluate"):
+    with pytest.raises(RunError) as error:
         robustness.summarise(table, clean)
+    says(error.value, *parts, "fer evaluate --corruptions")
 
 
 def test_a_run_without_expressions_is_refused(clean: Predictions) -> None:
     table = answers(clean, fog_1=np.ones(240, bool))
     axes = ValenceArousal(np.zeros((240, 2)), np.zeros((240, 2)))
-    with pytest.raises(RunError, match="predicts no expressions"):
+    with pytest.raises(RunError) as error:
         robustness.summarise(table, replace(clean, expression=None, valence_arousal=axes))
+    says(error.value, "no expressions", "--corruptions", "model.targets")
 
 
 # Measurement -----------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def test_progress_runs_over_all_conditions(manifest: Manifest, known: Prediction
 
 
 def test_predictions_of_another_split_are_refused(manifest: Manifest, clean: Predictions) -> None:
-    with pytest.raises(RunError, match="48 samples are not the 240"):
+    with pytest.raises(RunError, match=r"48.*240"):
         robustness.measure(
             manifest, "test", 24, lambda split: np.eye(3)[split.codes % 3], select("eyes"), clean
         )

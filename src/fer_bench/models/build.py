@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,24 @@ def attach_head(backbone: Any, config: Model, classes: int) -> Any:
     return keras.Model(backbone.input, outputs if others else first, name=config.backbone)
 
 
+# What Keras raises for files that are not its own, or were changed by hand.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
+    *(EOFError, zipfile.BadZipFile, zlib.error),
+)
 OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
 
 
 def load_model(path: Path) -> Any:
-    """The model that a run has kept. Raises: RunError where the file cannot be read."""
+    """The saved model of a run. Nothing that the file names is executed, apart from Keras layers.
+
+    Raises:
+        RunError: the file is missing, damaged, or needs code that does not come with Keras.
+    """
     try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        # Safe mode refuses Lambda layers, and other modules than those of Keras are never imported.
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except _UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
 
