@@ -98,12 +98,12 @@ def test_dropout_acts_in_training_only() -> None:
     assert not np.array_equal(model(image, training=True), model(image, training=True))
 
 
-@pytest.mark.parametrize(("said", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(("momentum", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
 @pytest.mark.parametrize("fast", [False, True])
 def test_batch_norm_keeps_the_said_share_of_its_statistics(
-    said: float | None, kept: float, fast: bool
+    momentum: float | None, kept: float, fast: bool
 ) -> None:
-    model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=said), 16, 7)
+    model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=momentum), 16, 7)
     norm = next(filter(is_batch_norm, model.layers))
     if fast:
         use_fast_kernels(model, "cpu")

@@ -46,7 +46,7 @@ def experiment(*stages: dict[str, Any], **model: Any) -> Experiment:
 
 
 def some_backbones(monkeypatch: pytest.MonkeyPatch, *names: str) -> dict[str, Any]:
-    """What is said of a few backbones; the others take their time."""
+    """The documents of a few backbones; the others take long."""
     monkeypatch.setattr(BACKBONES, "names", lambda: list(names))
     return {document["name"]: document for document in describe_backbones(lambda _: None)}
 

@@ -13,7 +13,7 @@ from keras import layers
 from fer_bench.config.model import Head, Model
 from fer_bench.config.training import Stage
 from fer_bench.models import freezing, trunk
-from fer_bench.models.build import build_model
+from fer_bench.models.build import build_model, inputs_of
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 4, 4, 3)).astype(np.float32)
 
@@ -171,7 +171,7 @@ def frozen_single_edges(model: Any, live: set[str]) -> set[str]:
     Only those which no live layer comes before, nor is.
     """
     sources = {
-        layer.name: [tensor._keras_history.operation.name for tensor in trunk._inputs_of(layer)]
+        layer.name: [source.name for source in inputs_of(layer)]
         for layer in model.operations
     }
 

@@ -502,7 +502,7 @@ def test_a_run_fine_tunes_another_and_resumes_without_it(
     (outputs / trained_run.name).unlink()
     resumed = fer("train", write_config(document), "--outputs", outputs)
     assert resumed.exit_code == 0, resumed.output
-    assert "going on" in resumed.stderr
+    assert "resuming at epoch" in resumed.stderr
 
     run = outputs / resumed.stdout.strip().splitlines()[-1]
     tuned, pretrained = (

@@ -563,5 +563,5 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_same_run(
     assert code == 0, said
     assert_same_history(run.path, trained_run)
     log = (outputs / "sweeps" / "study" / f"{run.run_id}.log").read_text()
-    assert log.count("going on at epoch") == 2, log
+    assert log.count("resuming at epoch") == 2, log
     assert list(run_ids(fer, suite, outputs).values()) == ["finished"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import pytest
+from messages import says
 from typer.testing import Result
 
 from fer_bench.runs import successor
@@ -195,7 +196,7 @@ def test_what_fails_before_the_first_save_point_leaves_the_run_as_it_was(
     fail_at_step(monkeypatch, 2, fail)
     result = fresh(fer, trained)
     assert result.exit_code == code
-    assert "stays as it was" in result.stderr
+    says(result.stderr, "is unchanged")
     assert tree(trained.outputs) == before
 
 
@@ -248,7 +249,7 @@ def test_after_the_first_save_point_the_new_run_is_there_and_goes_on(
     assert [path.name for path in trained.outputs.iterdir()] == [trained.run.name]
     resumed = fer("train", trained.config, "--outputs", trained.outputs)
     assert resumed.exit_code == 0, resumed.output
-    assert "going on at epoch 1, step 2" in resumed.stderr
+    assert "resuming at epoch 1, step 2" in resumed.stderr
 
 
 def test_a_move_that_fails_leaves_the_run_as_it_was(
@@ -323,4 +324,4 @@ def test_a_killed_process_leaves_the_old_run_or_the_new_one(
         assert (reached.epoch, reached.step) == (0, 2)
         resumed = fer("train", trained.config, "--outputs", trained.outputs)
         assert resumed.exit_code == 0, resumed.output
-        assert "going on at epoch 1, step 2" in resumed.stderr
+        assert "resuming at epoch 1, step 2" in resumed.stderr

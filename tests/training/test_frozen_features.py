@@ -66,7 +66,7 @@ class Shown:
 
 
 class Heard:
-    """What is said about progress, as (end, split, done, total)."""
+    """The calls of `on_progress`: (end, split, done, total)."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, int, int]] = []

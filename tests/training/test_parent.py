@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages import says
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.errors import FerError
@@ -13,7 +14,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_json
 from fer_bench.training import checkpoint
 from fer_bench.training.checkpoint import Progress, StageProgress
-from fer_bench.training.parent import advice_to_go_on, find_parent, longer
+from fer_bench.training.parent import advice_to_continue, find_parent, longer
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_a_run_that_does_not_say_how_it_was_trained_is_no_parent(
         path.unlink()
     else:
         path.write_text(content)
-    with pytest.raises(FerError, match=r"(?s)does not say how it was trained.*--fresh"):
+    with pytest.raises(FerError, match=r"(?s)cannot be continued.*--fresh"):
         find_parent(experiment, 1, outputs)
 
 
@@ -155,8 +156,6 @@ def test_shorter_runs_of_the_same_are_pointed_out(experiment: Experiment, output
     finished(patient(experiment), outputs)
     broken = RunDirectory(outputs / f"{experiment.name}-s{experiment.seed}-00000000")
     write_json(broken.run_json, {"status": "finished"})
-    assert list(advice_to_go_on(longer(experiment, 5), outputs)) == [
-        f"{run.run_id} has 2 of these 7 epochs behind it. To go on from it: "
-        f"fer train {run.config} --more-epochs 5"
-    ]
-    assert list(advice_to_go_on(experiment, outputs)) == []
+    (advice,) = advice_to_continue(longer(experiment, 5), outputs)
+    says(advice, run.run_id, "2 of these 7 epochs", f"fer train {run.config} --more-epochs 5")
+    assert list(advice_to_continue(experiment, outputs)) == []

@@ -80,7 +80,7 @@ def test_every_epoch_belongs_to_one_stage_and_stages_follow_in_order(epochs: lis
 
 @given(lengths)
 def test_past_the_last_epoch_there_is_no_stage(epochs: list[int]) -> None:
-    with pytest.raises(IndexError, match="past the last"):
+    with pytest.raises(IndexError, match="after the last of"):
         stage_at(epochs, sum(epochs))
 
 
@@ -145,13 +145,13 @@ def test_entering_a_stage_forgets_the_one_before(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "said", "trains"),
+    ("weights", "log", "trains"),
     [("none", None, True), ("imagenet", None, False), ("none", True, False)],
 )
 def test_batch_norm_is_frozen_when_said_or_when_weights_were_learned(
-    model: Any, weights: str, said: bool | None, trains: bool
+    model: Any, weights: str, log: bool | None, trains: bool
 ) -> None:
-    set_trainable(model, stage(freeze_batch_norm=said), weights=weights)
+    set_trainable(model, stage(freeze_batch_norm=log), weights=weights)
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert {layer.trainable for layer in norms} == {trains}
 
@@ -172,10 +172,10 @@ def test_statistics_that_lag_behind_an_epoch_are_warned_of(
     config = Model(backbone="cnn_compact", weights=weights, batch_norm_momentum=momentum)
     model = build_model(config, 24, 7)
     resolved = set_trainable(model, stage(train=train), weights=weights)
-    said = slow_statistics(model, [resolved], config, steps)
-    assert (said is not None) == warns
-    if said:
-        assert "about 1,000 steps, an epoch has only 402" in said
+    log = slow_statistics(model, [resolved], config, steps)
+    assert (log is not None) == warns
+    if log:
+        assert "about 1,000 steps, an epoch has only 402" in log
 
 
 def test_a_network_without_batch_norm_has_no_statistics_that_lag() -> None:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from messages import says
 from typer.testing import Result
 
 from fer_bench.runs.directory import RunDirectory
@@ -106,7 +107,7 @@ def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
     assert record(run_in(outputs))["status"] == "interrupted"
     resumed = fer("train", config, "--outputs", outputs)
     assert resumed.exit_code == 0, resumed.output
-    assert "going on" in resumed.stderr
+    assert "resuming at epoch" in resumed.stderr
     assert_same_run(run_in(outputs), trained_run)
 
 
@@ -343,8 +344,8 @@ def test_statistics_that_cannot_follow_are_warned_of(
         "model": tiny["model"] | {"batch_norm_momentum": 0.99},
         "stages": [tiny["stages"][0] | {"train": "all"}],
     }
-    _, said = trained(fer, write_config(document), outputs)
-    assert "warning: BatchNorm of cnn_compact averages over about 100 steps" in said
+    _, log = trained(fer, write_config(document), outputs)
+    assert "warning: BatchNorm of cnn_compact averages over about 100 steps" in log
 
 
 def test_early_stopping_ends_a_stage_and_the_next_one_follows(
@@ -479,7 +480,7 @@ def frozen_lines(messages: str) -> list[str]:
 
 
 def trained(fer: Fer, config: Path, outputs: Path, *more: str) -> tuple[Path, str]:
-    """The folder of a run, now trained, and what was said."""
+    """Train; returns the folder of the run, and what was printed on stderr."""
     result = fer("train", config, "--outputs", outputs, *more)
     assert result.exit_code == 0, result.output
     return outputs / result.stdout.strip().splitlines()[-1], result.stderr
@@ -530,10 +531,10 @@ def test_what_is_kept_changes_nothing(
     )
     for stage in document["stages"]:
         stage["optimizer"] = "sgd"  # Adam makes a step of a difference in rounding
-    kept, said = trained(fer, write_config(document | {"cache": {"trunk": "exact"}}), outputs)
-    assert len(frozen_lines(said)) == 4  # two trunks of two splits
-    computed, said = trained(fer, write_config(document | {"cache": {"trunk": "off"}}), outputs)
-    assert frozen_lines(said) == []
+    kept, log = trained(fer, write_config(document | {"cache": {"trunk": "exact"}}), outputs)
+    assert len(frozen_lines(log)) == 4  # two trunks of two splits
+    computed, log = trained(fer, write_config(document | {"cache": {"trunk": "off"}}), outputs)
+    assert frozen_lines(log) == []
     assert_same_within(kept, computed, 1e-5)
     frozen = [stage["frozen_up_to"] for stage in record(kept)["stages"]]
     assert frozen == [stage["frozen_up_to"] for stage in record(computed)["stages"]]
@@ -544,47 +545,46 @@ def test_what_is_kept_changes_nothing(
 def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
-    first, said = trained(fer, write_config(frozen_rungs(tiny), "first"), outputs)
+    first, log = trained(fer, write_config(frozen_rungs(tiny), "first"), outputs)
     for images in ("train images: 72", "validation images: 24"):
         for end in ("re_lu_8", "head_pool"):
-            assert f"frozen layers up to {end}, {images} done" in frozen_lines(said)
-    assert len(frozen_lines(said)) == 4
-    second, said = trained(fer, write_config(frozen_rungs(tiny), "second"), outputs)
-    assert "decoding" not in said
-    assert frozen_lines(said) == []
+            assert f"frozen layers up to {end}, {images} done" in frozen_lines(log)
+    assert len(frozen_lines(log)) == 4
+    second, log = trained(fer, write_config(frozen_rungs(tiny), "second"), outputs)
+    assert "decoding" not in log
+    assert frozen_lines(log) == []
     assert_same_run(first, second)
     # A damaged entry is made again, and nothing changes.
     for entry in entries(["trunk"]):
         path = entry.path / "values.bin"
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    third, said = trained(fer, write_config(frozen_rungs(tiny), "third"), outputs)
-    assert said.count("warning: a cached array is damaged and is made again") == 4
-    assert len(frozen_lines(said)) == 4
+    third, log = trained(fer, write_config(frozen_rungs(tiny), "third"), outputs)
+    assert log.count("warning: a cached array is damaged and is made again") == 4
+    assert len(frozen_lines(log)) == 4
     assert_same_run(first, third)
 
 
-def test_without_room_it_is_computed_each_time_and_that_is_said(
+def test_without_room_frozen_layers_are_computed_each_time_with_a_warning(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
     document = frozen_rungs(tiny, cache={"max_gb": 0})
-    run, said = trained(fer, write_config(document), outputs)
-    assert said.count("the cache has no room") == 2  # once for each stage with a trunk
-    assert "up to head_pool make of the train and validation images" in said
-    assert "raise cache.max_gb, now 0, or" in said
-    assert frozen_lines(said) == []
+    run, log = trained(fer, write_config(document), outputs)
+    assert log.count("the cache has no room") == 2  # once for each stage with a trunk
+    says(log, "head_pool", "train and validation images", "cache.max_gb", "now 0")
+    assert frozen_lines(log) == []
     assert entries(["trunk", "images"]) == []
-    roomy, said = trained(fer, write_config(frozen_rungs(tiny)), outputs, "--fresh")
+    roomy, log = trained(fer, write_config(frozen_rungs(tiny)), outputs, "--fresh")
     assert roomy == run
-    assert "no room" not in said
+    assert "no room" not in log
 
 
 def test_of_random_images_only_the_validation_split_is_kept(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
     document = tiny | {"stages": tiny["stages"][:1]}
-    run, said = trained(fer, write_config(document), outputs)
-    assert frozen_lines(said) == ["frozen layers up to head_pool, validation images: 24 done"]
+    run, log = trained(fer, write_config(document), outputs)
+    assert frozen_lines(log) == ["frozen layers up to head_pool, validation images: 24 done"]
     assert record(run)["trunk_views"] == 1
 
 
@@ -602,12 +602,12 @@ def test_fixed_views_are_shared_by_runs_of_every_seed(
         "stages": [tiny["stages"][0] | {"epochs": 2}],
         "cache": {"trunk": {"views": 3}},
     }
-    first, said = trained(fer, write_config(document), outputs)
+    first, log = trained(fer, write_config(document), outputs)
     done = f"frozen layers up to head_pool, train images: {3 * 72} done"
-    assert done in said
+    assert done in log
     assert record(first)["trunk_views"] == 3
-    second, said = trained(fer, write_config(document | {"seed": 8}), outputs)
-    assert frozen_lines(said) == []
+    second, log = trained(fer, write_config(document | {"seed": 8}), outputs)
+    assert frozen_lines(log) == []
     losses = [pd.read_csv(run / "history.csv")["loss"] for run in (first, second)]
     assert (losses[0] != losses[1]).all()
 
@@ -627,9 +627,9 @@ def test_two_runs_at_once_compute_the_frozen_layers_once(
         )
         for name in ("one", "other")
     ]
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert sum(len(frozen_lines(text)) for text in said) == 4
+    log = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], log
+    assert sum(len(frozen_lines(text)) for text in log) == 4
     assert_same_run(*(run.parent for run in outputs.glob("*/run.json")))
 
 

@@ -322,10 +322,10 @@ def test_on_fast_kernels_it_says_the_same(subject: Subject, trainable: Any) -> N
     stock, fast = (
         keras.Model(model.input, model.layers[last].output) for model in (subject.model, trainable)
     )
-    expected, said = (np.asarray(model(subject.faces)) for model in (stock, fast))
+    expected, found = (np.asarray(model(subject.faces)) for model in (stock, fast))
     tolerance = rounding(stock, subject.faces)
     assert tolerance < 0.1 * np.abs(expected).max(), "too coarse to tell kernels apart"
-    np.testing.assert_allclose(said, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def names_in(model: Any) -> list[str]:
