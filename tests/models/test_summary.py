@@ -17,7 +17,7 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import ConfigError
 from fer_bench.labels import EXPRESSIONS
 from fer_bench.models import summary
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import build_model
 from fer_bench.models.freezing import resolve_stages
 from fer_bench.models.summary import describe_backbones, describe_model, expected_classes

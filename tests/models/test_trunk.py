@@ -171,8 +171,7 @@ def frozen_single_edges(model: Any, live: set[str]) -> set[str]:
     Only those which no live layer comes before, nor is.
     """
     sources = {
-        layer.name: [source.name for source in inputs_of(layer)]
-        for layer in model.operations
+        layer.name: [source.name for source in inputs_of(layer)] for layer in model.operations
     }
 
     def above(name: str, without: str = "") -> set[str]:

@@ -24,7 +24,7 @@ from fer_bench.config.loading import load_experiment
 from fer_bench.config.model import Model
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.models import weight_source, weights
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import backbone_layers, build_model, head_layers
 from fer_bench.models.weights import load_weights
 from fer_bench.registry import Registry

@@ -1,4 +1,4 @@
-"""Backbone, neck, head and outputs as one flat graph."""
+"""Networks: backbone, neck, head and outputs as one flat graph."""
 
 import re
 import zipfile
@@ -11,7 +11,7 @@ from keras import layers, regularizers
 
 from fer_bench.config.model import Head, Model
 from fer_bench.errors import ConfigError, RunError
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.neck import NECK_PREFIX, add_neck
 from fer_bench.registry import BACKBONES
 
@@ -27,7 +27,7 @@ _POOLING = {
 
 
 def build_model(config: Model, size: int, classes: int) -> Any:
-    """A `keras.Model` from images to what `config.targets` names; see `attach_head`."""
+    """A `keras.Model` from images to the outputs in `config.targets`; see `attach_head`."""
     return attach_head(build_backbone(config, size), config, classes)
 
 
@@ -42,14 +42,14 @@ def build_backbone(config: Model, size: int) -> Any:
 
 
 def attach_head(backbone: Any, config: Model, classes: int) -> Any:
-    """A `keras.Model` that goes on from `backbone`, in the same flat graph.
+    """A `keras.Model` of `backbone` with a neck and a head, in the same flat graph.
 
     Input: float32 RGB in [0, 255], shape (n, size, size, 3). Output, float32: logits (n, classes)
     for `expression`, valence and arousal (n, 2) in [-1, 1] for `valence_arousal`; a dict of both,
     by these names, where both are targets.
 
-    The layers of the backbone come first, in their own order; those of the neck and the head are
-    named with the prefixes `neck_` and `head_`.
+    The layers of the backbone come first, in their own order; the names of the others begin with
+    `neck_` and `head_`.
 
     Raises:
         ConfigError: the neck or the pooling does not fit the backbone.
@@ -68,7 +68,7 @@ def attach_head(backbone: Any, config: Model, classes: int) -> Any:
         )(x)
     if head.dropout:
         x = layers.Dropout(head.dropout, name=HEAD_PREFIX + "dropout")(x)
-    # Under mixed precision the outputs stay float32: losses and probabilities need the digits.
+    # The outputs are float32 under mixed precision too: losses and probabilities need the digits.
     outputs = {}
     if "expression" in config.targets:
         outputs["expression"] = layers.Dense(classes, dtype="float32", name=LOGITS)(x)
@@ -85,7 +85,7 @@ _UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
     *(EOFError, zipfile.BadZipFile, zlib.error),
 )
-OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
+OTHER_MODEL = "Restore the model of this run, or train the run again with --fresh."
 
 
 def load_model(path: Path) -> Any:
@@ -103,7 +103,7 @@ def load_model(path: Path) -> Any:
 
 
 def named_outputs(output: Any, targets: tuple[str, ...]) -> dict[str, Any]:
-    """What a model returns for a batch, by the name of the target."""
+    """The outputs of a model by the name of the target, whatever form it returns them in."""
     return output if isinstance(output, dict) else {targets[0]: output}
 
 
@@ -112,11 +112,11 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
     if head.pooling == "none" and is_map:
         raise ConfigError(
             f"model.head.pooling: {backbone} ends in a feature map {tuple(features.shape[1:])}; "
-            "use avg, max or flatten, got 'none'."
+            "use avg, max or flatten, not none."
         )
     if head.pooling in ("avg", "max") and not is_map:
         raise ConfigError(
-            f"model.head.pooling: {backbone} ends in a vector; use none, got '{head.pooling}'."
+            f"model.head.pooling: {backbone} ends in a vector; use none, not '{head.pooling}'."
         )
     if head.pooling == "none":
         return features
@@ -124,7 +124,7 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
 
 
 def is_batch_norm(layer: Any) -> bool:
-    """Whether `layer` has running statistics, which move while it trains."""
+    """Whether `layer` has running statistics, which change while it trains."""
     return isinstance(layer, layers.BatchNormalization)
 
 
@@ -145,12 +145,12 @@ def inputs_of(layer: Any) -> list[Any]:
 
 
 def backbone_layers(model: Any) -> list[Any]:
-    """The layers of the backbone, first to last."""
+    """The layers of the backbone, from first to last."""
     return [layer for layer in model.layers if not _comes_after(layer)]
 
 
 def head_layers(model: Any) -> list[Any]:
-    """The layers after the backbone, first to last."""
+    """The layers after the backbone, from first to last."""
     return [layer for layer in model.layers if _comes_after(layer)]
 
 

@@ -1,4 +1,4 @@
-"""Which layers a stage trains: names, blocks and numbers resolved to layers."""
+"""Which layers a stage trains: the names, blocks and numbers of a stage resolved to layers."""
 
 import math
 import re
@@ -24,12 +24,12 @@ class ResolvedStage:
 
     Attributes:
         first_trainable_layer: the first layer whose weights train.
-        trainable_parameters: how many numbers the optimizer changes.
-        layers: backbone layers that are not frozen, counted as `last` counts them: with or without
-            weights.
+        trainable_parameters: number of parameters that the optimizer changes.
+        layers: number of backbone layers that are not frozen, with or without weights, as `last`
+            counts them.
         trained: the names of the layers whose weights train.
-        trunk: the name of the layer with which the trunk ends that does not change in this stage;
-            None where there is none.
+        trunk: the name of the last layer of the trunk, which does not change in this stage; None if
+            there is no trunk.
     """
 
     first_trainable_layer: str
@@ -43,8 +43,8 @@ def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
     """Find the first trainable layer of every stage among the `layers` of a backbone.
 
     Raises:
-        ConfigError: lists every stage that asks for more layers than there are, or for a layer or
-            block that is not there.
+        ConfigError: lists every stage that names more layers than there are, or an unknown layer or
+            block.
     """
     errors = []
     for stage in stages:
@@ -57,12 +57,12 @@ def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
 
 
 def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
-    """Let exactly the layers of `stage` train, of a model that started from `weights`.
+    """Let exactly the layers of `stage` train, in a model that started from `weights`.
 
-    What stands after the backbone, neck and head, always trains.
+    Neck and head always train.
 
     Raises:
-        ConfigError: the stage asks for more layers than there are, or for an unknown one.
+        ConfigError: the stage names more layers than there are, or an unknown layer.
     """
     layers = backbone_layers(model)
     first = _first_trainable(layers, stage)
@@ -80,18 +80,18 @@ def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
 
 
 def freezes_batch_norm(stage: Stage, weights: str) -> bool:
-    """Whether the BatchNorm layers of the backbone stay frozen; if not said, unless `none`."""
+    """Whether BatchNorm layers of the backbone stay frozen; the default depends on the weights."""
     return weights != "none" if stage.freeze_batch_norm is None else stage.freeze_batch_norm
 
 
 def slow_statistics(
     model: Any, stages: Sequence[ResolvedStage], config: Model, steps: int
 ) -> str | None:
-    """A warning where the running statistics of random BatchNorm layers lag behind the network.
+    """A warning if the running statistics of random BatchNorm layers lag behind the network.
 
-    A layer of momentum m averages over about 1 / (1 - m) steps. Where that is more than the `steps`
-    of an epoch, validation uses statistics of weights that are long gone, and networks that learn
-    well seem to learn nothing. Those that start from learned statistics are near from the first.
+    A layer of momentum m averages over about 1 / (1 - m) steps. If that is more than the `steps` of
+    an epoch, validation uses statistics of outdated weights, and networks that learn well seem to
+    learn nothing. Layers that start from learned statistics are close from the beginning.
     """
     if config.weights != "none":
         return None
@@ -103,7 +103,7 @@ def slow_statistics(
         return None
     return (
         f"BatchNorm of {config.backbone} averages over about {window:,} steps, an epoch has only "
-        f"{steps:,}: validation measures what the network was long before. "
+        f"{steps:,}: validation uses statistics of outdated weights. "
         "Try model.batch_norm_momentum: 0.9."
     )
 
@@ -177,14 +177,14 @@ def _find(name: str, layers: Sequence[Any], stage: Stage) -> int:
 
 
 def resolve_stages(model: Any, stages: Sequence[Stage], config: Model) -> list[ResolvedStage]:
-    """What every stage trains; leaves the model as the last stage wants it."""
+    """What every stage trains; leaves the model as in the last stage."""
     return [set_trainable(model, stage, weights=config.weights) for stage in stages]
 
 
 def describe(stage: Stage, resolved: ResolvedStage) -> str:
-    """One line about a stage: what trains, from which layer on, how long and how fast."""
+    """One line about a stage: what trains, from which layer on, for how long and how fast."""
     patience = f", patience {stage.patience}" if stage.patience else ""
-    decay = f" x {stage.layer_decay:g} a layer" if stage.layer_decay else ""
+    decay = f" x {stage.layer_decay:g} per layer" if stage.layer_decay else ""
     in_head = resolved.first_trainable_layer.startswith((NECK_PREFIX, HEAD_PREFIX))
     unexpected = in_head and stage.train != "head"
     alone = " (no backbone layer of this stage has weights to train)" if unexpected else ""
@@ -199,9 +199,9 @@ def describe(stage: Stage, resolved: ResolvedStage) -> str:
 def layer_scales(model: Any, stage: Stage) -> list[float]:
     """The factor on the learning rate of each backbone layer, as `set_trainable` left `model`.
 
-    With `layer_decay` d, the last layer whose weights train has d, the one below it d², and so on
-    down the list of layers; one without weights has the factor of the one above it. A frozen layer
-    has 0.
+    With `layer_decay` d, the last layer whose weights train has d, the one before it d², and so on
+    towards the input; a layer without weights has the factor of the layer after it, and a frozen
+    layer 0.
     """
     scale, upward = 1.0, []
     for layer in reversed(backbone_layers(model)):

@@ -24,7 +24,7 @@ from fer_bench.config.experiment import Experiment
 from fer_bench.config.model import Model
 from fer_bench.config.training import Stage, Training
 from fer_bench.data.datasets.drawn.face import draw_face
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import HEAD_PREFIX, backbone_layers, build_model, head_layers
 from fer_bench.models.freezing import set_trainable
 from fer_bench.models.kernels import use_fast_kernels

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES
 
 STAGES = ((64, 2), (128, 2), (256, 1))  # filters, residual blocks

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_bench.models.backbones import from_applications
+from fer_bench.models.applications import from_applications
 from fer_bench.registry import BACKBONES
 
 # Of red, green and blue over ImageNet, in [0, 1].

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fer_bench.config.model import Neck
-from fer_bench.models.backbones import centred_bgr, from_applications, minus_one_to_one
+from fer_bench.models.applications import centred_bgr, from_applications, minus_one_to_one
 from fer_bench.registry import BACKBONES
 
 RESNET50 = from_applications(
