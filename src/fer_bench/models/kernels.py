@@ -12,8 +12,8 @@ The model keeps its stock layers, and so does every file that it is saved to.
 (Adam has a fused kernel too, see `training.optimizers.FusedAdam`.) `scripts/benchmark_kernels.py`
 measures what each of them saves.
 
-Replaces methods on instances of Keras 3.15 layers (`BatchNormalization.call`, `Dropout.call` and the
-undocumented `Conv2D.convolution_op`), and sets `BatchNormalization.synchronized` while a step is
+Replaces methods on instances of Keras 3.15 layers: `BatchNormalization.call`, `Dropout.call` and
+the undocumented `Conv2D.convolution_op`. Sets `BatchNormalization.synchronized` while a step is
 traced. `tests/models/test_kernels.py` compares each with the stock layer, and fails with a version
 of Keras that calls them differently.
 """
@@ -28,8 +28,8 @@ import tensorflow as tf
 def use_fast_kernels(model: Any, device: str) -> None:
     """Let the layers of `model` use the kernels that are fast on a `cpu` or `gpu`.
 
-    These are BatchNorm over the last axis of a 4-D tensor (n, height, width, channels) and, on a CPU,
-    1×1 convolutions and dropout.
+    These are BatchNorm over the last axis of a 4-D tensor (n, height, width, channels), and on a
+    CPU 1×1 convolutions and dropout.
     """
     for layer in model.layers:
         if _can_be_fused(layer):

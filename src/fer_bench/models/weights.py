@@ -171,8 +171,9 @@ def _explain_download(error: Exception, backbone: str) -> str | None:
 
     `keras.utils.get_file` raises a bare `Exception` for a failed download, and `ValueError` for a
     wrong checksum. Only its own frame knows the URL and the file for certain, so the locals
-    `origin`, `download_target` and `file_hash` of Keras 3.15 are read from the traceback. If a later
-    version renames them, users see the error of Keras, and `tests/models/test_weights.py` fails.
+    `origin`, `download_target` and `file_hash` of Keras 3.15 are read from the traceback. With a
+    version that renames them, users see the error of Keras, and `tests/models/test_weights.py`
+    fails.
     """
     scopes = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
     call = next((scope for scope in scopes if {"origin", "download_target"} <= scope.keys()), None)
