@@ -199,7 +199,7 @@ def _warnings(measurement: Measurement) -> list[str]:
 
 
 def _overlap(trained_on: str, measured_on: str) -> list[str]:
-    """A warning if two datasets share images, or may do so."""
+    """A warning if two datasets share images, or may share them."""
     if trained_on == measured_on:
         return [f"the model was trained on {trained_on} too; both folders may have the same images"]
     for one, other in ((trained_on, measured_on), (measured_on, trained_on)):

@@ -28,7 +28,7 @@ from fer_bench.metrics.intervals import LEVEL, wilson
 from fer_bench.metrics.measure import RESAMPLES, weight_blocks
 from fer_bench.metrics.predictions import Expression, Predictions
 
-# From so many corrupted images on it pays to start a process; how many are sent to it at a time.
+# A process pays from this many corrupted images on; they are sent to it this many at a time.
 IMAGES_PER_PROCESS = 10_000
 IMAGES_AT_A_TIME = 32
 

@@ -108,7 +108,7 @@ def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Pr
     if done < last.epochs or (last.patience and waited >= last.patience):
         raise ConfigError(
             f"--more-epochs: early stopping ended the last stage of {run.run_id} after {done} of "
-            f"{last.epochs} epochs, and would do so again.\n"
+            f"{last.epochs} epochs, and would end it again.\n"
             "Raise patience in a new experiment, which can start from this run with "
             f"model.weights: run:{run.run_id}."
         )

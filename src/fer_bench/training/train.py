@@ -204,7 +204,7 @@ def _end_recorded(session: Session) -> Iterator[None]:
 
 
 def _explained(session: Session, error: BaseException) -> BaseException:
-    """`error`, or in place of an error of TensorFlow, one that tells the user what to do."""
+    """`error`, or instead of an error of TensorFlow, one with advice for the user."""
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return out_of_memory(error, session.config.training.batch_size)
     if session.device.workers > 1 and isinstance(error, collective.LOST):

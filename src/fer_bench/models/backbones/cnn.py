@@ -1,4 +1,4 @@
-"""The custom networks of the prior work, layer by layer as published.
+"""The custom networks of the prior work, with the published layers.
 
 Keras is imported inside the builders: looking up a name must stay instant.
 """

@@ -1,4 +1,4 @@
-"""ResNet (He et al., 2016) and its second version, as Keras builds them."""
+"""ResNet (He et al., 2016), versions 1 and 2, as Keras builds them."""
 
 from dataclasses import replace
 
