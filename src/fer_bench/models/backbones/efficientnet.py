@@ -16,7 +16,7 @@ def standardized(images: Any) -> Any:
     """RGB in [0, 255] → 255 (RGB / 255 - mean) / deviation, which Keras then divides by 255.
 
     Keras's EfficientNet B0 to B7 has two graphs, which start with Rescaling(1/255) and
-    Normalization. With ImageNet weights, the latter has the means and, as variances, the deviations;
+    Normalization. With ImageNet weights, that has the means and, as variances, the deviations;
     a Rescaling by 1 / sqrt(deviation), which only this graph has, corrects that. Here the constants
     come first, and the Normalization keeps its initial values, the identity. Together they compute
     what the graph with ImageNet weights computes, for all weights. So the weights of
