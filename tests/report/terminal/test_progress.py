@@ -93,7 +93,7 @@ def test_a_terminal_shows_where_the_epoch_and_the_run_are() -> None:
     display = LiveDisplay(console(terminal=True))
     display.start_epoch(3, 12, "head", 20)
     display.step(7, 1.5, 0.5, 300.0)
-    display.progress.refresh()
+    display.bars.refresh()
     shown = written(display)
     display.close()
     assert "epoch 3 head" in shown
@@ -106,7 +106,7 @@ def test_a_terminal_keeps_a_line_for_each_epoch_done() -> None:
     display = LiveDisplay(console(terminal=True))
     one_epoch(display, is_best=True)
     assert "*" + LINE[1:] in written(display)
-    assert display.progress.finished or not display.progress.live.is_started
+    assert display.bars.finished or not display.bars.live.is_started
 
 
 def test_a_stage_may_have_brackets_in_its_name() -> None:

@@ -103,7 +103,7 @@ class LiveDisplay(PlainDisplay):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._bars = Progress(
+        self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -114,23 +114,23 @@ class LiveDisplay(PlainDisplay):
             console=console,
             transient=True,
         )
-        self.task = self._bars.add_task("", total=1, figures="", visible=False)
-        self.all_epochs = self._bars.add_task("", total=1, figures="", visible=False)
+        self.task = self.bars.add_task("", total=1, figures="", visible=False)
+        self.all_epochs = self.bars.add_task("", total=1, figures="", visible=False)
         self.steps_before = 0
-        self._bars.start()
+        self.bars.start()
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how many images are done."""
-        self._bars.update(
+        self.bars.update(
             self.task, description=what, completed=done, total=total, visible=True, figures=""
         )
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Begin the epoch's bar, and that of the whole run."""
         super().start_epoch(epoch, epochs, stage, steps)
-        self._bars.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
+        self.bars.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
         self.steps_before = (epoch - 1) * steps
-        self._bars.update(
+        self.bars.update(
             self.all_epochs,
             description="run",
             completed=self.steps_before,
@@ -141,9 +141,9 @@ class LiveDisplay(PlainDisplay):
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Move the bars."""
         figures = f"loss {loss:.3f} accuracy {accuracy:.3f} {images_per_second:.0f} images/s"
-        self._bars.update(self.task, completed=step, visible=True, figures=figures)
-        self._bars.update(self.all_epochs, completed=self.steps_before + step)
+        self.bars.update(self.task, completed=step, visible=True, figures=figures)
+        self.bars.update(self.all_epochs, completed=self.steps_before + step)
 
     def close(self) -> None:
         """Take the bars away."""
-        self._bars.stop()
+        self.bars.stop()
