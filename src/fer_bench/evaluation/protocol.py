@@ -105,7 +105,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         )
     if run.is_adopted():
         raise RunError(
-            f"{run.run_id}: adopted predictions, there is no model in this run.\n"
+            f"{run.run_id}: its predictions come from elsewhere, so there is no model.\n"
             "Its metrics are in the run already; to add other predictions: fer adopt"
         )
     _check_places(overrides)

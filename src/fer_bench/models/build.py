@@ -112,11 +112,11 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
     if head.pooling == "none" and is_map:
         raise ConfigError(
             f"model.head.pooling: {backbone} ends in a feature map {tuple(features.shape[1:])}; "
-            "use avg, max or flatten, not none."
+            "use avg, max or flatten, got 'none'."
         )
     if head.pooling in ("avg", "max") and not is_map:
         raise ConfigError(
-            f"model.head.pooling: {backbone} ends in a vector; use none, not '{head.pooling}'."
+            f"model.head.pooling: {backbone} ends in a vector; use none, got '{head.pooling}'."
         )
     if head.pooling == "none":
         return features
