@@ -30,8 +30,8 @@ from fer_bench.storage.staging import abandoned, working_folder
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ADOPTING, NEW, OLD = ".adopting-", "new", "old"
 UNKNOWN_ORIGIN = (
-    "the predictions come from elsewhere: how the model was selected, and whether it was trained on "
-    "some of these images, is unknown"
+    "the predictions come from elsewhere: how the model was selected, and whether it was trained "
+    "on some of these images, is unknown"
 )
 
 
