@@ -292,9 +292,7 @@ def test_numbers_that_explode_stop_the_run_and_it_says_where(
     }
     failed = fer("train", write_config(document), "--outputs", outputs)
     assert failed.exit_code == 2, failed.output
-    assert "no longer" in failed.stderr
-    assert where in failed.stderr
-    assert "learning rate 10" in failed.stderr
+    says(failed.stderr, "finite", where, "stage 'wild'", "learning rate 10", "gradient_clip")
     assert record(run_in(outputs))["status"] == "failed"
 
 
@@ -433,16 +431,16 @@ def test_a_model_chosen_on_the_test_split_says_so(
     chosen["dataset"] = tiny["dataset"] | {"validation": None}
     trained = fer("train", write_config(chosen), "--outputs", outputs)
     assert trained.exit_code == 0, trained.output
-    assert "the test images choose the model" in trained.stderr
+    says(trained.stderr, "warning: selection: test_split", "test images")
     run = run_in(outputs)
     assert record(run)["selection"] == "test_split"
     assert "validation" not in record(run)["dataset"]["counts"]
     evaluated = fer("evaluate", run.name, "--outputs", outputs)
     assert evaluated.exit_code == 0, evaluated.output
-    assert "chosen on the test split" in evaluated.stderr
+    says(evaluated.stderr, "warning: ", "on the test split")
     metrics = json.loads((run / "metrics" / "test.json").read_text())
     assert metrics["protocol"]["selection"] == "test_split"
-    assert any("chosen on the test split" in warning for warning in metrics["warnings"])
+    assert any("on the test split" in warning for warning in metrics["warnings"])
     assert "temperature" not in metrics  # nothing is left to fit it on
     history = pd.read_csv(run / "history.csv")
     best = history.loc[history["epoch"] == record(run)["best"]["epoch"]].iloc[0]
