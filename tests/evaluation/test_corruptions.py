@@ -65,7 +65,9 @@ def test_another_sample_seed_or_severity_draws_other_numbers(name: str, image: P
 
 
 @pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - set(RANDOM)))
-def test_what_is_not_random_is_the_same_for_every_sample(name: str, image: Pixels) -> None:
+def test_corruptions_without_randomness_are_the_same_for_every_sample(
+    name: str, image: Pixels
+) -> None:
     severity = CORRUPTIONS[name].severities[0]
     np.testing.assert_array_equal(
         corrupt(image, name, severity, "a"), corrupt(image, name, severity, "b", seed=5)

@@ -213,7 +213,7 @@ def test_a_table_of_predictions_keeps_the_order_of_the_manifest(trained_run: Pat
     assert list(frame.index) == list(range(48))
 
 
-def test_a_table_of_predictions_has_what_is_predicted(trained_run: Path, tmp_path: Path) -> None:
+def test_the_columns_of_a_table_of_predictions(trained_run: Path, tmp_path: Path) -> None:
     manifest = load_manifest(load_experiment(trained_run / "config.yaml").dataset)
     manifest.samples.loc[manifest.samples["split"] == "test", "arousal"] = np.nan
     axes = np.linspace([-1, 1], [1, -1], 48)
@@ -319,7 +319,7 @@ def test_the_temperature_comes_from_validation_predictions(trained_run: Path) ->
     assert report["after"]["nll"]["value"] != report["before"]["nll"]["value"]
 
 
-def test_views_are_the_mean_over_what_is_shown(fer: Fer, copied_run: Path) -> None:
+def test_views_average_the_probabilities(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")
     assert result.exit_code == 0, result.output
     assert read(copied_run / "metrics/test+flip.json")["protocol"]["views"] == "flip"
@@ -367,7 +367,7 @@ def test_another_dataset_is_measured_by_a_stated_rule(
     assert "trained on drawn too" in result.stderr
 
 
-def test_files_that_are_left_out_of_the_measured_dataset_are_said(
+def test_files_left_out_of_the_measured_dataset_are_reported(
     fer: Fer, copied_run: Path, write_config: Any, tmp_path: Path, faces: list[Face]
 ) -> None:
     layout = folder.split(tmp_path / "own", faces)
@@ -485,7 +485,7 @@ def test_another_dataset_needs_nothing_of_the_training_dataset(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "explain"])
-def test_a_missing_dataset_is_told_by_file_and_key(
+def test_a_missing_dataset_is_reported_by_file_and_key(
     fer: Fer, copied_run: Path, drawn_root: Path, tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -498,7 +498,7 @@ def test_a_missing_dataset_is_told_by_file_and_key(
     assert fer(*where, "--set", f"dataset.root={drawn_root}").exit_code == 0
 
 
-def test_a_relative_place_is_told_as_it_is_seen_from_here(
+def test_a_relative_place_is_reported_with_its_absolute_path(
     fer: Fer, copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here" / "faces").mkdir(parents=True)
@@ -521,7 +521,7 @@ def test_another_dataset_in_the_place_of_the_own_is_refused(
 
 @pytest.mark.parametrize("with_data", [True, False])
 @pytest.mark.parametrize("key", ["model.backbone", "image.size", "dataset.validation", "root"])
-def test_only_where_data_lies_can_be_set(
+def test_only_the_place_of_the_data_can_be_set(
     fer: Fer, copied_run: Path, other: Path, key: str, with_data: bool
 ) -> None:
     more = ("--data", other) if with_data else ()

@@ -119,7 +119,7 @@ def right_and_wrong(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return predictions[is_right], predictions[~is_right]
 
 
-def test_the_files_and_what_is_printed(explained: tuple[Path, Result]) -> None:
+def test_the_files_and_the_output(explained: tuple[Path, Result]) -> None:
     run, result = explained
     folder = run / "explanations" / "test"
     assert {path.name for path in folder.iterdir()} == FILES

@@ -39,7 +39,7 @@ def predictions(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Pred
 
 
 def answers(clean: Predictions, **correct: Any) -> pd.DataFrame:
-    """The table in which each condition is told rightly where its array says so."""
+    """A table in which the samples of each condition are correct as its array says."""
     wrong = np.roll(np.array(CLASSES), 1)
     code = {name: index for index, name in enumerate(CLASSES)}
     others = np.array([wrong[code[str(name)]] for name in clean.label_names])
@@ -72,7 +72,7 @@ def test_one_condition_is_an_accuracy_with_its_wilson_interval(clean: Prediction
     ]
 
 
-def test_means_are_over_the_conditions_asked_for_and_never_over_occlusions(
+def test_means_are_over_the_given_conditions_and_never_over_occlusions(
     clean: Predictions,
 ) -> None:
     share = {"fog_1": 120, "fog_2": 60, "snow_5": 30, "eyes": 240}
@@ -227,8 +227,8 @@ def test_the_model_gets_every_image_corrupted(
     frame, document = robustness.measure(manifest, "test", 24, by_brightness, chosen, known)
     assert list(frame) == ["sample_id", "gaussian_noise_3", "brightness_5", "eyes"]
     for name, severity in chosen:
-        told = frame[column(name, severity)].tolist()
-        assert told == expected_classes(manifest, name, severity)
+        predicted = frame[column(name, severity)].tolist()
+        assert predicted == expected_classes(manifest, name, severity)
     assert document == robustness.summarise(frame, known)
     assert document["n"] == 48
 

@@ -102,9 +102,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 @pytest.mark.parametrize(("momentum", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
 @pytest.mark.parametrize("fast", [False, True])
-def test_batch_norm_keeps_the_said_share_of_its_statistics(
-    momentum: float | None, kept: float, fast: bool
-) -> None:
+def test_batch_norm_has_the_given_momentum(momentum: float | None, kept: float, fast: bool) -> None:
     model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=momentum), 16, 7)
     norm = next(filter(is_batch_norm, model.layers))
     if fast:

@@ -253,7 +253,7 @@ def test_a_stage_in_one_line(model: Any) -> None:
     assert "0.1 x 0.5 a layer" in describe(stage(layer_decay=0.5), resolved)
 
 
-def test_a_stage_that_reaches_no_weights_says_so() -> None:
+def test_a_stage_without_backbone_weights_is_described_as_such() -> None:
     alone, more = (
         ResolvedStage(first, 455, 1, trained=frozenset({first}), trunk=None)
         for first in ("head_logits", "conv_9")

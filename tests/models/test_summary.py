@@ -70,10 +70,10 @@ def test_a_backbone_in_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_network_under_two_names_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    named: list[str] = []
     monkeypatch.setattr(BACKBONES, "names", lambda: ["resnet50", "resnet50_ippm"])
-    plain, with_neck = describe_backbones(told.append)
-    assert told == ["resnet50"]
+    plain, with_neck = describe_backbones(named.append)
+    assert named == ["resnet50"]
     assert (plain["neck"], with_neck["neck"]) == (None, "ippm")
     assert plain["parameters"] == with_neck["parameters"] == 23_587_712
 

@@ -231,7 +231,7 @@ def digest(model: Any) -> str:
     return trunk.digests(model, [end])[end]
 
 
-def test_a_deeper_trunk_has_a_digest_of_its_own_and_what_lies_behind_does_not_matter() -> None:
+def test_the_digest_depends_on_the_trunk_and_not_on_later_layers() -> None:
     model, longer = front(), front(layers.ReLU(name="behind"))
     shallow, deep = (operation.name for operation in model.operations[-2:])
     digests = trunk.digests(model, [shallow, deep])

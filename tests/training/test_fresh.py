@@ -1,4 +1,4 @@
-"""`fer train --fresh`: a run is replaced once its successor has a save point, and not before."""
+"""`fer train --fresh`: a run is replaced once its successor has a checkpoint, and not before."""
 
 import errno
 import hashlib
@@ -227,7 +227,7 @@ def test_the_old_run_is_seen_until_the_first_save_point_of_the_new_one(
         assert fer("compare", trained.outputs).exit_code == 0
 
     before.pop("lock", None)
-    fail_at_step(monkeypatch, 2, look)  # a save point comes after two steps
+    fail_at_step(monkeypatch, 2, look)  # a checkpoint is saved after two steps
     result = fresh(fer, trained)
     assert result.exit_code == 0, result.output
     assert seen == [before]
@@ -236,7 +236,7 @@ def test_the_old_run_is_seen_until_the_first_save_point_of_the_new_one(
     assert [path.name for path in trained.outputs.iterdir()] == [trained.run.name]
 
 
-def test_after_the_first_save_point_the_new_run_is_there_and_goes_on(
+def test_after_the_first_checkpoint_the_new_run_is_in_place_and_resumes(
     fer: Fer, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""`fer train --more-epochs`: a finished run goes on, and ends as one longer run would have."""
+"""`fer train --more-epochs`: a finished run continues, and ends as one longer run would have."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def test_n_and_m_epochs_end_as_n_plus_m_bit_for_bit(
     assert record(child)["seconds"] >= record(parent)["seconds"]
 
 
-def test_a_longer_run_that_was_stopped_goes_on_from_itself(
+def test_a_longer_run_that_was_stopped_resumes_from_its_own_checkpoint(
     fer: Fer,
     write_config: WriteConfig,
     tiny: Document,
@@ -144,7 +144,7 @@ def test_a_longer_run_that_was_stopped_goes_on_from_itself(
     assert "is finished" in again.stderr
 
 
-def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
+def test_without_its_state_a_run_continues_from_the_selected_model_with_a_warning(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     small = document(tiny, 2, schedule="cosine")
@@ -175,7 +175,7 @@ def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
     assert sentence in " ".join(fer("compare", outputs).stdout.split())
 
 
-def test_a_longer_run_is_trained_anew_only_from_its_parent(
+def test_a_longer_run_starts_again_only_from_its_parent(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     config = write_config(document(tiny, 1))
@@ -189,7 +189,7 @@ def test_a_longer_run_is_trained_anew_only_from_its_parent(
     assert {path.name for path in outputs.iterdir()} == {parent.name, child.name}
 
 
-def test_what_was_trained_shorter_is_pointed_out(
+def test_a_shorter_run_is_pointed_out(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     parent, _ = train(fer, write_config(document(tiny, 1)), outputs)

@@ -70,7 +70,7 @@ def test_what_is_missing_is_reported_first(
     assert list(outputs.iterdir()) == []
 
 
-def test_without_hindrance_it_goes_on(
+def test_without_problems_the_checks_pass(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     result = fer("train", write_config(tiny), "--outputs", outputs)
@@ -102,7 +102,7 @@ def test_a_run_that_is_being_trained_is_reported_at_once(
     assert "being trained by process" in refused.stderr
 
 
-def test_a_run_that_goes_on_needs_its_first_weights_no_more(
+def test_a_resumed_run_does_not_need_its_first_weights(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     config = write_config(tiny | {"model": tiny["model"] | {"weights": "gone.keras"}})

@@ -196,7 +196,7 @@ def test_steps_in_one_call_are_single_steps(kind: Any) -> None:
             done += count
             assert float(optimizer.learning_rate) == RATES[done - 1]
         ends.append([*model.get_weights(), np.array(totals.read())])
-    # Bit for bit, however the steps are divided, so that a run that goes on ends the same.
+    # Bit for bit, however the steps are divided, so that a resumed run ends the same.
     assert all(all(map(np.array_equal, end, ends[0])) for end in ends)
     # TensorFlow optimizes a step inside a loop in another way: the last bit may be another one.
     for a, b in zip(ends[0], [*single.get_weights(), np.array(expected.read())], strict=True):
@@ -224,7 +224,7 @@ def test_any_number_of_steps_is_traced_but_once() -> None:
     assert totals.read()[2] == 6 * 15
 
 
-def test_the_first_bad_step_of_a_call_is_told_by_its_number() -> None:
+def test_the_first_bad_step_of_a_call_has_its_number() -> None:
     images, targets = some_batch(6 * 5)
     images = np.array(images)
     images[6 * 3 :] = np.nan

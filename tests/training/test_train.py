@@ -189,7 +189,7 @@ def train_in_a_process(
 
 
 def steps_done(outputs: Path, steps: int) -> int:
-    """How many steps, with so many in an epoch, the save point of the only run is worth."""
+    """How many steps are in the checkpoint of the only run, given the steps per epoch."""
     progress = next(iter(outputs.glob("*/state/progress.json")), None)
     reached = json.loads(progress.read_text()) if progress else {"epoch": 0, "step": 0}
     return int(reached["epoch"] * steps + reached["step"])
@@ -424,7 +424,7 @@ def test_history_says_what_the_selected_model_does(
     assert best["value"] == row["val_macro_f1"]
 
 
-def test_a_model_chosen_on_the_test_split_says_so(
+def test_selection_on_the_test_split_is_recorded_with_a_warning(
     tiny: dict[str, Any], fer: Fer, write_config: WriteConfig, outputs: Path
 ) -> None:
     chosen = tiny | {"selection": "test_split"}
@@ -509,7 +509,7 @@ def assert_same_within(first: Path, second: Path, tolerance: float) -> None:
     ],
     ids=["cnn_compact", "cnn_slides"],
 )
-def test_what_is_kept_changes_nothing(
+def test_keeping_frozen_features_changes_nothing(
     size: int,
     model: dict[str, Any],
     dataset: dict[str, Any],

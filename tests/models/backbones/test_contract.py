@@ -167,7 +167,7 @@ def test_it_says_whether_its_convolutions_are_depthwise(subject: Subject) -> Non
     assert subject.spec.depthwise == (len(depthwise) >= 0.9 * len(spatial))
 
 
-def test_what_is_said_without_building(subject: Subject) -> None:
+def test_the_spec_is_known_without_building(subject: Subject) -> None:
     spec = subject.spec
     assert subject.name == subject.name.lower()
     assert spec.family
