@@ -250,7 +250,7 @@ def test_a_stage_in_one_line(model: Any) -> None:
     assert "1,799 parameters" in line
     assert "head_logits" in line
     assert "patience 3" in line
-    assert "0.1 x 0.5 a layer" in describe(stage(layer_decay=0.5), resolved)
+    assert "0.1 x 0.5 per layer" in describe(stage(layer_decay=0.5), resolved)
 
 
 def test_a_stage_without_backbone_weights_is_described_as_such() -> None:
