@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fer_bench.comparison.collect import collect
 from messages import says
 
-from fer_bench.compare.collect import collect
 from fer_bench.config.dataset import Dataset
 from fer_bench.config.experiment import Experiment
 from fer_bench.data.load import load_manifest

@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from fer_bench.comparison.collect import collect
 from typer.testing import Result
 
-from fer_bench.compare.collect import collect
 from fer_bench.config.loading import load_experiment
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.signals import PARENT_ENDED, Stop
