@@ -400,11 +400,11 @@ class StoppingDisplay(PlainDisplay):
         self.sampler, self.last, self.before, self.done = sampler, steps, 0, 0
         self.report = progress("images decoded")
 
-    def decoding(self, split: str, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int) -> None:
         """Report the progress of decoding."""
-        self.sampler.phase = f"decoding {split}"
+        self.sampler.phase = what
         self.report(done, total)
-        super().decoding(split, done, total)
+        super().progress(what, done, total)
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Remember the steps of earlier epochs."""

@@ -130,10 +130,10 @@ class Clock(PlainDisplay):
         self.pass_marks: list[tuple[int, float]] = []  # images done, and when
         self.began = 0.0
 
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Record the time after each batch of training images."""
-        super().frozen(end, split, done, total)
-        if split == "train":
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Record the time after each batch of training images through the frozen layers."""
+        super().progress(what, done, total)
+        if what.startswith("frozen layers") and what.endswith("train images"):
             self.pass_marks.append((done, time.perf_counter()))
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:

@@ -59,7 +59,8 @@ COMPUTES = {
     *("evaluation.evaluate", "evaluation.explain", "evaluation.grad_cam"),
     "evaluation.trained_model",
     *("models.build", "models.freezing", "models.inference", "models.kernels", "models.neck"),
-    *("models.summary", "models.trunk", "models.weight_files", "models.weights"),
+    *("models.receptive_field", "models.summary", "models.trunk"),
+    *("models.weight_files", "models.weights"),
     *("training.frozen_features", "training.losses", "training.optimizers", "training.record"),
     *("training.session", "training.speed", "training.stage", "training.steps", "training.train"),
 }

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from fer_bench.data.manifest import Manifest as Manifest
     from fer_bench.data.spec import DatasetSpec as DatasetSpec
     from fer_bench.display import Display as Display
-    from fer_bench.models.backbones import BackboneSpec as BackboneSpec
+    from fer_bench.models.backbone_spec import BackboneSpec as BackboneSpec
 
 __version__ = "0.1.0"
 
 # Where each public name is defined. It is imported when it is first used, since pandas, pydantic
 # and TensorFlow take seconds.
 _PUBLIC = {
-    "BackboneSpec": "fer_bench.models.backbones",
+    "BackboneSpec": "fer_bench.models.backbone_spec",
     "Comparison": "fer_bench.api.comparison",
     "Dataset": "fer_bench.config.dataset",
     "DatasetSpec": "fer_bench.data.spec",

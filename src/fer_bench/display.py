@@ -10,14 +10,8 @@ class Display(Protocol):
     def message(self, text: str) -> None:
         """Show a message."""
 
-    def decoding(self, split: str, done: int, total: int) -> None:
-        """`done` of `total` images of a split have been decoded."""
-
-    def comparing(self, done: int, total: int) -> None:
-        """`done` of `total` distinct images of a dataset have been compared with all others."""
-
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """The frozen layers up to `end` have been computed for `done` of `total` images."""
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` images are through the step called `what`: `decoding train images`."""
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Epoch `epoch` (from 1) of at most `epochs` begins; it has `steps` steps."""
@@ -38,13 +32,7 @@ class NoDisplay:
     def message(self, text: str) -> None:
         """Show nothing."""
 
-    def decoding(self, split: str, done: int, total: int) -> None:
-        """Show nothing."""
-
-    def comparing(self, done: int, total: int) -> None:
-        """Show nothing."""
-
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int) -> None:
         """Show nothing."""
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:

@@ -141,5 +141,5 @@ BACKBONES: Registry[Any] = Registry(
     "backbone",
     "fer_bench.models.backbones",
     "fer_bench.backbones",
-    "fer_bench.models.backbones:BackboneSpec",
+    "fer_bench.models.backbone_spec:BackboneSpec",
 )

@@ -19,7 +19,7 @@ from fer_bench.config.training import FromLayer, LastLayers
 from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.valence_arousal import AXIS_METRICS
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import attach_head, build_model
 from fer_bench.models.freezing import freezes_batch_norm, set_trainable
 from fer_bench.models.summary import describe_model

@@ -217,8 +217,8 @@ def test_a_lost_worker_stops_the_others_and_the_run_resumes(
         wait_for_epochs(run, len(reached) + 1, again)
     finally:
         again.kill()
-    assert "going on at epoch" in again.said(0)
-    assert "going on at epoch" in again.said(1)
+    assert "resuming at epoch" in again.said(0)
+    assert "resuming at epoch" in again.said(1)
     resumed = pd.read_csv(run.history)
     pd.testing.assert_frame_equal(resumed[CURVES][: len(reached)], reached[CURVES])
 
@@ -241,8 +241,8 @@ def test_several_workers_train_a_run_anew_and_longer(drawn_root: Path, tmp_path:
     np.testing.assert_allclose(anew, first, rtol=1e-4)
     assert len(longer) == len(first) + 1
     pd.testing.assert_frame_equal(longer[: len(first)], anew)
-    assert "going on from" in team.said(0)
-    assert "going on from" in team.said(1)
+    assert "continuing from" in team.said(0)
+    assert "continuing from" in team.said(1)
 
 
 @pytest.mark.slow

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import Face
+from messages import says
 
 from fer_bench.errors import ConfigError
 from fer_bench.evaluation.corruptions import (
     CORRUPTIONS,
-    EYES,
-    MOUTH,
     Condition,
     column,
     conditions,
     corrupt,
     select,
 )
+from fer_bench.evaluation.corruptions.catalogue import EYES, MOUTH
 from fer_bench.evaluation.corruptions.effects import Pixels
 
 GRADED = [name for name, kind in CORRUPTIONS.items() if kind.family != "occlusion"]
@@ -65,7 +65,9 @@ def test_another_sample_seed_or_severity_draws_other_numbers(name: str, image: P
 
 
 @pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - set(RANDOM)))
-def test_what_is_not_random_is_the_same_for_every_sample(name: str, image: Pixels) -> None:
+def test_corruptions_without_randomness_are_the_same_for_every_sample(
+    name: str, image: Pixels
+) -> None:
     severity = CORRUPTIONS[name].severities[0]
     np.testing.assert_array_equal(
         corrupt(image, name, severity, "a"), corrupt(image, name, severity, "b", seed=5)
@@ -186,23 +188,24 @@ def test_conditions_are_chosen_by_name(text: str, expected: list[Condition]) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "parts"),
     [
-        ("frog", "unknown corruption 'frog'.*Did you mean 'fog'"),
-        ("wether", "unknown corruption 'wether'.*Did you mean 'weather'"),
-        ("fog,,eyes", "unknown corruption ''"),
-        ("", "unknown corruption ''"),
-        ("fog:6", "'fog' has no severity '6'; use a number from 1 to 5"),
-        ("fog:", "'fog' has no severity ''"),
-        ("fog:two", "'fog' has no severity 'two'"),
-        ("eyes:3", "'eyes' has no severities.*write 'eyes' alone"),
-        ("eyes:None", "'eyes' has no severities"),
-        ("occlusion:3", "'occlusion' has no severity '3'"),
+        ("frog", ("'frog'", "Did you mean 'fog'")),
+        ("wether", ("'wether'", "Did you mean 'weather'")),
+        ("fog,,eyes", ("''", "jpeg_compression")),
+        ("", ("''", "jpeg_compression")),
+        ("fog:6", ("'fog'", "'6'", "1 to 5")),
+        ("fog:", ("'fog'", "''", "1 to 5")),
+        ("fog:two", ("'fog'", "'two'", "1 to 5")),
+        ("eyes:3", ("'eyes'", "'3'", "alone")),
+        ("eyes:None", ("'eyes'", "'None'", "alone")),
+        ("occlusion:3", ("'occlusion'", "'3'")),
     ],
 )
-def test_a_wrong_name_is_explained(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_a_wrong_name_is_explained(text: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as error:
         select(text)
+    says(error.value, *parts)
 
 
 @pytest.mark.parametrize(("name", "severity"), [("fog", None), ("fog", 0), ("eyes", 1)])

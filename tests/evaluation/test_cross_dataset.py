@@ -34,7 +34,7 @@ def test_what_the_model_does_not_know_is_left_out_and_counted() -> None:
 
 
 def test_one_common_class_is_too_few() -> None:
-    with pytest.raises(DataError, match=r"has the classes fear, contempt; the model knows neutral"):
+    with pytest.raises(DataError, match=r"fear, contempt; the model has neutral"):
         shared_classes(("neutral", "fear"), manifest("fear", "contempt"))
 
 
@@ -55,6 +55,6 @@ def test_masking_is_softmax_of_the_logits_that_stay(logits: list[list[float]]) -
     np.testing.assert_allclose(kept, softmax(np.array(logits)[:, 1:], axis=1), rtol=1e-9)
 
 
-def test_certainty_of_a_masked_class_still_gives_an_answer() -> None:
+def test_certainty_of_a_masked_class_still_gives_a_prediction() -> None:
     _, kept = answers(np.array([[1.0, 0.0, 0.0]]), KNOWN, ("fear", "anger"), "mask_logits")
     np.testing.assert_allclose(kept, [[0.5, 0.5]])

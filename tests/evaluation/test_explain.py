@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import says
 from PIL import Image
 from typer.testing import Result
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.data.load import load_manifest
-from fer_bench.evaluation.explain import choose_averaged, choose_right, choose_wrong
+from fer_bench.evaluation.explain import choose_averaged, choose_correct, choose_mistakes
 from fer_bench.evaluation.grad_cam import class_maps
 from fer_bench.labels import EXPRESSIONS
 
@@ -42,7 +43,7 @@ ANSWERS = st.lists(
 @settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number: int) -> None:
-    chosen = choose_right(answers, number)
+    chosen = choose_correct(answers, number)
     right = answers[answers["label"] == answers["predicted"]]
     assert set(chosen.index) <= set(right.index)
     assert len(chosen) == len(set(chosen.index)) == min(number, len(right))
@@ -59,7 +60,7 @@ def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number
 @settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_mistakes_are_the_most_confident(answers: pd.DataFrame, number: int) -> None:
-    chosen = choose_wrong(answers, number)
+    chosen = choose_mistakes(answers, number)
     wrong = answers[answers["label"] != answers["predicted"]]
     assert set(chosen.index) <= set(wrong.index)
     expected = sorted(wrong["probability"], reverse=True)[:number]
@@ -118,7 +119,7 @@ def right_and_wrong(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return predictions[is_right], predictions[~is_right]
 
 
-def test_the_files_and_what_is_printed(explained: tuple[Path, Result]) -> None:
+def test_the_files_and_the_output(explained: tuple[Path, Result]) -> None:
     run, result = explained
     folder = run / "explanations" / "test"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -128,9 +129,7 @@ def test_the_files_and_what_is_printed(explained: tuple[Path, Result]) -> None:
         assert str(folder / f"{name}.png") in result.stderr
         assert f"{name}.png" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "looking at the output of re_lu" in result.stderr
-    assert "3 × 3 places" in result.stderr
-    assert "so coarse a map" in result.stderr
+    says(result.stderr, "the output of re_lu", "3 × 3 places", "a map of so few places")
 
 
 def test_the_document(explained: tuple[Path, Result]) -> None:
@@ -164,6 +163,8 @@ def test_the_mean_maps_are_means_over_right_answers(explained: tuple[Path, Resul
     maps = class_maps(model, images, codes)
     with np.load(run / "explanations" / "test" / "maps.npz") as saved:
         assert list(saved["classes"]) == list(EXPRESSIONS)
+        assert saved["maps"].shape == (8, len(saved["rows"]), len(saved["columns"]))
+        assert 0 < saved["columns"][0] < saved["columns"][-1] < len(images[0])
         for code, (n, mean) in enumerate(zip(saved["n"], saved["maps"], strict=True)):
             assert n == (codes == code).sum()
             expected = maps[codes == code].mean(axis=0) if n else np.zeros_like(mean)
@@ -201,30 +202,27 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 def test_a_run_that_is_not_finished(fer: Fer, copied_run: Path) -> None:
     rewrite(copied_run / "run.json", '"finished"', '"interrupted"')
-    assert "not finished (status: interrupted). Finish it with: fer train" in refused(
-        fer, copied_run
-    )
+    says(refused(fer, copied_run), copied_run.name, "(status: interrupted)", "fer train")
 
 
 def test_an_adopted_run(fer: Fer, copied_run: Path) -> None:
     rewrite(copied_run / "run.json", '"weights": "none"', '"weights": "adopted"')
     (copied_run / "model.keras").unlink()
-    assert "there is no model to ask" in refused(fer, copied_run)
+    says(refused(fer, copied_run), copied_run.name, "no model", "fer adopt")
 
 
 def test_a_run_whose_model_is_lost(fer: Fer, copied_run: Path) -> None:
     (copied_run / "model.keras").unlink()
-    assert "model.keras: the model cannot be loaded" in refused(fer, copied_run)
+    says(refused(fer, copied_run), copied_run / "model.keras", "--fresh")
 
 
 def test_a_split_that_was_not_evaluated(fer: Fer, copied_run: Path) -> None:
-    message = refused(fer, copied_run, "--split", "train")
-    assert "there are no predictions of the train split" in message
-    assert f"fer evaluate {copied_run.name} --split train --outputs" in message
+    advice = f"fer evaluate {copied_run.name} --split train --outputs"
+    says(refused(fer, copied_run, "--split", "train"), "no predictions", advice)
 
 
 def test_an_unknown_split(fer: Fer, copied_run: Path) -> None:
-    assert "expected train, validation, test" in refused(fer, copied_run, "--split", "tset")
+    says(refused(fer, copied_run, "--split", "tset"), "tset", "train, validation, test")
 
 
 def test_predictions_of_other_images(fer: Fer, copied_run: Path) -> None:
@@ -232,7 +230,7 @@ def test_predictions_of_other_images(fer: Fer, copied_run: Path) -> None:
     frame = pd.read_csv(path)
     frame.loc[3, "sample_id"] = "elsewhere/1.png"
     frame.to_csv(path, index=False)
-    assert "'elsewhere/1.png' is not in the test split" in refused(fer, copied_run)
+    says(refused(fer, copied_run), path, "'elsewhere/1.png'", "fer evaluate")
 
 
 def test_predictions_without_expression(fer: Fer, copied_run: Path) -> None:
@@ -240,4 +238,4 @@ def test_predictions_without_expression(fer: Fer, copied_run: Path) -> None:
     frame = pd.read_csv(path)[["sample_id", "label"]]
     frame[["valence", "arousal", "valence_predicted", "arousal_predicted"]] = 0.5
     frame.to_csv(path, index=False)
-    assert "predicts no expression" in refused(fer, copied_run)
+    says(refused(fer, copied_run), copied_run.name, "no expression", "model.targets")

@@ -7,12 +7,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from messages import says
 from numpy.typing import NDArray
 
 from fer_bench.config.model import Head, Model, Neck
 from fer_bench.errors import RunError
-from fer_bench.evaluation.grad_cam import BATCH, class_maps, last_feature_map
+from fer_bench.evaluation.grad_cam import BATCH, class_maps, last_feature_map, on_image
 from fer_bench.models.build import LOGITS, attach_head, build_model
+from fer_bench.models.receptive_field import centres
 
 CLASSES, SIZE = 7, 24
 BOTH = ("expression", "valence_arousal")
@@ -84,8 +86,9 @@ def test_the_last_map_of_a_network(
 def test_a_network_without_a_map_is_refused() -> None:
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, layers.Dense(2, name=LOGITS)(layers.Flatten()(inputs)))
-    with pytest.raises(RunError, match="no layer of this network gives a map"):
+    with pytest.raises(RunError) as error:
         class_maps(model, images(1, 8), np.array([0]))
+    says(error.value, model.name, "convolutional backbone")
 
 
 # Closed forms ----------------------------------------------------------------------------------
@@ -147,6 +150,41 @@ def test_maps_fill_their_range_and_know_no_unit() -> None:
     (kernel,) = model.get_layer(LOGITS).get_weights()
     model.get_layer(LOGITS).set_weights([kernel * 700])
     np.testing.assert_allclose(class_maps(model, pictures, codes), maps, atol=1e-4)
+
+
+# Where a map is drawn --------------------------------------------------------------------------
+
+
+def test_the_map_of_a_bright_spot_moves_with_the_spot() -> None:
+    inputs = keras.Input((32, 32, 3))
+    x = inputs
+    for _ in range(3):
+        x = layers.Conv2D(1, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    model = keras.Model(inputs, layers.Dense(1, name=LOGITS)(x))
+    for layer in model.layers:  # the class is how bright the image is
+        layer.set_weights([np.full_like(w, w.ndim > 1) for w in layer.get_weights()])
+    spots = np.zeros((16, 32, 32, 3), np.float32)
+    columns = np.arange(8, 24)
+    spots[np.arange(16), columns - 4, columns] = 255
+    maps = class_maps(model, spots, np.zeros(16, int))
+    assert maps.shape == (16, 4, 4)
+    placed = np.stack([on_image(m, *centres(model, last_feature_map(model)), 32) for m in maps])
+    pixels = np.arange(32)
+    found_column = (placed.sum(axis=1) @ pixels) / placed.sum(axis=(1, 2))
+    found_row = (placed.sum(axis=2) @ pixels) / placed.sum(axis=(1, 2))
+    assert np.mean(found_column - columns) == pytest.approx(0, abs=0.8)  # a tenth of a place
+    assert np.mean(found_row - columns + 4) == pytest.approx(0, abs=0.8)
+
+
+def test_a_map_on_an_image_is_exact_at_the_centres_and_constant_beyond() -> None:
+    map_ = np.array([[0, 1], [0.5, 0.25]], np.float32)
+    placed = on_image(map_, np.array([2.0, 6.0]), np.array([1.0, 5.0]), 8)
+    assert placed.shape == (8, 8)
+    assert placed.dtype == np.float32
+    np.testing.assert_allclose(placed[np.ix_([2, 6], [1, 5])], map_)
+    np.testing.assert_allclose(placed[[0, 7]][:, [0, 7]], map_)
+    assert placed[2, 3] == pytest.approx(0.5)
 
 
 # Networks as they come -------------------------------------------------------------------------

@@ -1,14 +1,28 @@
 """Backbone, head and logits."""
 
+import base64
+import json
+import marshal
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from messages import says
 
 from fer_bench.config.model import Head, Model
-from fer_bench.errors import ConfigError
-from fer_bench.models.build import LOGITS, backbone_layers, build_model, head_layers, is_batch_norm
+from fer_bench.errors import ConfigError, RunError
+from fer_bench.models.build import (
+    LOGITS,
+    backbone_layers,
+    build_model,
+    head_layers,
+    is_batch_norm,
+    load_model,
+)
 from fer_bench.models.kernels import use_fast_kernels
 
 
@@ -54,13 +68,15 @@ def test_pooling_of_a_vector(pooling: str) -> None:
 
 
 def test_a_feature_map_needs_pooling() -> None:
-    with pytest.raises(ConfigError, match=r"model\.head\.pooling: cnn_compact ends in a feature"):
+    with pytest.raises(
+        ConfigError, match=r"model\.head\.pooling: cnn_compact.*avg, max or flatten"
+    ):
         build(pooling="none")
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_a_vector_cannot_be_pooled(pooling: str) -> None:
-    with pytest.raises(ConfigError, match=rf"ends in a vector; use none, got '{pooling}'"):
+    with pytest.raises(ConfigError, match=rf"model\.head\.pooling: .*none.*'{pooling}'"):
         build("cnn_slides", 46, pooling=pooling)
 
 
@@ -84,12 +100,10 @@ def test_dropout_acts_in_training_only() -> None:
     assert not np.array_equal(model(image, training=True), model(image, training=True))
 
 
-@pytest.mark.parametrize(("said", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(("momentum", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
 @pytest.mark.parametrize("fast", [False, True])
-def test_batch_norm_keeps_the_said_share_of_its_statistics(
-    said: float | None, kept: float, fast: bool
-) -> None:
-    model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=said), 16, 7)
+def test_batch_norm_has_the_given_momentum(momentum: float | None, kept: float, fast: bool) -> None:
+    model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=momentum), 16, 7)
     norm = next(filter(is_batch_norm, model.layers))
     if fast:
         use_fast_kernels(model, "cpu")
@@ -115,3 +129,94 @@ def test_equal_seeds_give_equal_weights() -> None:
         keras.utils.set_random_seed(3)
         models.append(build().get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
+
+
+# A saved model ---------------------------------------------------------------------------------
+
+
+def saved(folder: Path) -> Path:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="relu", name="answer")(inputs))
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def with_config(path: Path, change: Callable[[Any], Any]) -> None:
+    """Replace `config.json` in a saved model by what `change` makes of it."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["config.json"] = json.dumps(change(json.loads(files["config.json"]))).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def with_layer(**changes: Any) -> Callable[[Any], Any]:
+    """Change the description of the last layer."""
+
+    def change(document: Any) -> Any:
+        document["config"]["layers"][-1] |= changes
+        return document
+
+    return change
+
+
+def with_activation(activation: Any) -> Callable[[Any], Any]:
+    def change(document: Any) -> Any:
+        document["config"]["layers"][-1]["config"]["activation"] = activation
+        return document
+
+    return change
+
+
+# Either would create the file `executed` in the working directory.
+COMMAND = "touch executed"
+CODE = base64.b64encode(marshal.dumps(compile(f"import os; os.system('{COMMAND}')", "", "exec")))
+
+
+CHANGES: list[Callable[[Any], Any]] = [
+    lambda _: [],
+    lambda _: None,
+    lambda _: {},
+    lambda document: document | {"config": None},
+    lambda document: document | {"config": [COMMAND]},
+    with_layer(module="os", class_name="system", config={"command": COMMAND}),
+    with_layer(module="subprocess", class_name="Popen", config={"args": COMMAND}),
+    with_layer(module="elsewhere", class_name="Mine", registered_name="elsewhere>Mine"),
+    with_layer(
+        module="keras.layers",
+        class_name="Lambda",
+        config={
+            "name": "answer",
+            "function": {
+                "class_name": "__lambda__",
+                "config": {"code": CODE.decode(), "defaults": None, "closure": None},
+            },
+        },
+    ),
+    with_activation({"module": "os", "class_name": "function", "config": "system"}),
+    with_activation({"module": "builtins", "class_name": "function", "config": "exec"}),
+]
+IDS = "list,null,empty,config null,config list,os.system,Popen,custom layer,Lambda,function,exec"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=IDS.split(","))
+def test_a_model_that_needs_other_code_is_refused_and_executes_nothing(
+    change: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = saved(tmp_path)
+    assert load_model(path).get_layer("answer")
+    with_config(path, change)
+    with pytest.raises(RunError) as error:
+        load_model(path)
+    says(error.value, path, "--fresh")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError) as error:
+        load_model(path)
+    says(error.value, path, "--fresh")

@@ -67,7 +67,7 @@ def on_fast_kernels(model: Any, device: str = "cpu") -> Any:
 
 
 def operations(model: Any, *, training: bool = True) -> Counter[str]:
-    """How often each operation of TensorFlow stands in the graph of `model`."""
+    """How often each TensorFlow operation is in the graph of `model`."""
     traced = tf.function(lambda images: model(images, training=training))
     graph = traced.get_concrete_function(tf.TensorSpec(model.input.shape, model.input.dtype)).graph
     return Counter(operation.type for operation in graph.get_operations())
@@ -132,7 +132,7 @@ def test_three_steps_leave_the_same_weights_and_statistics(model: Any, images: A
         close(a, b, 1e-3)
 
 
-def test_asked_for_twice_it_is_the_same(model: Any, images: Array) -> None:
+def test_using_fast_kernels_twice_changes_nothing(model: Any, images: Array) -> None:
     fast = on_fast_kernels(model)
     once, graph = np.asarray(fast(images, training=False)), operations(fast)
     use_fast_kernels(fast, "cpu")
@@ -140,7 +140,7 @@ def test_asked_for_twice_it_is_the_same(model: Any, images: Array) -> None:
     close(fast(images, training=False), once, 1e-5)
 
 
-def test_what_is_saved_are_stock_layers(model: Any, images: Array, tmp_path: Path) -> None:
+def test_saved_models_have_stock_layers(model: Any, images: Array, tmp_path: Path) -> None:
     fast = on_fast_kernels(model)
     gradients(fast, images)  # moves the statistics
     fast.save(tmp_path / "model.keras")
@@ -513,7 +513,7 @@ def test_adam_under_a_scaled_loss_is_that_of_keras() -> None:
 
 
 def test_what_adam_remembers_is_what_that_of_keras_remembers() -> None:
-    """So that a save point fits both."""
+    """So that a checkpoint fits both."""
     ours, theirs = FusedAdam(0.01), keras.optimizers.Adam(0.01)
     for optimizer in (ours, theirs):
         twenty_steps(optimizer, [(4, 3)])

@@ -136,7 +136,7 @@ def test_a_single_level_needs_no_joining() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_vector_cannot_take_it(form: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.neck: ippm needs a feature map"):
+    with pytest.raises(ConfigError, match=r"model\.neck: ippm(?s:.*)Remove model\.neck"):
         build_model(Model(backbone="cnn_slides", neck=neck(form)), 46, 7)
 
 

@@ -17,7 +17,7 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import ConfigError
 from fer_bench.labels import EXPRESSIONS
 from fer_bench.models import summary
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import build_model
 from fer_bench.models.freezing import resolve_stages
 from fer_bench.models.summary import describe_backbones, describe_model, expected_classes
@@ -46,7 +46,7 @@ def experiment(*stages: dict[str, Any], **model: Any) -> Experiment:
 
 
 def some_backbones(monkeypatch: pytest.MonkeyPatch, *names: str) -> dict[str, Any]:
-    """What is said of a few backbones; the others take their time."""
+    """The documents of a few backbones; the others take long."""
     monkeypatch.setattr(BACKBONES, "names", lambda: list(names))
     return {document["name"]: document for document in describe_backbones(lambda _: None)}
 
@@ -70,10 +70,10 @@ def test_a_backbone_in_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_network_under_two_names_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    named: list[str] = []
     monkeypatch.setattr(BACKBONES, "names", lambda: ["resnet50", "resnet50_ippm"])
-    plain, with_neck = describe_backbones(told.append)
-    assert told == ["resnet50"]
+    plain, with_neck = describe_backbones(named.append)
+    assert named == ["resnet50"]
     assert (plain["neck"], with_neck["neck"]) == (None, "ippm")
     assert plain["parameters"] == with_neck["parameters"] == 23_587_712
 

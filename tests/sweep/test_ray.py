@@ -366,7 +366,7 @@ def test_a_sweep_survives_the_loss_of_a_node(
         assert_same_history(outputs / entry["run_id"], trained_run)
     log = (outputs / "sweeps" / "pair" / f"{lost.run_id}.log").read_text()
     assert log.count("$ fer train") == 2, log
-    assert "going on at epoch" in log, log
+    assert "resuming at epoch" in log, log
 
 
 APART = """
@@ -417,4 +417,4 @@ def test_runs_come_back_from_nodes_without_the_folder(
         assert run.metrics("test").exists()
         assert_same_history(run.path, trained_run)
         job = make_job(planned, outputs, outputs / "sweeps" / "pair")
-        assert "going on" not in Path(job.log).read_text()
+        assert "resuming at epoch" not in Path(job.log).read_text()

@@ -146,7 +146,7 @@ def fill(model: Any, number: float) -> None:
 
 
 def stored(run: RunDirectory) -> dict[str, float]:
-    """The time of the last change of each file of the save point."""
+    """The modification time of each file of the checkpoint."""
     return {path.name: path.stat().st_mtime_ns for path in run.state.iterdir()}
 
 
@@ -283,7 +283,7 @@ def test_a_kill_before_any_file_leaves_a_save_point_that_fits_together(
         checkpoint.restore(run, back, kind, model.variables)
         assert (values(model.variables)[0] == 1.0).all()
     checkpoint.restore(run, back, "optimizer", optimizer.variables)
-    # The next save point takes its place, and no file of the killed one stays.
+    # The next checkpoint replaces it, and no file of the killed one is left.
     back.step += 1
     checkpoint.save(run, back, model, optimizer, STILL)
     named = {"progress.json", back.optimizer, *back.weights, *back.best_weights}

@@ -1,4 +1,4 @@
-"""`fer train --fresh`: a run is replaced once its successor has a save point, and not before."""
+"""`fer train --fresh`: a run is replaced once its successor has a checkpoint, and not before."""
 
 import errno
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import pytest
+from messages import says
 from typer.testing import Result
 
 from fer_bench.runs import successor
@@ -195,7 +196,7 @@ def test_what_fails_before_the_first_save_point_leaves_the_run_as_it_was(
     fail_at_step(monkeypatch, 2, fail)
     result = fresh(fer, trained)
     assert result.exit_code == code
-    assert "stays as it was" in result.stderr
+    says(result.stderr, "is unchanged")
     assert tree(trained.outputs) == before
 
 
@@ -226,7 +227,7 @@ def test_the_old_run_is_seen_until_the_first_save_point_of_the_new_one(
         assert fer("compare", trained.outputs).exit_code == 0
 
     before.pop("lock", None)
-    fail_at_step(monkeypatch, 2, look)  # a save point comes after two steps
+    fail_at_step(monkeypatch, 2, look)  # a checkpoint is saved after two steps
     result = fresh(fer, trained)
     assert result.exit_code == 0, result.output
     assert seen == [before]
@@ -235,7 +236,7 @@ def test_the_old_run_is_seen_until_the_first_save_point_of_the_new_one(
     assert [path.name for path in trained.outputs.iterdir()] == [trained.run.name]
 
 
-def test_after_the_first_save_point_the_new_run_is_there_and_goes_on(
+def test_after_the_first_checkpoint_the_new_run_is_in_place_and_resumes(
     fer: Fer, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -248,7 +249,7 @@ def test_after_the_first_save_point_the_new_run_is_there_and_goes_on(
     assert [path.name for path in trained.outputs.iterdir()] == [trained.run.name]
     resumed = fer("train", trained.config, "--outputs", trained.outputs)
     assert resumed.exit_code == 0, resumed.output
-    assert "going on at epoch 1, step 2" in resumed.stderr
+    assert "resuming at epoch 1, step 2" in resumed.stderr
 
 
 def test_a_move_that_fails_leaves_the_run_as_it_was(
@@ -323,4 +324,4 @@ def test_a_killed_process_leaves_the_old_run_or_the_new_one(
         assert (reached.epoch, reached.step) == (0, 2)
         resumed = fer("train", trained.config, "--outputs", trained.outputs)
         assert resumed.exit_code == 0, resumed.output
-        assert "going on at epoch 1, step 2" in resumed.stderr
+        assert "resuming at epoch 1, step 2" in resumed.stderr

@@ -66,7 +66,7 @@ class Shown:
 
 
 class Heard:
-    """What is said about progress, as (end, split, done, total)."""
+    """The calls of `on_progress`: (end, split, done, total)."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, int, int]] = []
@@ -133,11 +133,11 @@ def test_rows_are_what_the_model_gives_each_from_the_one_before() -> None:
     for end in ENDS:
         np.testing.assert_allclose(rows[end].values, of_model(model, end), rtol=1e-4, atol=1e-5)
         assert rows[end].values.nbytes == frozen_features.row_bytes(model, end) * len(IMAGES)
-    assert shown.times == 1  # the second goes on from the first
+    assert shown.times == 1  # the second continues from the first
     assert heard.calls == [(end, "train", done, 7) for end in ENDS for done in (3, 6, 7)]
 
 
-def test_what_is_kept_is_found_again_and_deeper_trunks_go_on_from_it() -> None:
+def test_kept_features_are_reused_and_deeper_trunks_continue_from_them() -> None:
     first, shown, heard = built(), Shown(), Heard()
     shallow = kept(first, ENDS[:1], shown, heard)
     again = kept(built(), ENDS[:1], shown, heard)

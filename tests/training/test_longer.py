@@ -1,4 +1,4 @@
-"""`fer train --more-epochs`: a finished run goes on, and ends as one longer run would have."""
+"""`fer train --more-epochs`: a finished run continues, and ends as one longer run would have."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from messages import says
 from typer.testing import Result
 
 from fer_bench.training import session
@@ -38,7 +39,7 @@ def document(tiny: Document, epochs: int, **last: Any) -> Document:
 
 
 def train(fer: Fer, config: Path, outputs: Path, *more: object) -> tuple[Path, str]:
-    """The folder of a run, now trained, and what was said."""
+    """Train; returns the folder of the run, and what was printed on stderr."""
     result = fer("train", config, "--outputs", outputs, *more)
     assert result.exit_code == 0, result.output
     return outputs / result.stdout.strip().splitlines()[-1], result.stderr
@@ -92,11 +93,11 @@ def test_n_and_m_epochs_end_as_n_plus_m_bit_for_bit(
     config = write_config(document(tiny, 2, **last))
     parent, _ = train(fer, config, outputs)
     before = {path: path.read_bytes() for path in parent.rglob("*") if path.is_file()}
-    child, said = train(fer, config, outputs, "--more-epochs", 2)
-    assert f"going on from {parent.name} after epoch 3" in said
+    child, log = train(fer, config, outputs, "--more-epochs", 2)
+    says(log, "continuing from", parent.name, "epoch 3")
     assert {path: path.read_bytes() for path in before} == before
-    whole, said = train(fer, write_config(document(tiny, 4, **last)), outputs.parent / "whole")
-    assert "--more-epochs" not in said
+    whole, log = train(fer, write_config(document(tiny, 4, **last)), outputs.parent / "whole")
+    assert "--more-epochs" not in log
     assert child.name == whole.name != parent.name
     assert_same(child, whole)
     assert list(history(child)["epoch"]) == [1, 2, 3, 4, 5]
@@ -106,7 +107,7 @@ def test_n_and_m_epochs_end_as_n_plus_m_bit_for_bit(
     assert record(child)["seconds"] >= record(parent)["seconds"]
 
 
-def test_a_longer_run_that_was_stopped_goes_on_from_itself(
+def test_a_longer_run_that_was_stopped_resumes_from_its_own_checkpoint(
     fer: Fer,
     write_config: WriteConfig,
     tiny: Document,
@@ -134,8 +135,8 @@ def test_a_longer_run_that_was_stopped_goes_on_from_itself(
         stopped = fer("train", config, "--outputs", outputs, "--more-epochs", 1)
     assert stopped.exit_code == 130
     shutil.rmtree(parent)  # it is not needed any more
-    child, said = train(fer, config, outputs, "--more-epochs", 1)
-    assert "going on at epoch 3, step 3" in said
+    child, log = train(fer, config, outputs, "--more-epochs", 1)
+    assert "resuming at epoch 3, step 3" in log
     assert_same(child, whole)
     assert record(child)["parent"]["run_id"] == parent.name
     again = fer("train", config, "--outputs", outputs, "--more-epochs", 1)
@@ -143,7 +144,7 @@ def test_a_longer_run_that_was_stopped_goes_on_from_itself(
     assert "is finished" in again.stderr
 
 
-def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
+def test_without_its_state_a_run_continues_from_the_selected_model_with_a_warning(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     small = document(tiny, 2, schedule="cosine")
@@ -152,9 +153,8 @@ def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
     assert not (parent / "state").exists()
     assert record(parent)["state_kept"] is False
     best = record(parent)["best"]["epoch"]
-    child, said = train(fer, config, outputs, "--more-epochs", 1)
-    assert "warning: its last save point was not kept" in said
-    assert "the cosine over all 3 epochs" in said
+    child, log = train(fer, config, outputs, "--more-epochs", 1)
+    says(log, "warning: ", "checkpoint", "training.keep_state_mb", "cosine", "3 epochs")
     assert record(child)["parent"] == {"run_id": parent.name, "epoch": best, "optimizer": "new"}
     rows = history(child)
     assert list(rows["epoch"]) == [1, 2, 3, 4]
@@ -175,26 +175,25 @@ def test_without_its_state_a_run_goes_on_from_the_kept_model_and_says_so(
     assert sentence in " ".join(fer("compare", outputs).stdout.split())
 
 
-def test_a_longer_run_is_trained_anew_only_from_its_parent(
+def test_a_longer_run_starts_again_only_from_its_parent(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     config = write_config(document(tiny, 1))
     parent, _ = train(fer, config, outputs)
     child, _ = train(fer, config, outputs, "--more-epochs", 1)
     first = history(child)
-    again, said = train(fer, config, outputs, "--more-epochs", 1, "--fresh")
+    again, log = train(fer, config, outputs, "--more-epochs", 1, "--fresh")
     assert again == child
-    assert f"going on from {parent.name}" in said
+    says(log, "continuing from", parent.name)
     pd.testing.assert_frame_equal(history(again), first, check_exact=True)
     assert {path.name for path in outputs.iterdir()} == {parent.name, child.name}
 
 
-def test_what_was_trained_shorter_is_pointed_out(
+def test_a_shorter_run_is_pointed_out(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     parent, _ = train(fer, write_config(document(tiny, 1)), outputs)
-    whole, said = train(fer, write_config(document(tiny, 2)), outputs)
-    assert f"{parent.name} has 1 of these 2 epochs" in said
-    assert f"fer train {parent / 'config.yaml'} --more-epochs 1" in said
+    whole, log = train(fer, write_config(document(tiny, 2)), outputs)
+    says(log, parent.name, "1 of these 2", f"fer train {parent / 'config.yaml'} --more-epochs 1")
     assert list(history(whole)["epoch"]) == [1, 2, 3]
     assert record(whole)["parent"] is None

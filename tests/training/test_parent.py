@@ -1,4 +1,4 @@
-"""Which run a longer one goes on from, and when it cannot."""
+"""Which run a longer one continues, and when it cannot."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import write_json
 from fer_bench.training import checkpoint
 from fer_bench.training.checkpoint import Progress, StageProgress
-from fer_bench.training.parent import advice_to_go_on, find_parent, longer
+from fer_bench.training.parent import advice_to_continue, find_parent, longer
 
 
 @pytest.fixture
@@ -61,7 +61,9 @@ def test_a_longer_experiment_differs_in_the_epochs_of_its_last_stage(
     assert longer(experiment, 0).run_id == experiment.run_id
 
 
-def test_it_goes_on_from_the_last_save_point(experiment: Experiment, outputs: Path) -> None:
+def test_a_longer_run_continues_from_the_last_checkpoint(
+    experiment: Experiment, outputs: Path
+) -> None:
     run = finished(experiment, outputs, saved(1, 2))
     parent = find_parent(experiment, 4, outputs)
     assert parent.run == run
@@ -81,7 +83,7 @@ def test_a_stage_before_the_last_that_was_stopped_early_stays_as_short(
     assert find_parent(longer(experiment, 1), 1, outputs).progress.stage_epochs == [1, 4]
 
 
-def test_without_a_save_point_it_goes_on_from_the_kept_model(
+def test_without_a_checkpoint_it_continues_from_the_selected_model(
     experiment: Experiment, outputs: Path
 ) -> None:
     run = finished(experiment, outputs)
@@ -157,8 +159,6 @@ def test_shorter_runs_of_the_same_are_pointed_out(experiment: Experiment, output
     finished(patient(experiment), outputs)
     broken = RunDirectory(outputs / f"{experiment.name}-s{experiment.seed}-00000000")
     write_json(broken.run_json, {"status": "finished"})
-    assert list(advice_to_go_on(longer(experiment, 5), outputs)) == [
-        f"{run.run_id} has 2 of these 7 epochs behind it. To go on from it: "
-        f"fer train {run.config} --more-epochs 5"
-    ]
-    assert list(advice_to_go_on(experiment, outputs)) == []
+    (advice,) = advice_to_continue(longer(experiment, 5), outputs)
+    says(advice, run.run_id, "2 of these 7 epochs", f"fer train {run.config} --more-epochs 5")
+    assert list(advice_to_continue(experiment, outputs)) == []

@@ -1,4 +1,4 @@
-"""What stands in the way of a training is said before anything that takes time is begun."""
+"""What prevents training is reported before anything that takes long."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def begun(config: Path, outputs: Path, status: str) -> RunDirectory:
 
 
 @pytest.mark.parametrize(
-    ("section", "changes", "said"),
+    ("section", "changes", "log"),
     [
         ("dataset", {"name": "folder", "root": "nowhere/faces"}, "nowhere/faces"),
         ("dataset", {"name": "rafdb", "root": "nowhere/rafdb"}, "nowhere/rafdb"),
@@ -51,10 +51,10 @@ def begun(config: Path, outputs: Path, status: str) -> RunDirectory:
         ("model", {"weights": "imagenet"}, "no ImageNet weights for cnn_compact"),
     ],
 )
-def test_what_is_not_there_is_said_first(
+def test_what_is_missing_is_reported_first(
     section: str,
     changes: Document,
-    said: str,
+    log: str,
     fer: Fer,
     write_config: WriteConfig,
     tiny: Document,
@@ -64,13 +64,13 @@ def test_what_is_not_there_is_said_first(
     config = write_config(tiny | {section: tiny[section] | changes})
     refused = fer("train", config, "--outputs", outputs)
     assert refused.exit_code == 2, refused.exception
-    assert said in refused.stderr
+    assert log in refused.stderr
     assert list(outputs.iterdir()) == []
     assert fer("train", config, "--outputs", outputs / "new").exit_code == 2
     assert list(outputs.iterdir()) == []
 
 
-def test_without_hindrance_it_goes_on(
+def test_without_problems_the_checks_pass(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     result = fer("train", write_config(tiny), "--outputs", outputs)
@@ -92,7 +92,7 @@ def test_a_finished_run_is_left_at_once_and_cleared_of_what_a_kill_left(
     assert {path.name for path in run.path.iterdir()} == {"run.json", "lock"}
 
 
-def test_a_run_that_is_being_trained_is_said_at_once(
+def test_a_run_that_is_being_trained_is_reported_at_once(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     config = write_config(tiny)
@@ -102,7 +102,7 @@ def test_a_run_that_is_being_trained_is_said_at_once(
     assert "being trained by process" in refused.stderr
 
 
-def test_a_run_that_goes_on_needs_its_first_weights_no_more(
+def test_a_resumed_run_does_not_need_its_first_weights(
     fer: Fer, write_config: WriteConfig, tiny: Document, outputs: Path
 ) -> None:
     config = write_config(tiny | {"model": tiny["model"] | {"weights": "gone.keras"}})

@@ -231,7 +231,7 @@ def test_instructions_have_the_names_that_people_use(monkeypatch: Patch) -> None
     assert document["system"]["cpu_features"] == ["AVX2", "AMX-BF16"]
 
 
-def test_threads_that_were_asked_for_say_so() -> None:
+def test_a_given_number_of_threads_is_named_as_the_reason() -> None:
     usable = machine.usable_cores().number
     document = speed_module.examine(
         Device(**vars(some_device()) | {"threads": usable + 1}), Path("o"), 0, lambda text: None

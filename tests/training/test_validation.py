@@ -81,5 +81,5 @@ def test_an_undefined_concordance_has_no_value() -> None:
         (None, None, "val_mean_ccc", True),
     ],
 )
-def test_what_is_better(value: Any, best: Any, metric: str, better: bool) -> None:
+def test_comparing_validation_values(value: Any, best: Any, metric: str, better: bool) -> None:
     assert is_better(value, best, metric) is better

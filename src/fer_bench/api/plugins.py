@@ -9,7 +9,7 @@ import pandas as pd
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.manifest import Manifest
 from fer_bench.data.spec import DatasetSpec
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES, DATASETS
 
 Reader = Callable[[Dataset], Manifest]

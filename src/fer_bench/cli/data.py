@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,8 +129,8 @@ def audit(
             manifest,
             spec.overlaps,
             workers,
-            lambda done, total: display.decoding(manifest.name, done, total),
-            display.comparing,
+            partial(display.progress, f"reading {manifest.name} images"),
+            partial(display.progress, "comparing images"),
         )
     quarantine = quarantine or dataset.root.with_name(f"{dataset.root.name}.quarantine.csv")
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")

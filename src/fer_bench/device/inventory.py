@@ -1,7 +1,6 @@
 """Lists what the machine has: processor, memory, devices, libraries, folders."""
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -30,14 +29,6 @@ WHY_XLA = {
     "gpu": "on a GPU it fuses many small operations into few",
     "cpu": "compiled convolutions were measured 4 to 10 times slower on CPUs",
 }
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that results depend on."""
-    packages = ("fer-bench", "tensorflow", "keras", "numpy")
-    return {"python": platform.python_version()} | {
-        package: importlib.metadata.version(package) for package in packages
-    }
 
 
 def system() -> dict[str, Any]:

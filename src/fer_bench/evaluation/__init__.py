@@ -1,5 +1,5 @@
-"""A trained model's answers and what they are worth.
+"""A trained model's predictions and what they are worth.
 
-`evaluate` predicts a split and measures it; `robustness` does so on corrupted images, `explain`
-shows where the network looks, `adopt` takes predictions of any other program.
+`evaluate` predicts a split and measures it, `robustness` does so on corrupted images, `explain`
+shows where the network looks, and `adopt` takes predictions from any other program.
 """

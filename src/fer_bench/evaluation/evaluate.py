@@ -1,6 +1,7 @@
 """`fer evaluate`: from a finished run to its saved predictions and their metrics."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from fer_bench.device.selection import Device
 from fer_bench.display import Display
 from fer_bench.errors import RunError
 from fer_bench.evaluation import robustness
+from fer_bench.evaluation.corruptions import Condition
 from fer_bench.evaluation.protocol import Measurement
 from fer_bench.evaluation.test_time_views import native_size
-from fer_bench.evaluation.trained_model import Array, Subject, open_subject, predict
+from fer_bench.evaluation.trained_model import Array, TrainedModel, open_trained_model
 from fer_bench.labels import ATTRIBUTES
 from fer_bench.metrics.calibration import temperature_report
 from fer_bench.metrics.document import compute, headline
@@ -29,9 +31,8 @@ from fer_bench.storage.array_cache import Store
 from fer_bench.storage.files import write_atomically, write_json
 from fer_bench.storage.replacement import replaced_files
 
-# Above this many images, copies are looked for only by `fer data audit`.
+# In larger datasets, only `fer data audit` looks for copies between the splits.
 IMAGES_LOOKED_AT = 100_000
-Condition = tuple[str, int | None]
 
 
 def evaluate(
@@ -42,57 +43,57 @@ def evaluate(
 ) -> dict[str, Any]:
     """Predict every image, save the predictions, and compute the metrics from them.
 
-    Files of an earlier evaluation are replaced at the very end, all together: where anything
-    fails, they stay as they were.
+    The files of an earlier evaluation are replaced at the end, all together: if anything fails,
+    they stay as they were.
 
     Args:
         measurement: a run, and what it is measured on.
         device: what computes.
         display: where progress is shown.
-        conditions: corruptions under which it is measured too, as `corruptions.select` gives them.
+        conditions: corruptions to measure it under as well, see `corruptions.select`.
 
     Returns:
-        The document that `metrics/<evaluation>.json` holds.
+        The content of `metrics/<evaluation>.json`.
 
     Raises:
-        RunError: the model cannot be read, is not the one of the run, or answers no numbers; or
-            there are conditions, and it predicts no expressions.
+        RunError: the model cannot be read, is not the model of the run, or predicts values that are
+            not finite; or there are conditions, and it predicts no expressions.
         DataError: an image cannot be read.
     """
     chosen = list(conditions)
     if chosen and "expression" not in measurement.trained.config.model.targets:
         raise robustness.no_expressions()
-    subject = open_subject(measurement.trained, device, display)
+    model = open_trained_model(measurement.trained, device, display)
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
     run, name = measurement.trained.run, measurement.protocol.name
     with replaced_files(run.path) as folder:
         results = RunDirectory(folder)
-        _save_predictions(subject, measurement, results)
+        _save_predictions(model, measurement, results)
         predictions = read_predictions(results.predictions(name))
-        metrics = _measure(subject, measurement, results, predictions)
+        metrics = _measure(model, measurement, results, predictions)
         write_json(results.metrics(name), metrics)
         if chosen:
-            _save_robustness(subject, measurement, results, predictions, chosen)
+            _save_robustness(model, measurement, results, predictions, chosen)
     return metrics
 
 
 # Predictions -----------------------------------------------------------------------------------
 
 
-def _save_predictions(subject: Subject, measurement: Measurement, results: RunDirectory) -> None:
-    protocol, manifest, config = measurement.protocol, measurement.manifest, subject.trained.config
+def _save_predictions(model: TrainedModel, measurement: Measurement, results: RunDirectory) -> None:
+    protocol, manifest, config = measurement.protocol, measurement.manifest, model.trained.config
     images = decoding.open_split(
         manifest,
         protocol.split,
         native_size(protocol.views, config.image.size),
-        lambda done, total: subject.display.decoding(protocol.split, done, total),
-        store=Store(config.cache.max_bytes, subject.display.message),
+        partial(model.display.progress, f"decoding {protocol.split} images"),
+        store=Store(config.cache.max_bytes, model.display.message),
     )
-    outputs = predict(subject, images, protocol.views)
+    outputs = model.predict(images, protocol.views)
     rows = manifest.split(protocol.split)
-    _check_finite(subject, rows["sample_id"], outputs)
-    classes, probabilities = subject.trained.classes, outputs.get("expression")
+    _check_finite(model, rows["sample_id"], outputs)
+    classes, probabilities = model.trained.classes, outputs.get("expression")
     if probabilities is not None:
         classes, probabilities = measurement.answers(probabilities)
     frame = predictions_frame(rows, classes, probabilities, outputs.get("valence_arousal"))
@@ -100,12 +101,12 @@ def _save_predictions(subject: Subject, measurement: Measurement, results: RunDi
     write_predictions(path, frame)
 
 
-def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
+def _check_finite(model: TrainedModel, ids: "pd.Series[str]", outputs: dict[str, Array]) -> None:
     for name, output in outputs.items():
         wrong = np.flatnonzero(~np.isfinite(output).all(axis=1))
         if len(wrong):
             raise RunError(
-                f"{subject.trained.run.model}: its answers ({name}) are no numbers for "
+                f"{model.trained.run.model}: its outputs ({name}) are not finite numbers for "
                 f"{len(wrong):,} of {len(ids):,} images, first {ids.iloc[wrong[0]]!r}.\n"
                 f"{OTHER_MODEL}"
             )
@@ -115,34 +116,33 @@ def _check_finite(subject: Subject, ids: "pd.Series[str]", outputs: dict[str, Ar
 
 
 def _measure(
-    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+    model: TrainedModel, measurement: Measurement, results: RunDirectory, predictions: Predictions
 ) -> dict[str, Any]:
-    """The document of the metrics, from saved predictions alone."""
+    """The content of `metrics/<evaluation>.json`, from the saved predictions alone."""
     rows = measurement.manifest.split(measurement.protocol.split)
     document: dict[str, Any] = {**compute(predictions)}
-    document |= _without_twins(subject.display, measurement, predictions)
-    document |= _temperature(subject, measurement, results, predictions)
+    document |= _without_copies(model.display, measurement, predictions)
+    document |= _temperature(model, measurement, results, predictions)
     document |= _subgroups(rows, predictions)
     document["protocol"] = measurement.record().to_json()
     document["warnings"] = _warnings(measurement)
     return document
 
 
-def _without_twins(
+def _without_copies(
     display: Display, measurement: Measurement, predictions: Predictions
 ) -> dict[str, Any]:
-    """Every headline metric without the images of which training has seen a copy."""
+    """Every headline metric without the images that training has seen a copy of."""
     manifest, protocol = measurement.manifest, measurement.protocol
-    if protocol.data is not None or protocol.split == "train":
-        return {}
-    if len(manifest.samples) > IMAGES_LOOKED_AT:
+    may_have_copies = protocol.data is None and protocol.split != "train"
+    if not may_have_copies or len(manifest.samples) > IMAGES_LOOKED_AT:
         return {}
     seen = duplicates.seen_in_training(
         manifest,
         protocol.split,
         None,
-        lambda done, total: display.decoding("dataset", done, total),
-        display.comparing,
+        partial(display.progress, "reading all images"),
+        partial(display.progress, "comparing images"),
     )
     if not seen:
         return {}
@@ -161,23 +161,24 @@ def _without_twins(
 
 
 def _temperature(
-    subject: Subject, measurement: Measurement, results: RunDirectory, predictions: Predictions
+    model: TrainedModel, measurement: Measurement, results: RunDirectory, predictions: Predictions
 ) -> dict[str, Any]:
-    """Calibration before and after one temperature, fitted where the model was not measured."""
+    """Calibration before and after temperature scaling, fitted on the validation split."""
     protocol = measurement.protocol
     if protocol.data is not None or protocol.split != "test" or predictions.expression is None:
         return {}
     if "validation" not in measurement.manifest.split_sizes():
         return {}
     fitted_on = measurement.of_split("validation")
-    path = subject.trained.run.predictions(fitted_on.protocol.name)
+    path = model.trained.run.predictions(fitted_on.protocol.name)
     if not path.exists():
-        _save_predictions(subject, fitted_on, results)
+        _save_predictions(model, fitted_on, results)
         path = results.predictions(fitted_on.protocol.name)
     return {"temperature": temperature_report(read_predictions(path), predictions)}
 
 
 def _subgroups(rows: pd.DataFrame, predictions: Predictions) -> dict[str, Any]:
+    """Metrics per subgroup, where the dataset says which people are in the images."""
     known = [name for name in ATTRIBUTES if name in rows]
     if not known or predictions.expression is None:
         return {}
@@ -189,24 +190,24 @@ def _warnings(measurement: Measurement) -> list[str]:
     config, protocol = measurement.trained.config, measurement.protocol
     found = []
     if config.selection == "test_split" and protocol.split == "test":
-        found.append("the model was chosen on the test split: its score there is too high")
+        found.append("the model was selected on the test split: its score there is too high")
     if protocol.data is not None:
         found += _overlap(config.dataset.name, measurement.manifest.name)
     elif len(measurement.manifest.samples) > IMAGES_LOOKED_AT:
-        found.append("copies between the splits were not looked for; fer data audit does")
+        found.append("copies between the splits were not searched for; run fer data audit")
     return found
 
 
 def _overlap(trained_on: str, measured_on: str) -> list[str]:
-    """A warning where two datasets hold, or may hold, some of the same images."""
+    """A warning if two datasets share images, or may share them."""
     if trained_on == measured_on:
-        return [f"the model was trained on {trained_on} too; images may occur in both folders"]
+        return [f"the model was trained on {trained_on} too; both folders may have the same images"]
     for one, other in ((trained_on, measured_on), (measured_on, trained_on)):
         spec: DatasetSpec = DATASETS[one]
         if other in spec.overlaps:
             return [
                 f"contaminated: datasets {trained_on} and {measured_on} share images "
-                f"({spec.overlaps[other]}), so that the model has seen some of these"
+                f"({spec.overlaps[other]}): the model has seen some of these in training"
             ]
     return []
 
@@ -215,16 +216,16 @@ def _overlap(trained_on: str, measured_on: str) -> list[str]:
 
 
 def _save_robustness(
-    subject: Subject,
+    model: TrainedModel,
     measurement: Measurement,
     results: RunDirectory,
     predictions: Predictions,
     conditions: list[Condition],
 ) -> None:
-    protocol, size = measurement.protocol, subject.trained.config.image.size
+    protocol, size = measurement.protocol, model.trained.config.image.size
 
     def probabilities(images: decoding.Split) -> Array:
-        outputs = predict(subject, images, protocol.views)
+        outputs = model.predict(images, protocol.views)
         return measurement.answers(outputs["expression"])[1]
 
     frame, document = robustness.measure(
@@ -234,7 +235,7 @@ def _save_robustness(
         probabilities,
         conditions,
         predictions,
-        lambda done, total: subject.display.decoding("corrupted", done, total),
+        partial(model.display.progress, "predicting corrupted images"),
     )
     path = results.corruptions(protocol.name)
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False))

@@ -17,25 +17,25 @@ from fer_bench.models.build import backbone_layers, head_layers, named_outputs
 from fer_bench.models.neck import NECK_PREFIX
 
 BATCH = 32
-# What only thins out the map that it is given, or changes nothing outside of training.
+# These only thin out the map that they are given, or change nothing outside of training.
 _THINNING = (
     *(layers.MaxPooling2D, layers.AveragePooling2D),
     *(layers.Dropout, layers.SpatialDropout2D),
 )
-# Gradients are taken of the logit times this, so that float16 does not round small ones to 0. The
-# maps are divided by their maximum, and a power of two changes no digit.
+# The logit is multiplied by this before its gradient is taken, so that float16 does not round small
+# gradients to 0. The maps are divided by their maximum, and a power of two changes no digit.
 _GRADIENT_SCALE = 1024.0
 
 
 def last_feature_map(model: Any) -> Any:
     """The layer whose output, shape (n, h, w, c), is the last map before all places are mixed.
 
-    That is where the neck ends or, without one, the backbone; where these end in a vector, the last
-    map inside. Where the map is pooled or dropped out at its end, it is what goes into that: a VGG
-    ends in 14 × 14 places and not in 7 × 7, as in the paper.
+    That is the end of the neck or, without one, of the backbone; where these end in a vector, the
+    last map inside. A pooling or dropout at the end does not count: the map of a VGG has 14 × 14
+    places, as in the paper, and not 7 × 7.
 
     Args:
-        model: what `model.build_model` returns, perhaps saved and loaded.
+        model: what `models.build.build_model` returns, perhaps saved and loaded.
 
     Raises:
         RunError: no layer gives a map.
@@ -47,7 +47,7 @@ def last_feature_map(model: Any) -> Any:
             return layer
     raise RunError(
         f"{model.name}: no layer of this network gives a map (places × channels).\n"
-        "Grad-CAM needs one; take a convolutional backbone."
+        "Grad-CAM needs one; use a convolutional backbone."
     )
 
 
@@ -57,27 +57,23 @@ def class_maps(
     """How much each place of each image speaks for a class, by Grad-CAM.
 
     Args:
-        model: what `model.build_model` returns; expression is one of its targets.
+        model: what `models.build.build_model` returns; expression is one of its targets.
         images: RGB in [0, 255], shape (n, size, size, 3).
-        codes: the class that is asked for of each image, shape (n,), in [0, C).
+        codes: the class to explain for each image, shape (n,), in [0, C).
 
     Returns:
-        Maps in [0, 1], shape (n, h, w). The largest value of each is 1, or 0 where no place speaks
-        for the class.
+        Maps in [0, 1], shape (n, h, w), one value per place of `last_feature_map`. The largest
+        value of each map is 1, or 0 where no place speaks for the class.
 
     Raises:
         RunError: no layer gives a map.
     """
     step = _build_map_step(model)
-    maps = [
-        step(tf.cast(images[part], tf.float32), tf.cast(codes[part], tf.int32))
-        for part in _parts(len(images))
-    ]
+    maps = []
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        maps.append(step(tf.cast(images[part], tf.float32), tf.cast(codes[part], tf.int32)))
     return np.concatenate(maps)
-
-
-def _parts(number: int) -> list[slice]:
-    return [slice(start, start + BATCH) for start in range(0, number, BATCH)]
 
 
 def _build_map_step(model: Any) -> Any:
@@ -93,14 +89,43 @@ def _build_map_step(model: Any) -> Any:
     )
     def map_step(images: Any, codes: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            # Of a frozen network nothing else would be followed up to the map.
+            # In a frozen network, nothing else makes the tape record up to the map.
             tape.watch(images)
             features, outputs = both(images, training=False)
             logits = named_outputs(outputs, ("expression",))["expression"]
-            asked = tf.gather(logits, codes, axis=1, batch_dims=1) * _GRADIENT_SCALE
-        gradients = tf.cast(tape.gradient(asked, features), tf.float32)
+            explained = tf.gather(logits, codes, axis=1, batch_dims=1) * _GRADIENT_SCALE
+        gradients = tf.cast(tape.gradient(explained, features), tf.float32)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         maps = tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), axis=-1))
         return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))
 
     return map_step
+
+
+def on_image(
+    map_: NDArray[np.floating[Any]],
+    rows: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    size: int,
+) -> NDArray[np.float32]:
+    """A map at every pixel of its image: linear between the places, constant beyond the last.
+
+    Args:
+        map_: one value per place, shape (h, w).
+        rows: the row of the image that each row of places looks at, shape (h,), increasing; see
+            `models.receptive_field.centres`.
+        columns: likewise, shape (w,).
+        size: height and width of the image in pixels.
+
+    Returns:
+        Shape (size, size).
+    """
+    down, across = (_interpolation(centres, size) for centres in (rows, columns))
+    placed: NDArray[np.float32] = (down @ map_ @ across.T).astype(np.float32)
+    return placed
+
+
+def _interpolation(centres: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """The matrix (size, n) that interpolates values at n `centres` at every pixel."""
+    pixels = np.arange(size)
+    return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(len(centres))], axis=1)

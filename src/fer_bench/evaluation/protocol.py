@@ -1,4 +1,4 @@
-"""What a finished run is measured on: everything that is known of it without its model.
+"""What a finished run is measured on, checked without its model.
 
 Whatever can be refused is refused here, before TensorFlow is imported and the model is loaded.
 """
@@ -24,7 +24,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import ProtocolRecord
 from fer_bench.storage.replacement import settle_files
 
-# What says where a dataset lies, and nothing of what it is.
+# The settings that say where a dataset is, and nothing about its content.
 PLACES = tuple(
     f"dataset.{name}"
     for name, field in Dataset.model_fields.items()
@@ -36,13 +36,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a model is measured on, and how it gets to see it.
+    """What a model is measured on, and how.
 
     Attributes:
         split: the name of the split.
-        data: the experiment whose dataset is used; None for that of the run itself.
-        views: how often each image is shown.
-        class_rule: how classes are treated that the model or another dataset lacks.
+        data: the experiment whose dataset is used; None for the dataset of the run.
+        views: the test-time views of each image.
+        class_rule: how to treat classes that only the model or only the other dataset has.
     """
 
     split: str = "test"
@@ -63,8 +63,8 @@ class TrainedRun:
 
     Attributes:
         run: its folder.
-        config: its experiment; the dataset lies where the user says.
-        classes: what the model tells apart, in the order of its logits.
+        config: its experiment, with the dataset where the user says.
+        classes: the classes of the model, in the order of its logits.
     """
 
     run: RunDirectory
@@ -72,7 +72,7 @@ class TrainedRun:
     classes: tuple[str, ...]
 
     def own_dataset(self) -> Manifest:
-        """The dataset that it was trained on. Raises: DataError when it is not there any more."""
+        """The dataset that it was trained on. Raises: DataError when it is missing or changed."""
         root = self.config.dataset.root
         try:
             manifest = load_manifest(self.config.dataset)
@@ -80,22 +80,21 @@ class TrainedRun:
         except DataError as error:
             here = "" if root.is_absolute() else f" ({root.resolve()} from this folder)"
             raise DataError(
-                f"{error}\n{self.run.config} says where the data of this run lies: "
-                f"dataset.root is {root}{here}.\n"
-                "Give another place with --set dataset.root=FOLDER."
+                f"{error}\n{self.run.config} has dataset.root: {root}{here}.\n"
+                "If the data is elsewhere now: --set dataset.root=FOLDER."
             ) from error
         return manifest
 
 
 def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> TrainedRun:
-    """What a run says of itself.
+    """Read a finished run that has a model.
 
     Args:
         run: its folder.
-        overrides: where its dataset lies now, each `dataset.root=folder` or another of `PLACES`.
+        overrides: where its dataset is now, each `dataset.root=folder` or another of `PLACES`.
 
     Raises:
-        RunError: it is not finished, was trained elsewhere, or does not say what its classes are.
+        RunError: it is not finished, was trained elsewhere, or does not record its classes.
         ConfigError: an override would make it another experiment.
     """
     settle_files(run.path)
@@ -106,17 +105,18 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         )
     if run.is_adopted():
         raise RunError(
-            f"{run.run_id}: its predictions come from elsewhere, and there is no model to ask.\n"
-            "Its metrics are in the run already; give more predictions with: fer adopt"
+            f"{run.run_id}: its predictions come from elsewhere, so there is no model.\n"
+            "Its metrics are in the run already; to add other predictions: fer adopt"
         )
     _check_places(overrides)
     return TrainedRun(run, load_experiment(run.config, overrides), _classes(run))
 
 
 def load_data(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment whose dataset is measured on, lying where the overrides say.
+    """The experiment whose dataset a run is measured on, with the dataset where `overrides` say.
 
-    Raises: ConfigError.
+    Raises:
+        ConfigError: it cannot be read, or an override changes more than a place.
     """
     _check_places(overrides)
     return load_experiment(path, overrides)
@@ -127,8 +127,8 @@ def _check_places(overrides: Sequence[str]) -> None:
         key = override.partition("=")[0].strip()
         if key not in PLACES:
             raise ConfigError(
-                f"--set {override}: a trained run stays the experiment that it is; all that can be "
-                f"set is where data lies: {', '.join(PLACES)}.\n"
+                f"--set {override}: the experiment of a trained run is fixed; only the place of "
+                f"its data can be set: {', '.join(PLACES)}.\n"
                 "Train another experiment with fer train, or measure on other data with --data."
             )
 
@@ -145,12 +145,12 @@ def _classes(run: RunDirectory) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A run, what it is measured on, and the images for that.
+    """A run, the protocol of its evaluation, and the dataset for it.
 
     Attributes:
         trained: the run.
         protocol: the split, the views and the rule for classes.
-        manifest: the dataset; of another one than the run's, only the images of known classes.
+        manifest: the dataset; if it is not that of the run, only the images of shared classes.
     """
 
     trained: TrainedRun
@@ -158,11 +158,11 @@ class Measurement:
     manifest: Manifest
 
     def of_split(self, split: str) -> "Measurement":
-        """The same of another split."""
+        """The same measurement on another split."""
         return replace(self, protocol=replace(self.protocol, split=split))
 
     def record(self) -> ProtocolRecord:
-        """What the metrics say of it."""
+        """Section `protocol` of the metrics."""
         config, protocol, manifest = self.trained.config, self.protocol, self.manifest
         return ProtocolRecord(
             dataset=manifest.name,
@@ -178,7 +178,7 @@ class Measurement:
         )
 
     def answers(self, probabilities: FloatArray) -> tuple[tuple[str, ...], FloatArray]:
-        """What the model may answer, and how probable it finds each answer.
+        """The classes that the model may predict, and the probability of each.
 
         Args:
             probabilities: of the classes of the run, shape (n, classes).
@@ -191,11 +191,11 @@ class Measurement:
 
 
 def open_measurement(trained: TrainedRun, protocol: Protocol) -> Measurement:
-    """Read the dataset that a run is measured on. With `data`, its own is not needed.
+    """Read the dataset that a run is measured on. With `protocol.data`, its own is not needed.
 
     Raises:
-        DataError: it is missing, has no such split, or is not the one that the run says; or it
-            shares fewer than two classes with the run.
+        DataError: it is missing, does not have the split, or differs from what the run recorded; or
+            it shares fewer than two classes with the run.
     """
     if protocol.data is None:
         manifest = trained.own_dataset()

@@ -1,7 +1,7 @@
-"""How much accuracy is left when images are spoiled: corruptions and occlusions of one test set.
+"""Robustness: how much accuracy is left on corrupted and occluded images of one split.
 
-What the model says about every spoiled image is one table; every number is computed from it and
-from the saved predictions for the images as they are.
+The predictions for all corrupted images form one table; every number is computed from it and from
+the saved predictions for the clean images.
 """
 
 import multiprocessing
@@ -19,8 +19,8 @@ from fer_bench.data.decoding import Change, Split, open_split
 from fer_bench.data.manifest import Manifest
 from fer_bench.device.machine import usable_cores
 from fer_bench.errors import RunError
-from fer_bench.evaluation import corruptions
-from fer_bench.evaluation.corruptions import CORRUPTIONS, Condition, corrupt
+from fer_bench.evaluation.corruptions import CORRUPTIONS, Condition, column, conditions, corrupt
+from fer_bench.evaluation.corruptions.catalogue import SEED
 from fer_bench.evaluation.corruptions.effects import Pixels
 from fer_bench.metrics.arrays import FloatArray
 from fer_bench.metrics.document import proportion_cell, resampled_cell
@@ -29,7 +29,7 @@ from fer_bench.metrics.measure import RESAMPLES, resample
 from fer_bench.metrics.predictions import Expression, Predictions
 from fer_bench.metrics.schema import SCHEMA, Cell, CorruptionsDocument
 
-# Spoiled images for which it pays to start a process, and how many are sent to one at a time.
+# A process pays from this many corrupted images on; they are sent to it this many at a time.
 IMAGES_PER_PROCESS = 10_000
 IMAGES_AT_A_TIME = 32
 
@@ -39,7 +39,7 @@ def measure(
     split: str,
     size: int,
     predict: Callable[[Split], NDArray[Any]],
-    conditions: Sequence[Condition],
+    chosen: Sequence[Condition],
     clean: Predictions,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, CorruptionsDocument]:
@@ -49,36 +49,36 @@ def measure(
         manifest: the dataset.
         split: the name of the split, of n samples.
         size: height and width in pixels of what the model gets.
-        predict: probabilities of every image of a split, shape (n, C), in the order of the classes
-            of `clean`.
-        conditions: what is done to the images, as `corruptions.select` returns it.
-        clean: the predictions for the same images as they are.
-        on_progress: called with (images predicted, images in all, over all conditions).
+        predict: gives the probabilities for every image of a split, shape (n, C), in the order of
+            the classes of `clean`.
+        chosen: what is done to the images, see `corruptions.select`.
+        clean: the predictions for the clean images.
+        on_progress: called with (images predicted, images in total), over all conditions.
 
     Returns:
-        The table of `corruptions/<evaluation>.csv`: `sample_id`, and for each condition a column
-        with the name of the predicted class. And its summary, see `summarise`.
+        The table of `corruptions/<evaluation>.csv`: `sample_id`, and one column per condition with
+        the name of the predicted class. And its summary, see `summarise`.
 
     Raises:
-        RunError: `clean` has no expressions, or those of other samples.
+        RunError: `clean` has no expressions, or is about other samples.
         DataError: an image cannot be decoded; the message names it.
     """
     classes = np.array(_expression(clean).classes)
     keys = [str(key) for key in manifest.split(split)["sample_id"]]
     table: dict[str, Any] = {"sample_id": keys}
     images = _native_images(manifest, split, size)
-    with _executor(len(images) * len(conditions)) as executor:
-        for condition, spoiled in _spoiled(executor, images, keys, conditions):
-            opened = open_split(manifest, split, size, change=_replacement(spoiled))
-            table[corruptions.column(*condition)] = classes[predict(opened).argmax(axis=1)]
+    with _executor(len(images) * len(chosen)) as executor:
+        for condition, corrupted in _corrupted(executor, images, keys, chosen):
+            opened = open_split(manifest, split, size, change=_replacement(corrupted))
+            table[column(*condition)] = classes[predict(opened).argmax(axis=1)]
             if on_progress:
-                on_progress((len(table) - 1) * len(images), len(conditions) * len(images))
+                on_progress((len(table) - 1) * len(images), len(chosen) * len(images))
     frame = pd.DataFrame(table)
     return frame, summarise(frame, clean)
 
 
 def _native_images(manifest: Manifest, split: str, size: int) -> list[Pixels]:
-    """Every image of a split as it comes from its file, after the crop: uint8, (h, w, channels)."""
+    """Every image of a split as it comes from its file, cropped: uint8, shape (h, w, channels)."""
     images: dict[int, Pixels] = {}
 
     def keep(image: Pixels, index: int) -> Pixels:
@@ -94,35 +94,35 @@ def _replacement(images: Sequence[Pixels]) -> Change:
 
 
 def _executor(images: int) -> Executor:
-    """A process for each core where there is work for them, else a thread."""
+    """One process per core if there is enough work for several, else one thread."""
     processes = min(usable_cores().number, images // IMAGES_PER_PROCESS)
     if processes < 2:
         return ThreadPoolExecutor(1)
-    # Spawned: a fork of a process in which TensorFlow runs may wait for ever.
+    # Spawned: a fork of a process that runs TensorFlow may wait forever.
     context = multiprocessing.get_context("spawn")
-    # An interrupt is the parent's to handle; the terminal sends it to all of them.
+    # The terminal sends an interrupt to all processes; only the parent handles it.
     return ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
-def _spoiled(
+def _corrupted(
     executor: Executor,
     images: Sequence[Pixels],
     keys: Sequence[str],
-    conditions: Sequence[Condition],
+    chosen: Sequence[Condition],
 ) -> Iterator[tuple[Condition, list[Pixels]]]:
-    """The images under each condition, the next of which is under way while one is used."""
+    """The images under each condition; the next condition is computed while one is used."""
 
     def start(condition: Condition) -> Iterator[Pixels]:
         name, severity = condition
         arguments = (images, repeat(name), repeat(severity), keys)
         return executor.map(corrupt, *arguments, chunksize=IMAGES_AT_A_TIME)
 
-    under_way = start(conditions[0]) if conditions else iter(())
-    for place, condition in enumerate(conditions):
-        spoiled = list(under_way)
-        if place + 1 < len(conditions):
-            under_way = start(conditions[place + 1])
-        yield condition, spoiled
+    under_way = start(chosen[0]) if chosen else iter(())
+    for place, condition in enumerate(chosen):
+        corrupted = list(under_way)
+        if place + 1 < len(chosen):
+            under_way = start(chosen[place + 1])
+        yield condition, corrupted
 
 
 # Results ---------------------------------------------------------------------------------------
@@ -131,28 +131,28 @@ def _spoiled(
 def summarise(
     frame: pd.DataFrame, clean: Predictions, seed: int = 0, resamples: int = RESAMPLES
 ) -> CorruptionsDocument:
-    """Everything that `corruptions/<evaluation>.json` says, ready for strict JSON.
+    """The content of `corruptions/<evaluation>.json`, ready for strict JSON.
 
-    The accuracy under one condition has its Wilson interval. A mean over conditions has the
-    percentile interval of a class-stratified bootstrap over images, of each of which all conditions
-    are drawn together. Occlusions stand by themselves: no mean includes them.
+    The accuracy under one condition has a Wilson interval. A mean over conditions has a percentile
+    interval of a class-stratified bootstrap over images; all conditions of an image are drawn
+    together. Occlusions are not part of any mean.
 
     Args:
-        frame: `sample_id` and the predicted class name under each condition, as `measure` returns
-            it; any conditions, and rows in any order.
-        clean: the predictions for the same images as they are.
-        seed: of the bootstrap.
+        frame: `sample_id` and the predicted class under each condition, as `measure` returns it;
+            any conditions, and rows in any order.
+        clean: the predictions for the clean images.
+        seed: seed of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:
-        `n`; `clean`, the accuracy without any corruption; `conditions`, the accuracy under each;
+        `n`; `clean`, the accuracy without corruption; `conditions`, the accuracy under each;
         `mean_corruption_accuracy` over the conditions that have a severity, `relative_drop`
         (1 - mean / clean) and `by_corruption`, the mean over the severities of each; `complete`,
         whether these are all fifteen corruptions in five severities.
 
     Raises:
-        RunError: `clean` has no expressions, or the frame is about other samples or has a column
-            that is no condition.
+        RunError: `clean` has no expressions, or `frame` is about other samples or has a column that
+            is not a condition.
     """
     correct = _correct(frame, clean)
     was_correct = _expression(clean).correct
@@ -181,7 +181,7 @@ def summarise(
         "by_corruption": {name: _mean_cell(of, draws[name]) for name, of in means.items()},
         "complete": len(graded) == sum(severity is not None for _, severity in _known().values()),
         "fingerprint": clean.fingerprint,
-        "seed": corruptions.SEED,
+        "seed": SEED,
         "interval": {
             "level": CONFIDENCE,
             "methods": {
@@ -195,9 +195,9 @@ def summarise(
 
 
 def no_expressions() -> RunError:
-    """The error about a run that does not predict what is measured here."""
+    """The error for a run that predicts no expressions."""
     return RunError(
-        "the run predicts no expressions, whose accuracy under corruptions is measured.\n"
+        "the run predicts no expressions, and corruptions are measured by their accuracy.\n"
         "Evaluate it without --corruptions, or train with model.targets: [expression]."
     )
 
@@ -210,14 +210,14 @@ def _expression(clean: Predictions) -> Expression:
 
 def _known() -> dict[str, Condition]:
     """Every condition, by the name of its column."""
-    return {corruptions.column(*condition): condition for condition in corruptions.conditions()}
+    return {column(*condition): condition for condition in conditions()}
 
 
 def _correct(frame: pd.DataFrame, clean: Predictions) -> dict[Condition, NDArray[np.bool_]]:
-    """Whether each sample of `clean`, in its order, is told rightly under each condition, (n,)."""
+    """Whether each sample of `clean`, in its order, is classified correctly per condition, (n,)."""
     unknown = sorted(set(map(str, frame)) - {"sample_id", *_known()})
     if unknown or "sample_id" not in frame:
-        found = f"{unknown[0]!r} is no condition" if unknown else "it has no column sample_id"
+        found = f"{unknown[0]!r} is not a condition" if unknown else "it has no column sample_id"
         raise _unfit(found)
     row_of = {key: row for row, key in enumerate(frame["sample_id"].astype(str))}
     if len(row_of) != len(frame) or set(row_of) != set(clean.sample_ids):
@@ -242,14 +242,14 @@ def _unfit(found: str) -> RunError:
 def _resampled_means(
     clean: Predictions, samples: dict[str, NDArray[Any]], seed: int, resamples: int
 ) -> dict[str, FloatArray]:
-    """The mean of each value a sample in every resample, {name: (n,)} → {name: (R,)}."""
+    """The mean of one value per sample in every resample, {name: (n,)} → {name: (R,)}."""
     columns = np.stack([values.astype(np.float64) for values in samples.values()], axis=1)
     draws = resample(clean, lambda weights: weights @ columns / len(clean), seed, resamples)
     return dict(zip(samples, np.concatenate(draws).T, strict=True))
 
 
 def _mean_cell(values: FloatArray | None, draws: FloatArray | None) -> Cell:
-    """The mean of one value a sample, and its interval; None where there are no values."""
+    """The mean of one value per sample, and its interval; None without values."""
     if values is None or draws is None:
         return {"value": None, "low": None, "high": None}
     return resampled_cell(float(values.mean()), draws)
@@ -258,7 +258,7 @@ def _mean_cell(values: FloatArray | None, draws: FloatArray | None) -> Cell:
 def _drop_cell(
     clean: NDArray[np.bool_], values: FloatArray | None, draws: dict[str, FloatArray]
 ) -> Cell:
-    """By what share of the clean accuracy the mean lies below it; None where that is 0."""
+    """How far the mean is below the clean accuracy, as a share of it; None if that is 0."""
     if values is None or not clean.any():
         return {"value": None, "low": None, "high": None}
     drops = np.full(len(draws["clean"]), np.nan)

@@ -1,10 +1,10 @@
-"""Test-time views: each image is shown to a model several times, and its answers are averaged."""
+"""Test-time views: the outputs of a model are averaged over several views of each image."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 Views = Literal["none", "flip", "ten_crop"]
-# What a crop of `ten_crop` shows of each side: 224 of 256 pixels (Krizhevsky et al. 2012).
+# The part of each side in a crop of `ten_crop`: 224 of 256 pixels (Krizhevsky et al., 2012).
 CROP = 7 / 8
 
 
@@ -14,9 +14,9 @@ def native_size(views: Views, size: int) -> int:
 
 
 def windows(views: Views, size: int) -> Iterator[Callable[[Any], Any]]:
-    """One function a view: images (n, s, s, 3), s = `native_size` → images (n, size, size, 3).
+    """One function per view: images (n, s, s, 3), s = `native_size` → images (n, size, size, 3).
 
-    `flip`: as they are, and mirrored. `ten_crop`: the four corners and the centre, both ways.
+    `flip`: unchanged and mirrored. `ten_crop`: the four corners and the centre, both ways.
     """
     if views != "ten_crop":
         yield _window(0, 0, size, mirror=False)

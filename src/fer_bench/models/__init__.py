@@ -1,5 +1,5 @@
-"""From the name of a backbone to a network, its first weights, and what of it trains.
+"""From the name of a backbone to a network, its first weights, and which of its layers train.
 
-`build` makes the network, `weights` fills it, `freezing` resolves a stage's layers, `trunk` cuts
-off what stays frozen, `inference` predicts.
+`backbones` has the networks, `build` adds neck and head, `weights` loads weights, `freezing` finds
+the layers of a stage, `trunk` cuts off what stays frozen, and `inference` predicts.
 """

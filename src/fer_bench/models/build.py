@@ -1,6 +1,8 @@
-"""Backbone, neck, head and outputs as one flat graph."""
+"""Networks: backbone, neck, head and outputs as one flat graph."""
 
+import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from keras import layers, regularizers
 
 from fer_bench.config.model import Head, Model
 from fer_bench.errors import ConfigError, RunError
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.neck import NECK_PREFIX, add_neck
 from fer_bench.registry import BACKBONES
 
@@ -25,7 +27,7 @@ _POOLING = {
 
 
 def build_model(config: Model, size: int, classes: int) -> Any:
-    """A `keras.Model` from images to what `config.targets` names; see `attach_head`."""
+    """A `keras.Model` from images to the outputs in `config.targets`; see `attach_head`."""
     return attach_head(build_backbone(config, size), config, classes)
 
 
@@ -40,14 +42,14 @@ def build_backbone(config: Model, size: int) -> Any:
 
 
 def attach_head(backbone: Any, config: Model, classes: int) -> Any:
-    """A `keras.Model` that goes on from `backbone`, in the same flat graph.
+    """A `keras.Model` of `backbone` with a neck and a head, in the same flat graph.
 
     Input: float32 RGB in [0, 255], shape (n, size, size, 3). Output, float32: logits (n, classes)
     for `expression`, valence and arousal (n, 2) in [-1, 1] for `valence_arousal`; a dict of both,
     by these names, where both are targets.
 
-    The layers of the backbone come first, in their own order; those of the neck and the head are
-    named with the prefixes `neck_` and `head_`.
+    The layers of the backbone come first, in their own order; the names of the others begin with
+    `neck_` and `head_`.
 
     Raises:
         ConfigError: the neck or the pooling does not fit the backbone.
@@ -66,7 +68,7 @@ def attach_head(backbone: Any, config: Model, classes: int) -> Any:
         )(x)
     if head.dropout:
         x = layers.Dropout(head.dropout, name=HEAD_PREFIX + "dropout")(x)
-    # Under mixed precision the outputs stay float32: losses and probabilities need the digits.
+    # The outputs are float32 under mixed precision too: losses and probabilities need the digits.
     outputs = {}
     if "expression" in config.targets:
         outputs["expression"] = layers.Dense(classes, dtype="float32", name=LOGITS)(x)
@@ -78,20 +80,30 @@ def attach_head(backbone: Any, config: Model, classes: int) -> Any:
     return keras.Model(backbone.input, outputs if others else first, name=config.backbone)
 
 
-OTHER_MODEL = "Put the model of this run back, or train the run again with --fresh."
+# What Keras raises for files that are not its own, or were changed by hand.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
+    *(EOFError, zipfile.BadZipFile, zlib.error),
+)
+OTHER_MODEL = "Restore the model of this run, or train the run again with --fresh."
 
 
 def load_model(path: Path) -> Any:
-    """The model that a run has kept. Raises: RunError where the file cannot be read."""
+    """The saved model of a run. Nothing that the file names is executed, apart from Keras layers.
+
+    Raises:
+        RunError: the file is missing, damaged, or needs code that does not come with Keras.
+    """
     try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        # Safe mode refuses Lambda layers, and other modules than those of Keras are never imported.
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except _UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RunError(f"{path}: the model cannot be loaded ({reason}).\n{OTHER_MODEL}") from error
 
 
 def named_outputs(output: Any, targets: tuple[str, ...]) -> dict[str, Any]:
-    """What a model returns for a batch, by the name of the target."""
+    """The outputs of a model by the name of the target, whatever form it returns them in."""
     return output if isinstance(output, dict) else {targets[0]: output}
 
 
@@ -112,17 +124,33 @@ def _pool(features: Any, head: Head, backbone: str) -> Any:
 
 
 def is_batch_norm(layer: Any) -> bool:
-    """Whether `layer` has running statistics, which move while it trains."""
+    """Whether `layer` has running statistics, which change while it trains."""
     return isinstance(layer, layers.BatchNormalization)
 
 
+def kind_of(layer: Any) -> str:
+    """The class of a layer in snake case, `conv2d`: what Keras names and saves layers by."""
+    words = re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__)
+    return words.lower()
+
+
+def inputs_of(layer: Any) -> list[Any]:
+    """The layers, or bare operations such as `x - mean`, whose outputs a layer takes.
+
+    `_keras_history` is private; Keras 3 has no public way from a tensor to its layer.
+    """
+    if isinstance(layer, layers.InputLayer):
+        return []
+    return [tensor._keras_history.operation for tensor in keras.tree.flatten(layer.input)]
+
+
 def backbone_layers(model: Any) -> list[Any]:
-    """The layers of the backbone, first to last."""
+    """The layers of the backbone, from first to last."""
     return [layer for layer in model.layers if not _comes_after(layer)]
 
 
 def head_layers(model: Any) -> list[Any]:
-    """The layers after the backbone, first to last."""
+    """The layers after the backbone, from first to last."""
     return [layer for layer in model.layers if _comes_after(layer)]
 
 

@@ -1,15 +1,18 @@
-"""Which layers a stage trains: names, blocks and numbers resolved to layers."""
+"""Which layers a stage trains: the names, blocks and numbers of a stage resolved to layers."""
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from fer_bench.config.model import Model
 from fer_bench.config.training import FromLayer, LastLayers, Stage
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import HEAD_PREFIX, backbone_layers, is_batch_norm
+from fer_bench.models.build import HEAD_PREFIX, backbone_layers, inputs_of, is_batch_norm, kind_of
 from fer_bench.models.neck import NECK_PREFIX
 from fer_bench.models.trunk import find_cut
 from fer_bench.registry import did_you_mean
@@ -21,12 +24,12 @@ class ResolvedStage:
 
     Attributes:
         first_trainable_layer: the first layer whose weights train.
-        trainable_parameters: how many numbers the optimizer changes.
-        layers: backbone layers that are not frozen, counted as `last` counts them: with or without
-            weights.
+        trainable_parameters: number of parameters that the optimizer changes.
+        layers: number of backbone layers that are not frozen, with or without weights, as `last`
+            counts them.
         trained: the names of the layers whose weights train.
-        trunk: the name of the layer with which the trunk ends that does not change in this stage;
-            None where there is none.
+        trunk: the name of the last layer of the trunk, which does not change in this stage; None if
+            there is no trunk.
     """
 
     first_trainable_layer: str
@@ -40,8 +43,8 @@ def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
     """Find the first trainable layer of every stage among the `layers` of a backbone.
 
     Raises:
-        ConfigError: lists every stage that asks for more layers than there are, or for a layer or
-            block that is not there.
+        ConfigError: lists every stage that names more layers than there are, or an unknown layer or
+            block.
     """
     errors = []
     for stage in stages:
@@ -54,12 +57,12 @@ def check_stages(layers: Sequence[Any], stages: Sequence[Stage]) -> None:
 
 
 def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
-    """Let exactly the layers of `stage` train, of a model that started from `weights`.
+    """Let exactly the layers of `stage` train, in a model that started from `weights`.
 
-    What stands after the backbone, neck and head, always trains.
+    Neck and head always train.
 
     Raises:
-        ConfigError: the stage asks for more layers than there are, or for an unknown one.
+        ConfigError: the stage names more layers than there are, or an unknown layer.
     """
     layers = backbone_layers(model)
     first = _first_trainable(layers, stage)
@@ -77,18 +80,18 @@ def set_trainable(model: Any, stage: Stage, *, weights: str) -> ResolvedStage:
 
 
 def freezes_batch_norm(stage: Stage, weights: str) -> bool:
-    """Whether the BatchNorm layers of the backbone stay frozen; if not said, unless `none`."""
+    """Whether BatchNorm layers of the backbone stay frozen; the default depends on the weights."""
     return weights != "none" if stage.freeze_batch_norm is None else stage.freeze_batch_norm
 
 
 def slow_statistics(
     model: Any, stages: Sequence[ResolvedStage], config: Model, steps: int
 ) -> str | None:
-    """A warning where the running statistics of random BatchNorm layers lag behind the network.
+    """A warning if the running statistics of random BatchNorm layers lag behind the network.
 
-    A layer of momentum m averages over about 1 / (1 - m) steps. Where that is more than the `steps`
-    of an epoch, validation uses statistics of weights that are long gone, and networks that learn
-    well seem to learn nothing. Those that start from learned statistics are near from the first.
+    A layer of momentum m averages over about 1 / (1 - m) steps. If that is more than the `steps` of
+    an epoch, validation uses statistics of outdated weights, and networks that learn well seem to
+    learn nothing. Layers that start from learned statistics are close from the beginning.
     """
     if config.weights != "none":
         return None
@@ -100,7 +103,7 @@ def slow_statistics(
         return None
     return (
         f"BatchNorm of {config.backbone} averages over about {window:,} steps, an epoch has only "
-        f"{steps:,}: validation measures what the network was long before. "
+        f"{steps:,}: validation uses statistics of outdated weights. "
         "Try model.batch_norm_momentum: 0.9."
     )
 
@@ -119,7 +122,7 @@ def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
                 )
             return len(layers) - count
         case FromLayer(layer=name):
-            return _find(name, [layer.name for layer in layers], stage)
+            return _find(name, layers, stage)
     raise AssertionError(stage.train)
 
 
@@ -127,24 +130,44 @@ def _first_trainable(layers: Sequence[Any], stage: Stage) -> int:
 # block7a_expand_conv, `conv5` and `conv5_block1` of conv5_block1_1_conv.
 _END_OF_BLOCK = re.compile(r"_|(?<=\d)[a-z](?=_)")
 
-# What Keras calls a layer that has no name of its own: `conv2d_7` begins no block `conv2`.
-_AUTOMATIC = re.compile(r"[a-z_]+[123]d(_\d+)?")
+
+def blocks_of(layers: Sequence[Any]) -> list[list[str]]:
+    """The names of the blocks that each layer is in, outermost first.
+
+    A layer without a name of its own, such as `conv2d_7`, is in the blocks of the layers that it
+    feeds: InceptionResNetV2 names only the layers in which the branches of a block meet.
+    """
+    users: defaultdict[int, list[list[str]]] = defaultdict(list)
+    blocks = []
+    for layer in reversed(layers):
+        if _has_automatic_name(layer):
+            first, *others = users[id(layer)] or [[]]
+            inside = [name for name in first if all(name in other for other in others)]
+        else:
+            inside = [layer.name[: end.start()] for end in _END_OF_BLOCK.finditer(layer.name)]
+        blocks.append(inside)
+        for source in inputs_of(layer):
+            users[id(source)].append(inside)
+    return blocks[::-1]
 
 
-def blocks_of(layer: str) -> list[str]:
-    """The names of the blocks that the layer called `layer` is in, outermost first."""
-    if _AUTOMATIC.fullmatch(layer):
-        return []
-    return [layer[: end.start()] for end in _END_OF_BLOCK.finditer(layer)]
+def _has_automatic_name(layer: Any) -> bool:
+    return re.fullmatch(rf"{kind_of(layer)}(_\d+)?", layer.name) is not None
 
 
-def _find(name: str, names: Sequence[str], stage: Stage) -> int:
-    """The place of the layer called `name`, or of the first one in the block called `name`."""
+def _begins_block(layer: Any) -> bool:
+    """Whether a block can begin with `layer`: not with a nameless activation, or preprocessing."""
+    learned = layer.weights and not isinstance(layer, keras.layers.Normalization)
+    return bool(learned or not _has_automatic_name(layer))
+
+
+def _find(name: str, layers: Sequence[Any], stage: Stage) -> int:
+    """The index of the layer called `name`, or of the first one in the block called `name`."""
+    names, blocks = [layer.name for layer in layers], blocks_of(layers)
     if name in names:
         return names.index(name)
-    blocks = [blocks_of(layer) for layer in names]
-    for index, inside in enumerate(blocks):
-        if name in inside:
+    for index, layer in enumerate(layers):
+        if name in blocks[index] and _begins_block(layer):
             return index
     known = {*names, *(block for inside in blocks for block in inside)}
     raise ConfigError(
@@ -154,14 +177,14 @@ def _find(name: str, names: Sequence[str], stage: Stage) -> int:
 
 
 def resolve_stages(model: Any, stages: Sequence[Stage], config: Model) -> list[ResolvedStage]:
-    """What every stage trains; leaves the model as the last stage wants it."""
+    """What every stage trains; leaves the model as in the last stage."""
     return [set_trainable(model, stage, weights=config.weights) for stage in stages]
 
 
 def describe(stage: Stage, resolved: ResolvedStage) -> str:
-    """One line about a stage: what trains, from which layer on, how long and how fast."""
+    """One line about a stage: what trains, from which layer on, for how long and how fast."""
     patience = f", patience {stage.patience}" if stage.patience else ""
-    decay = f" x {stage.layer_decay:g} a layer" if stage.layer_decay else ""
+    decay = f" x {stage.layer_decay:g} per layer" if stage.layer_decay else ""
     in_head = resolved.first_trainable_layer.startswith((NECK_PREFIX, HEAD_PREFIX))
     unexpected = in_head and stage.train != "head"
     alone = " (no backbone layer of this stage has weights to train)" if unexpected else ""
@@ -176,9 +199,9 @@ def describe(stage: Stage, resolved: ResolvedStage) -> str:
 def layer_scales(model: Any, stage: Stage) -> list[float]:
     """The factor on the learning rate of each backbone layer, as `set_trainable` left `model`.
 
-    With `layer_decay` d, the last layer whose weights train has d, the one below it d², and so on
-    down the list of layers; one without weights has the factor of the one above it. A frozen layer
-    has 0.
+    With `layer_decay` d, the last layer whose weights train has d, the one before it d², and so on
+    towards the input; a layer without weights has the factor of the layer after it, and a frozen
+    layer 0.
     """
     scale, upward = 1.0, []
     for layer in reversed(backbone_layers(model)):

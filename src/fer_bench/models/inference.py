@@ -19,18 +19,18 @@ def build_predict_step(strategy: Any, model: Any, targets: tuple[str, ...]) -> A
         named = named_outputs(outputs, targets)
         return {name: strategy.gather(output, axis=0) for name, output in named.items()}
 
-    if strategy.num_replicas_in_sync > 1:  # what several devices share has no single shape
+    if strategy.num_replicas_in_sync > 1:  # the parts of several devices differ in shape
         return tf.function(predict_step, reduce_retracing=True)
-    # Traced once for all sizes of a batch: tracing a large network takes longer than a step.
+    # Traced once for all batch sizes: tracing a large network takes longer than a step.
     signature = tf.TensorSpec((None, *model.input.shape[1:]), model.input.dtype)
     return tf.function(predict_step).get_concrete_function(signature)
 
 
 def prediction_batch(model: Any, memory_bytes: int) -> int:
-    """How many images are predicted at a time: a power of 2 that fits into a quarter of the memory.
+    """How many images to predict at a time: a power of 2 that fits into a quarter of the memory.
 
-    While predicting, a few layers' outputs are held at once; four of the largest are counted. No
-    more than 256: beyond, nothing becomes faster.
+    While predicting, the outputs of a few layers are in memory at once: four of the largest are
+    counted. At most 256: larger batches are not faster.
     """
     largest: int = max(math.prod(layer.output.shape[1:]) for layer in model.layers)
     fitting = memory_bytes // 4 // (4 * 4 * largest)
@@ -38,13 +38,13 @@ def prediction_batch(model: Any, memory_bytes: int) -> int:
 
 
 def answers(strategy: Any, predict_step: Any, batches: Any) -> Iterator[dict[str, NDArray[Any]]]:
-    """By target, the outputs for one batch after the other."""
+    """The outputs by target, for one batch after the other."""
     for inputs in strategy.experimental_distribute_dataset(batches):
         yield {name: output.numpy() for name, output in predict_step(inputs).items()}
 
 
 def predict(strategy: Any, predict_step: Any, batches: Any) -> dict[str, NDArray[np.float32]]:
-    """By target, the outputs for every image in `batches`, in their order.
+    """The outputs by target for every image in `batches`, in their order.
 
     `expression`: logits, shape (n, C); `valence_arousal`: shape (n, 2), in [-1, 1].
     """

@@ -1,16 +1,21 @@
-"""The layers of a model, and Adam, on the kernels that are fast.
+"""Faster kernels of TensorFlow for the layers of a model.
 
-The arithmetic stays the same; which kernel of TensorFlow does it changes, in this process alone.
-The model stays one of stock layers, and so does every file it is saved to.
+The arithmetic stays the same; only the kernel that computes it changes, and only in this process.
+The model keeps its stock layers, and so does every file that it is saved to.
 
 - Keras 3 normalizes a batch from separate mean, variance, subtract and scale operations, each of
   which reads the whole activation. The fused kernel does it in one pass forward and one backward.
-- On a CPU a convolution of one pixel over a small map is slow, its gradient most of all. It is a
-  product of matrices, and as such several times as fast.
-- Dropout draws a float for each value, which over a large map takes a CPU long. A byte is enough.
-- Keras 3 updates a weight by Adam in a dozen operations over it. The fused kernel makes one pass.
+- On a CPU, a 1×1 convolution over a small map is slow, above all its gradient. As a product of
+  matrices it is several times as fast.
+- Dropout draws a float for each value, which takes a CPU long on a large map. A byte is enough.
 
-`scripts/benchmark_kernels.py` measures what each brings.
+(Adam has a fused kernel too, see `training.optimizers.FusedAdam`.) `scripts/benchmark_kernels.py`
+measures what each of them saves.
+
+Replaces methods on instances of Keras 3.15 layers: `BatchNormalization.call`, `Dropout.call` and
+the undocumented `Conv2D.convolution_op`. Sets `BatchNormalization.synchronized` while a step is
+traced. `tests/models/test_kernels.py` compares each with the stock layer, and fails with a version
+of Keras that calls them differently.
 """
 
 import types
@@ -21,10 +26,10 @@ import tensorflow as tf
 
 
 def use_fast_kernels(model: Any, device: str) -> None:
-    """Let the layers of `model` that can do so compute by the kernels fast on a `cpu` or `gpu`.
+    """Let the layers of `model` use the kernels that are fast on a `cpu` or `gpu`.
 
-    BatchNorm over the last axis of a 4-D tensor (n, height, width, channels) does everywhere,
-    convolutions of one pixel and dropout do on a CPU.
+    These are BatchNorm over the last axis of a 4-D tensor (n, height, width, channels), and on a
+    CPU 1×1 convolutions and dropout.
     """
     for layer in model.layers:
         if _can_be_fused(layer):
@@ -45,7 +50,7 @@ def _is_pointwise(layer: Any) -> bool:
 
 
 def _matrix_product(layer: Any, inputs: Any, kernel: Any) -> Any:
-    """What `keras.layers.Conv2D.convolution_op` does: (n, h, w, in) and (1, 1, in, out)."""
+    """Replaces `keras.layers.Conv2D.convolution_op`: (n, h, w, in) and (1, 1, in, out)."""
     rows, columns = layer.strides
     if (rows, columns) != (1, 1):
         inputs = inputs[:, ::rows, ::columns]
@@ -56,7 +61,7 @@ def _matrix_product(layer: Any, inputs: Any, kernel: Any) -> Any:
 
 
 def _sizes(inputs: Any) -> tuple[Any, ...]:
-    """Batch, height and width, known ones as numbers."""
+    """Batch, height and width, as numbers where they are known."""
     dynamic = tf.shape(inputs)
     return tuple(
         dynamic[axis] if size is None else size for axis, size in enumerate(inputs.shape[:3])
@@ -67,15 +72,15 @@ def _drops_single_values(layer: Any) -> bool:
     return (
         type(layer) is keras.layers.Dropout
         and layer.noise_shape is None
-        and 0 < layer.rate <= 255 / 256  # what a threshold of one byte can be
+        and 0 < layer.rate <= 255 / 256  # the largest threshold of one byte
     )
 
 
 def _dropout_by_bytes(layer: Any, inputs: Any, training: bool = False) -> Any:
-    """What `keras.layers.Dropout.call` does, with other draws from the same seed.
+    """Replaces `keras.layers.Dropout.call`, with other draws from the same seed.
 
-    A value is dropped where its byte is below the threshold, 256 times the rate. That is rounded up
-    or down by chance, anew in each call, so that the rate is exact for every value.
+    A value is dropped if its random byte is below the threshold, 256 times the rate. The threshold
+    is rounded up or down at random in each call, so that the rate is exact on average.
     """
     if not training:
         return inputs
@@ -102,7 +107,7 @@ def _can_be_fused(layer: Any) -> bool:
 def _fused_batch_norm(
     layer: Any, inputs: Any, training: bool | None = None, mask: Any = None
 ) -> Any:
-    """What `keras.layers.BatchNormalization.call` does, with its arguments."""
+    """Replaces `keras.layers.BatchNormalization.call`, with its arguments."""
     if not training:
         statistics = (layer.moving_mean, layer.moving_variance)
         return _fused_kernel(layer, inputs, *statistics, is_training=False)[0]
@@ -124,11 +129,11 @@ def _fused_batch_norm(
 
 
 def _synchronized_batch_norm(layer: Any, inputs: Any, mask: Any) -> Any:
-    """By the mean and variance of the whole batch, of which each device has a part.
+    """Normalize by the mean and variance of the whole batch, of which each device has a part.
 
-    So a run does not depend on how many devices it has. The saved layer stays an ordinary one.
+    So the result does not depend on the number of devices. The saved layer does not change.
     """
-    layer.synchronized = True  # looked at while the step is traced
+    layer.synchronized = True  # Keras reads it while the step is traced
     try:
         return type(layer).call(layer, inputs, training=True, mask=mask)
     finally:

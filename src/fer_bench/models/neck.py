@@ -1,9 +1,9 @@
 """Between the backbone's feature map and the head: the inverted pyramid pooling of the prior work.
 
-Its published code enlarges the map by a factor s with nearest-neighbour interpolation and then
-takes the maximum over s × s pixels. That gives the map back as it was, for every s, so that the
-four levels of 128 filters are one 1×1 convolution of 512 (`tests/models/test_neck.py` shows both).
-`conv1x1` is this convolution; `pyramid` does what the name promises: it looks at several scales.
+The published code enlarges the map by a factor s with nearest-neighbour interpolation and then
+takes the maximum over s × s pixels. For every s the result is the map itself, so the four levels of
+128 filters are one 1×1 convolution of 512 (`tests/models/test_neck.py` shows both). `conv1x1` is
+this convolution; `pyramid` does what the name promises and uses several scales.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NECK_PREFIX = "neck_"
 
 
 def add_neck(features: Any, config: Neck) -> Any:
-    """Feature map (n, h, w, c) → feature map (n, h, w, last of `convolutions`, or all levels).
+    """Feature map (n, h, w, c) → (n, h, w, last of `convolutions`, or the filters of all levels).
 
     Raises:
         ConfigError: the features are a vector.
@@ -26,7 +26,7 @@ def add_neck(features: Any, config: Neck) -> Any:
     if len(features.shape) != 4:
         raise ConfigError(
             f"model.neck: {config.name} needs a feature map, and this backbone ends in a vector.\n"
-            "Remove model.neck, or take another backbone."
+            "Remove model.neck, or use another backbone."
         )
     x = FORMS[config.form](features, config)
     for index, filters in enumerate(config.convolutions):
@@ -50,7 +50,7 @@ def _conv1x1(features: Any, config: Neck) -> Any:
 
 
 def _pyramid(features: Any, config: Neck) -> Any:
-    """Each level sees the map averaged over s × s pixels, as in PSPNet (Zhao et al., 2017)."""
+    """Each level uses the map averaged over s × s pixels, as in PSPNet (Zhao et al., 2017)."""
     height, width = features.shape[1:3]
     levels = []
     for factor in config.factors:
@@ -64,7 +64,7 @@ def _pyramid(features: Any, config: Neck) -> Any:
 
 
 def _halves(surplus: int) -> tuple[int, int]:
-    """As the pooling pads, so that what it saw comes back to its place."""
+    """The crop per side that undoes the padding of the pooling."""
     return surplus // 2, surplus - surplus // 2
 
 

@@ -1,13 +1,13 @@
-"""What networks there are, and what an experiment makes of one: the documents of `fer models`.
+"""All backbones, and the network of an experiment: the documents of `fer models`.
 
-Nothing here needs weights, so that none are made: of a network only layers and shapes are built,
-which takes a fifth of the time and hardly any memory.
+Networks are built without weights: layers and shapes are enough here, which takes a fifth of the
+time and hardly any memory.
 """
 
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,22 @@ from fer_bench.config.experiment import Experiment
 from fer_bench.config.training import Stage
 from fer_bench.data.spec import DatasetSpec
 from fer_bench.models import freezing
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import attach_head, build_backbone, is_batch_norm
 from fer_bench.registry import BACKBONES, DATASETS
 
 
 @dataclass(frozen=True)
 class FreezePlan:
-    """What trains when, for a picture.
+    """What trains when, for a figure.
 
     Attributes:
-        layers: names of the L backbone layers, first to last.
-        blocks: name of the outermost block that each is in; empty where it is in none.
+        layers: names of the L backbone layers, from first to last.
+        blocks: name of the outermost block of each; empty if it is in none.
         norms: which of them are BatchNorm layers, shape (L,).
-        scales: factor on the learning rate, 0 where nothing moves, shape (stages, L).
+        scales: factor on the learning rate, 0 if frozen, shape (stages, L).
         stages: the document of each stage.
-        has_neck: whether there is something between backbone and head.
+        has_neck: whether there is a neck between backbone and head.
     """
 
     layers: tuple[str, ...]
@@ -48,15 +48,15 @@ class FreezePlan:
 
 
 def describe_backbones(progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Every registered backbone, alone and at its smallest size.
+    """Every registered backbone, without a head and at its smallest size.
 
     Args:
-        progress: told the name of each before it is built.
+        progress: called with the name of each before it is built.
 
     Returns:
-        One document a backbone: `name`, `family`, `parameters`, `layers`, `smallest_size`,
+        One document per backbone: `name`, `family`, `parameters`, `layers`, `smallest_size`,
         `preprocessing`, `imagenet` (whether there are such weights), `imagenet_offline` (whether
-        they lie in Keras's cache) and `neck` (the name of its own, or None).
+        they are in Keras's cache) and `neck` (the name of the default neck, or None).
     """
     sizes: dict[Any, tuple[int, int]] = {}
     documents = []
@@ -91,26 +91,26 @@ def _size(spec: BackboneSpec) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def without_weights() -> Iterator[None]:
-    """Models built inside have layers and shapes, but no values; Keras starts afresh after it."""
+    """Build models with layers and shapes, but without values; resets Keras at both ends."""
     keras.utils.clear_session(free_memory=False)  # the names of layers count from the start
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
     finally:
-        # Keras remembers variables without a value, and would make them all at some later time.
+        # Keras remembers variables without a value, and would create them all later.
         keras.utils.clear_session(free_memory=False)
 
 
 def _is_cached(file: str | None) -> bool:
-    """Whether Keras finds `file` without a network. It checks the content only when it loads it."""
+    """Whether Keras finds `file` offline. Keras checks the content only when it loads it."""
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     return file is not None and (home / "models" / file).is_file()
 
 
 def expected_classes(config: Dataset) -> tuple[str, ...]:
-    """The classes of a dataset as far as they are known without reading it.
+    """The classes of a dataset, as far as they are known without reading it.
 
-    Those that turn out to have no image are left out when it is read.
+    Classes without images are removed when the dataset is read.
     """
     spec: DatasetSpec = DATASETS[config.name]
     if config.classes:
@@ -127,8 +127,8 @@ def describe_model(experiment: Experiment) -> tuple[dict[str, Any], FreezePlan]:
     Returns:
         The document: `name`, `backbone`, `weights`, `image_size`, `classes` (as far as known),
         `parameters`, `layers` (of the backbone, as `last` counts them), and `stages`, each with
-        `trainable_parameters`, `first_trainable_layer`, `layers` (not frozen) and its settings;
-        the first two also as lists, as in `run.json`. And the same as arrays, for a picture.
+        `trainable_parameters`, `first_trainable_layer`, `layers` (not frozen) and its settings; the
+        first two also as lists, as in `run.json`. And the same as arrays, for a figure.
 
     Raises:
         ConfigError: the neck, the head or a stage does not fit the backbone.
@@ -159,7 +159,7 @@ def describe_model(experiment: Experiment) -> tuple[dict[str, Any], FreezePlan]:
     names = tuple(layer.name for layer in backbone.layers)
     plan = FreezePlan(
         names,
-        tuple(map(_numbered_block, names)),
+        tuple(map(_numbered_block, freezing.blocks_of(backbone.layers))),
         np.array([is_batch_norm(layer) for layer in backbone.layers]),
         np.array(scales),
         tuple(stages),
@@ -168,13 +168,13 @@ def describe_model(experiment: Experiment) -> tuple[dict[str, Any], FreezePlan]:
     return document, plan
 
 
-def _numbered_block(layer: str) -> str:
-    """The outermost block with a number that a layer is in: `conv5` of conv5_block1_1_conv."""
-    return next((block for block in freezing.blocks_of(layer) if re.search(r"\d", block)), "")
+def _numbered_block(blocks: Sequence[str]) -> str:
+    """The outermost block with a number: `conv5` for conv5_block1_1_conv; empty without one."""
+    return next((block for block in blocks if re.search(r"\d", block)), "")
 
 
 def _describe_stage(model: Any, stage: Stage, experiment: Experiment) -> dict[str, Any]:
-    """One stage; leaves `model` as it wants it."""
+    """The document of one stage; leaves `model` as in this stage."""
     weights = experiment.model.weights
     resolved = freezing.set_trainable(model, stage, weights=weights)
     return {

@@ -1,9 +1,9 @@
-"""Where a network can be cut into a trunk that does not change and a tail that trains.
+"""Cutting a network into a trunk that does not change in a stage, and a tail that trains.
 
-The trunk is everything up to the deepest place, before the first layer that trains, where a single
-tensor carries all that the rest needs. It is a fixed function of the image: none of its weights
-move, and it always computes as at test time, with its dropout off. So it need not be computed more
-than once for one image.
+The trunk is everything up to the deepest point before the first trainable layer where a single
+tensor carries all that the rest needs. It is a fixed function of the image: its weights do not
+change, and it always computes as at test time, without dropout. So it only needs to be computed
+once per image.
 """
 
 import functools
@@ -15,48 +15,49 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_bench.models.build import head_layers
+from fer_bench.models.build import head_layers, inputs_of
 
 
 def find_cut(model: Any) -> str | None:
-    """The name of the layer with which the trunk of `model` ends, as its layers are set to train.
+    """The name of the last layer of the trunk of `model`, as its layers are set to train.
 
-    None where nothing with learned weights lies before the first layer that trains.
+    None if nothing with learned weights is before the first trainable layer.
     """
     cut = _deepest_cut(model)
     return cut.name if cut and _has_learned(part(model, None, cut.name)) else None
 
 
 def _has_learned(trunk: Any) -> bool:
-    """Whether a trunk does more than bring the images into the range that the network wants."""
-    given = keras.layers.Normalization
-    return any(layer.weights for layer in trunk.layers if not isinstance(layer, given))
+    """Whether a trunk does more than preprocess the images."""
+    return any(
+        layer.weights and not isinstance(layer, keras.layers.Normalization)
+        for layer in trunk.layers
+    )
 
 
 def part(model: Any, start: str | None, end: str | None) -> Any:
     """The layers of `model` after the one called `start` up to the one called `end`, as a model.
 
-    It shares the layers of `model`. None: from the images on, or to the outputs.
+    It shares the layers of `model`. None means the images, or the outputs.
     """
     first = output_of(model, start) if start else model.input
     return keras.Model(first, output_of(model, end) if end else model.output)
 
 
 def output_of(model: Any, name: str) -> Any:
-    """What the layer of `model` called `name` gives; also a bare operation, such as `x - mean`."""
+    """The output of a layer of `model`, or of a bare operation such as `x - mean`, by its name."""
     return next(layer for layer in model.operations if layer.name == name).output
 
 
 def _deepest_cut(model: Any) -> Any | None:
-    """The layer before the first live one whose output alone reaches the layers after it."""
+    """The last layer before the first live one whose output alone reaches all layers after it."""
     place = {id(layer): index for index, layer in enumerate(model.operations)}
     last_use = [-1] * len(place)
     for layer in model.operations:
-        for tensor in _inputs_of(layer):
-            source = place[id(tensor._keras_history.operation)]
-            last_use[source] = max(last_use[source], place[id(layer)])
+        for source in map(id, inputs_of(layer)):
+            last_use[place[source]] = max(last_use[place[source]], place[id(layer)])
     live, still_needed, deepest = _live_layers(model), -1, None
-    # Operations stand in the order in which they can be computed.
+    # The operations are in an order in which they can be computed.
     for index, layer in enumerate(model.operations):
         if layer.name in live:
             return deepest
@@ -66,15 +67,11 @@ def _deepest_cut(model: Any) -> Any | None:
     return deepest
 
 
-def _inputs_of(layer: Any) -> list[Any]:
-    return [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
-
-
 def _live_layers(model: Any) -> set[str]:
-    """The layers whose output for one image differs from step to step.
+    """The layers whose output for one image differs between steps.
 
-    These have weights that train or, after the backbone, are random: a backbone's own dropout
-    belongs to the layers that train beside it.
+    They have trainable weights or, after the backbone, are random: the dropout of a backbone counts
+    only where layers around it train.
     """
     random = {layer.name for layer in head_layers(model) if _is_random(layer)}
     trained = {layer.name for layer in model.layers if layer.trainable_variables}
@@ -86,9 +83,9 @@ def _is_random(layer: Any) -> bool:
 
 
 def digests(model: Any, ends: Sequence[str]) -> dict[str, str]:
-    """By its end, SHA-256 over what a trunk computes: its layers, their arithmetic and weights.
+    """SHA-256 over the layers of each trunk, their settings and weights, by its last layer.
 
-    Two trunks of equal digest give the same output for the same image.
+    Two trunks with equal digests have the same output for the same image.
     """
     settings = {layer["name"]: layer for layer in model.get_config()["layers"]}
 
@@ -108,7 +105,7 @@ def digests(model: Any, ends: Sequence[str]) -> dict[str, str]:
 
 
 def _computation(layer: dict[str, Any]) -> dict[str, Any]:
-    """A layer's settings and inputs, but for whether it trains, which is no matter."""
+    """The settings and inputs of a layer, without whether it trains, which changes nothing."""
     return {
         **layer["config"],
         "trainable": None,

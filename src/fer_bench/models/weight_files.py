@@ -1,9 +1,8 @@
-"""Reading Keras's weight files: numbers only, nothing in them is executed."""
+"""Reading weight files of Keras: only numbers, nothing in them is executed."""
 
 import contextlib
 import io
 import itertools
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,12 @@ from typing import Any
 import h5py
 
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import backbone_layers
+from fer_bench.models.build import backbone_layers, kind_of
 
 
 @dataclass(frozen=True)
 class SavedLayer:
-    """One layer of a source: its name there, and its arrays or HDF5 datasets in Keras's order."""
+    """One layer of a source: its name, and its arrays or HDF5 datasets in Keras's order."""
 
     name: str
     values: Sequence[Any]
@@ -27,10 +26,10 @@ class SavedLayer:
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file at `path`, or the one in the archive at `path`, open to be read.
+    """Open the HDF5 file at `path`, or the one inside the archive at `path`, for reading.
 
     Raises:
-        ConfigError: there is no such file, it is of another kind, or it turns out to be damaged.
+        ConfigError: the file is missing, of another kind, or damaged.
     """
     try:
         if h5py.is_hdf5(path):
@@ -49,21 +48,21 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def saved_layers(file: h5py.File, path: Path, model: Any) -> list[SavedLayer]:
-    """The layers with weights in a file of any of the kinds that Keras has written."""
+    """The layers with weights in a file that any version of Keras has written."""
     group = file.get("model_weights", file)
     names = _names(group, "layer_names")
     saved = list(_legacy_layers(group, names) if names else _stored_layers(file, model))
     if not saved:
         found = ", ".join(map(repr, itertools.islice(file, 8))) or "nothing"
         raise ConfigError(
-            f"model.weights: {path}: holds no layers with weights as Keras saves them; found "
+            f"model.weights: {path}: contains no layers with weights as Keras saves them; found "
             f"{found}.\nUse a .weights.h5, .h5 or .keras file as Keras saves it."
         )
     return saved
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:
-    """A list of names in the attributes, where a long one is spread over `key0`, `key1` and on."""
+    """A list of names in the attributes; a long one is split into `key0`, `key1`, …."""
     numbered = itertools.takewhile(group.attrs.__contains__, (f"{key}{n}" for n in range(1000)))
     keys = [key] if key in group.attrs else list(numbered)
     names = itertools.chain.from_iterable(group.attrs[each] for each in keys)
@@ -71,7 +70,7 @@ def _names(group: h5py.Group, key: str) -> list[str]:
 
 
 def _legacy_layers(group: h5py.Group, names: Sequence[str]) -> Iterator[SavedLayer]:
-    """The layers as Keras 2 saves them, in order; those of a model inside the model one by one."""
+    """The layers as Keras 2 saves them, in order, including those of nested models."""
     for name in names:
         values: dict[str, list[h5py.Dataset]] = {}
         for weight in _names(group[name], "weight_names"):
@@ -81,9 +80,9 @@ def _legacy_layers(group: h5py.Group, names: Sequence[str]) -> Iterator[SavedLay
 
 
 def _stored_layers(file: h5py.File, model: Any) -> Iterator[SavedLayer]:
-    """The layers as Keras 3 saves them: first what stands where the backbone of `model` would.
+    """The layers as Keras 3 saves them: first those that match the backbone of `model`.
 
-    The file keeps no order but that of each kind, and only newer ones keep names.
+    The file keeps the order of the layers only per kind, and only newer files have names.
     """
     containers: list[h5py.Group] = []
 
@@ -92,24 +91,23 @@ def _stored_layers(file: h5py.File, model: Any) -> Iterator[SavedLayer]:
             containers.append(item)
 
     file.visititems(collect)
-    # A backbone may be a model inside the model; it has more layers than what is around it.
+    # The backbone may be a nested model; it has more layers than the model around it.
     stored = dict(max(containers, key=len, default={}))
     ordered = [stored.pop(key) for key in _keys(backbone_layers(model)) if key in stored]
     for group in (*ordered, *stored.values()):
         variables = group.get("vars", {})
-        if len(variables):  # an empty HDF5 group is true
+        if len(variables):  # bool() of an empty HDF5 group is True
             name = variables.attrs.get("name", group.name.rpartition("/")[2])
             numbers = sorted(variables, key=lambda number: (len(number), number))
             yield SavedLayer(str(name), [variables[number] for number in numbers])
 
 
 def _keys(layers: Sequence[Any]) -> list[str]:
-    """Where Keras 3 saves each of `layers`: its kind in snake case, numbered within the kind."""
+    """The name under which Keras 3 saves each of `layers`: its kind, numbered per kind."""
     count: Counter[str] = Counter()
     keys = []
     for layer in layers:
-        words = re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__)
-        kind = words.lower()
+        kind = kind_of(layer)
         keys.append(f"{kind}_{count[kind]}" if count[kind] else kind)
         count[kind] += 1
     return keys

@@ -1,11 +1,11 @@
-"""Where the first weights of a backbone come from, found without reading any of them."""
+"""Where the first weights of a backbone come from, found without reading them."""
 
 from pathlib import Path
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.config.model import Model
 from fer_bench.errors import ConfigError, RunError
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES, did_you_mean
 from fer_bench.runs.directory import find_run
 
@@ -16,12 +16,12 @@ def find_weights(config: Model, outputs: Path) -> Path | None:
     """The file with the weights that `config.weights` names; None for `none` and `imagenet`.
 
     Args:
-        config: the network; a file is looked for from the working directory.
-        outputs: the folder in which `run:<run_id>` is looked for.
+        config: the network; a file name is relative to the working directory.
+        outputs: the folder of the runs, for `run:<run_id>`.
 
     Raises:
-        ConfigError: there is no such file, or the backbone has no ImageNet weights.
-        RunError: the run to take them from is missing, not finished or without a model.
+        ConfigError: the file does not exist, or the backbone has no ImageNet weights.
+        RunError: the run is missing, not finished or without a model.
     """
     if config.weights == "none":
         return None
@@ -40,7 +40,7 @@ def _check_imagenet(backbone: str) -> None:
         having = [name for name in BACKBONES.names() if BACKBONES[name].imagenet]
         raise ConfigError(
             f"model.weights: there are no ImageNet weights for {backbone}.\n"
-            f"Set model.weights: none, a file or run:<run_id>, or take one of these backbones: "
+            f"Set model.weights: none, a file or run:<run_id>, or use one of these backbones: "
             f"{', '.join(having) or 'none has them'}."
         )
 
@@ -56,15 +56,15 @@ def _model_of_run(config: Model, outputs: Path) -> Path:
         )
     if run.is_adopted():
         raise RunError(
-            f"model.weights: {config.weights}: its predictions come from elsewhere, and there is "
-            "no model to take weights from.\nTake a run that was trained here."
+            f"model.weights: {config.weights}: its predictions come from elsewhere, so it has no "
+            "model with weights.\nUse a run that was trained here."
         )
     backbone = load_experiment(run.config).model.backbone
-    # resnet50 and resnet50_ippm are one backbone, which only differ in what comes after it.
+    # resnet50 and resnet50_ippm have the same layers, and differ only in the default neck.
     if BACKBONES[backbone].build is not BACKBONES[config.backbone].build:
         raise ConfigError(
             f"model.weights: {config.weights} has the backbone {backbone}, this experiment has "
-            f"{config.backbone}.\nSet model.backbone: {backbone}, or take another run."
+            f"{config.backbone}.\nSet model.backbone: {backbone}, or use another run."
         )
     return run.model
 

@@ -1,8 +1,8 @@
-"""The first weights of a backbone: those of ImageNet, of a file, or of another run.
+"""The first weights of a backbone: from ImageNet, a file, or another run.
 
-Every source is read as a list of layers with their values. It is paired with the layers of the
-backbone, and every shape is checked before the first value moves. Of a file only numbers are read:
-no layer or object that it describes is ever built.
+Every source is read as a list of layers with their values. They are paired with the layers of the
+backbone, and all shapes are checked before the first value is copied. Only numbers are read from a
+file: no layer or object that it describes is ever built.
 """
 
 import contextlib
@@ -29,23 +29,23 @@ Pairs = list[tuple[Any, SavedLayer | None]]
 
 
 def load_weights(model: Any, config: Model, outputs: Path) -> str | None:
-    """Put the weights that `config.weights` names into the backbone of `model`.
+    """Load the weights that `config.weights` names into the backbone of `model`.
 
-    Neck and head stay as they are, whatever the source has in their place. So do the constants of
-    a `Normalization` layer, which belong to the preprocessing of the builder.
+    Neck and head stay as they are, whatever the source has for them. So do the constants of a
+    `Normalization` layer, which belong to the preprocessing of the backbone.
 
     Args:
-        model: what `model.build_model` returns, in stock layers.
-        config: the network; a file is looked for from the working directory.
-        outputs: the folder in which `run:<run_id>` is looked for.
+        model: what `models.build.build_model` returns, with stock layers.
+        config: the network; a file name is relative to the working directory.
+        outputs: the folder of the runs, for `run:<run_id>`.
 
     Returns:
         The first 12 hexadecimal digits of the SHA-256 of the loaded values, None for `none`.
-        Equal values have equal digests, whatever they came from.
+        Equal values have equal digests, whatever their source.
 
     Raises:
-        ConfigError: there are no such weights, they cannot be read, or they do not fit.
-        RunError: the run to take them from is missing or not finished.
+        ConfigError: the weights do not exist, cannot be read, or do not fit.
+        RunError: the run is missing or not finished.
     """
     path = find_weights(config, outputs)
     if config.weights == "none":
@@ -63,12 +63,12 @@ def _weighted(layers: Sequence[Any]) -> list[Any]:
 
 
 def _transfer(saved: Sequence[SavedLayer], model: Any, config: Model) -> str:
-    """Move the values of `saved` into the backbone of `model`; returns their digest."""
+    """Copy the values of `saved` into the backbone of `model`; returns their digest."""
     digest = hashlib.sha256()
     own = [each for each in saved if not each.name.startswith((NECK_PREFIX, HEAD_PREFIX))]
     for layer, source in _fitting_pairs(own, model, config):
         if isinstance(layer, keras.layers.Normalization):
-            continue  # part of the preprocessing, which the builder owns
+            continue  # part of the preprocessing of the backbone
         values = [_numbers(value, source, config) for value in source.values]
         layer.set_weights(values)
         for value in values:
@@ -79,10 +79,10 @@ def _transfer(saved: Sequence[SavedLayer], model: Any, config: Model) -> str:
 def _fitting_pairs(
     saved: Sequence[SavedLayer], model: Any, config: Model
 ) -> list[tuple[Any, SavedLayer]]:
-    """Every layer of the backbone with the one of `saved` that is its own.
+    """Every layer of the backbone with its counterpart in `saved`.
 
-    By name where all names are there, otherwise by order: Keras numbers layers over a whole
-    process, so that equal networks may differ in every name.
+    By name if all names exist, otherwise by order: Keras numbers layers over a whole process, so
+    equal networks may differ in every name.
     """
     layers = _weighted(backbone_layers(model))
     by_name = {each.name: each for each in saved}
@@ -107,7 +107,9 @@ def _shapes(values: Sequence[Any]) -> list[tuple[int, ...]]:
 def _explain_misfit(pairs: Pairs, saved: Sequence[SavedLayer], model: Any, config: Model) -> str:
     layer, source = next(pair for pair in pairs if not _fits(*pair))
     there = (
-        f"{_shown(source.values)} there, in {source.name!r}" if source else "nothing is left there"
+        f"{_shown(source.values)} in the source, in {source.name!r}"
+        if source
+        else "no layer is left in the source"
     )
     number = sum(_fits(*pair) for pair in pairs)
     lines = [
@@ -117,8 +119,8 @@ def _explain_misfit(pairs: Pairs, saved: Sequence[SavedLayer], model: Any, confi
     ]
     if isinstance(layer, keras.layers.Dense):
         size = model.input.shape[1]
-        lines.append(f"A dense layer fits one image size only; image.size is {size} here.")
-    lines.append("Take weights of this very network, or change model.backbone.")
+        lines.append(f"A dense layer fits only one image size; image.size is {size} here.")
+    lines.append("Use weights of this network, or change model.backbone.")
     return "\n".join(lines)
 
 
@@ -127,12 +129,12 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def _numbers(value: Any, source: SavedLayer, config: Model) -> NDArray[np.float32]:
-    """One array or dataset in memory. Raises: ConfigError where it does not hold real numbers."""
+    """One array or dataset in memory. Raises: ConfigError when its values are not finite."""
     array = np.asarray(value[...])
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ConfigError(
-            f"model.weights: {config.weights}: the layer {source.name!r} holds values that are not "
-            "finite numbers.\nTake other weights."
+            f"model.weights: {config.weights}: the layer {source.name!r} has values that are not "
+            "finite numbers.\nUse other weights."
         )
     return array.astype(np.float32)
 
@@ -154,7 +156,7 @@ def _imagenet(backbone: str) -> Any:
 
 @contextlib.contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """Keras prints to standard output, which belongs to the results of a command."""
+    """Keras prints to standard output, which is for the results of a command."""
     was_on = keras.config.is_interactive_logging_enabled()
     keras.config.disable_interactive_logging()
     try:
@@ -165,21 +167,24 @@ def _without_progress_bar() -> Iterator[None]:
 
 
 def _explain_download(error: Exception, backbone: str) -> str | None:
-    """What to do about a download that failed; None where `error` is something else.
+    """What to do about a failed download; None if `error` is something else.
 
-    `keras.utils.get_file` raises plain exceptions of several kinds. What it was called with, and
-    which file it wanted, is known for certain to its own frame only.
+    `keras.utils.get_file` raises a bare `Exception` for a failed download, and `ValueError` for a
+    wrong checksum. Only its own frame knows the URL and the file for certain, so the locals
+    `origin`, `download_target` and `file_hash` of Keras 3.15 are read from the traceback. With a
+    version that renames them, users see the error of Keras, and `tests/models/test_weights.py`
+    fails.
     """
     scopes = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
     call = next((scope for scope in scopes if {"origin", "download_target"} <= scope.keys()), None)
     if call is None:
         return None
-    # Both "URL fetch failure on <url>: <code> -- <reason>" and sentences come here.
+    # The message is "URL fetch failure on <url>: <code> -- <reason>", or a sentence.
     reason = str(error).rpartition(" -- ")[2].rstrip(".")
     return (
         f"model.weights: the ImageNet weights of {backbone} could not be downloaded ({reason}).\n"
-        f"Fetch {call['origin']} where there is a network, and put it here:\n"
+        f"Download {call['origin']} on a machine with a network, and put it here:\n"
         f"  {call['download_target']}\n"
-        f"Keras checks it there (MD5 or SHA-256 {call['file_hash']}) and takes no other. The "
-        "folder is models/ in ~/.keras, or in $KERAS_HOME."
+        f"Keras verifies its checksum (MD5 or SHA-256 {call['file_hash']}) and rejects any other "
+        "file. The folder is models/ in ~/.keras, or in $KERAS_HOME."
     )

@@ -1,9 +1,9 @@
-"""Everything that must survive a kill: atomic save, exact restore.
+"""Checkpoints: everything that must survive a kill, saved atomically and restored exactly.
 
-A save point is `progress.json` and the files of arrays that it names: the optimizer, what moves in
-the stage under way, what stays as it is in that stage, and both for the best model so far. The
-arrays are written first, each file under a name of its own, and `progress.json` is replaced in one
-step, so that a kill at any moment leaves files that belong together.
+A checkpoint is `progress.json` and the array files that it names: the optimizer, the weights that
+change in the current stage, those that are frozen in it, and both for the selected model. The
+arrays are written first, under new names, and then `progress.json` is replaced in one step: a kill
+at any moment leaves files that belong together.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from fer_bench.storage.files import write_json
 
 @dataclass
 class StageProgress:
-    """What early stopping and the plateau rule remember inside one stage."""
+    """The state of early stopping and the plateau rule in one stage."""
 
     best_val_loss: float | None = None
     epochs_without_better: int = 0
@@ -33,24 +33,23 @@ class StageProgress:
 
 @dataclass
 class Progress:
-    """Where training stands.
+    """How far training is.
 
     Attributes:
-        stage_epochs: epochs of each stage, shortened where early stopping ended one.
-        epoch: epochs completed.
-        step: steps completed of the epoch under way.
+        stage_epochs: epochs of each stage, fewer than planned if early stopping ended it.
+        epoch: completed epochs.
+        step: completed steps of the current epoch.
         stage: index of the stage whose optimizer is saved.
-        totals: sums of loss, right answers and images over those steps.
-        epoch_seconds: time spent in those steps.
+        totals: sums of loss, correct predictions and images over these steps.
+        epoch_seconds: time spent in these steps.
         history: one row per completed epoch, as in `history.csv`.
         best: `epoch`, `metric` and `value` of the selected model, or None before the first epoch.
-        in_stage: what the rules of the current stage remember.
-        optimizer: name of the file with the optimizer; empty before the first save point.
-        weights: names of the files that together hold the model: what stays as it is in the stage,
-            and what moves.
-        best_weights: the same of the selected model, which may be of an earlier stage.
-        parent: the run that this one goes on from (`run_id`), after which of its epochs (`epoch`),
-            and whether with its optimizer (`optimizer`: `kept` or `new`); None for most runs.
+        in_stage: the state of the rules of the current stage.
+        optimizer: name of the optimizer's file; empty before the first checkpoint.
+        weights: names of the files with the weights: those frozen in the stage, and the others.
+        best_weights: likewise for the selected model, which may be from an earlier stage.
+        parent: the run that this one continues (`run_id`), after which of its epochs (`epoch`), and
+            whether with its optimizer (`optimizer`: `kept` or `new`); None for most runs.
     """
 
     stage_epochs: list[int]
@@ -69,12 +68,12 @@ class Progress:
 
     @property
     def files(self) -> set[str]:
-        """The names of all files of arrays."""
+        """The names of all array files."""
         return {self.optimizer, *self.weights, *self.best_weights} - {""}
 
     @property
     def done(self) -> bool:
-        """Whether every epoch of every stage is behind."""
+        """Whether all epochs of all stages are completed."""
         return self.epoch >= sum(self.stage_epochs)
 
 
@@ -83,31 +82,31 @@ def save(
     progress: Progress,
     model: Any,
     optimizer: Any,
-    still: Collection[int] = (),
+    frozen: Collection[int] = (),
     *,
     is_best: bool = False,
 ) -> None:
-    """Write a save point, then remove what belonged to older ones only.
+    """Write a checkpoint, then remove the files that only older ones needed.
 
     Args:
-        run: the run that is saved.
-        progress: where it stands; the names of its files are entered.
+        run: the run to save.
+        progress: how far it is; the names of the files are set.
         model: the model as it is now.
-        optimizer: that of the stage; None where the next stage begins with a new one.
-        still: which of `model.variables`, by their numbers, stay as they are in the stage.
+        optimizer: the optimizer of the stage; None if the next stage begins with a new one.
+        frozen: indices of those `model.variables` that do not change in the stage.
         is_best: whether this is the best model so far.
     """
     point = f"{progress.epoch:05d}-{progress.step:07d}"
-    resting = f"still-{progress.stage:03d}.npz"
-    moving = f"weights-{point}.npz"
+    frozen_file = f"still-{progress.stage:03d}.npz"  # the name in the checkpoints of all versions
+    trained_file = f"weights-{point}.npz"
     progress.optimizer = f"optimizer-{point}.npz" if optimizer else ""
     weights = dict(enumerate(model.variables))
-    _write(run, moving, {index: v for index, v in weights.items() if index not in still})
+    _write(run, trained_file, {index: v for index, v in weights.items() if index not in frozen})
     if optimizer:
         _write(run, progress.optimizer, dict(enumerate(optimizer.variables)))
-    if resting not in progress.weights:
-        _write(run, resting, {index: weights[index] for index in still})
-    progress.weights = [resting, moving]
+    if frozen_file not in progress.weights:
+        _write(run, frozen_file, {index: weights[index] for index in frozen})
+    progress.weights = [frozen_file, trained_file]
     if is_best:
         progress.best_weights = progress.weights
     write_json(run.state / "progress.json", asdict(progress))
@@ -117,19 +116,15 @@ def save(
 
 
 def copy(source: RunDirectory, run: RunDirectory, progress: Progress) -> None:
-    """Begin `run` with the arrays of `source` that `progress` names."""
+    """Start `run` with the arrays of `source` that `progress` names."""
     run.state.mkdir(parents=True, exist_ok=True)
     for name in sorted(progress.files):
-        _copy_file(source.state / name, run, name)
+        run.replace_file(run.state / name, partial(shutil.copyfile, source.state / name))
     write_json(run.state / "progress.json", asdict(progress))
 
 
-def _copy_file(path: Path, run: RunDirectory, name: str) -> None:
-    run.replace_file(run.state / name, lambda temporary: shutil.copyfile(path, temporary))
-
-
 def size(run: RunDirectory) -> int:
-    """How many bytes the save point takes."""
+    """The size of the checkpoint in bytes."""
     return sum(path.stat().st_size for path in run.state.glob("*"))
 
 
@@ -141,10 +136,10 @@ def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> None:
 
 
 def read_progress(run: RunDirectory) -> Progress | None:
-    """The last save point, or None where the run has none.
+    """The progress at the last checkpoint, or None if there is none.
 
     Raises:
-        RunError: `progress.json` is there but cannot be read.
+        RunError: `progress.json` cannot be read.
     """
     path = run.state / "progress.json"
     if not path.exists():
@@ -155,17 +150,21 @@ def read_progress(run: RunDirectory) -> Progress | None:
         return Progress(**document, in_stage=in_stage)
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}).\nStart the run anew with `fer train --fresh`."
+            f"{path}: cannot be read ({error}).\nStart again with `fer train --fresh`."
         ) from error
 
 
 def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[Any]) -> None:
-    """Set `variables` to what the save point holds of a kind, bit for bit.
+    """Set `variables` to the values of a checkpoint, bit for bit.
 
-    Kinds: `model` and `optimizer` as they were at the save point; `best`, the selected model.
+    Args:
+        run: the run that has the checkpoint.
+        progress: its content, see `read_progress`.
+        kind: `model` or `optimizer`, or `best` for the selected model.
+        variables: what to set.
 
     Raises:
-        RunError: a file is missing, damaged or was written by another model.
+        RunError: a file is missing, damaged or was written for another model.
     """
     files = {
         "model": progress.weights,
@@ -180,8 +179,8 @@ def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[An
         if value is None or tuple(variable.shape) != value.shape:
             found = "nothing" if value is None else f"shape {value.shape}"
             raise RunError(
-                f"{run.state}: of {variable.path} the save point has {found}, this model has "
-                f"{tuple(variable.shape)}.\nStart the run anew with `fer train --fresh`."
+                f"{run.state}: for {variable.path} the checkpoint has {found}, this model needs "
+                f"shape {tuple(variable.shape)}.\nStart again with `fer train --fresh`."
             )
         variable.assign(value)
 
@@ -193,6 +192,6 @@ def _read(run: RunDirectory, name: str) -> dict[str, Any]:
             return dict(arrays)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(
-            f"{path}: the save point cannot be read ({error}).\n"
-            "Start the run anew with `fer train --fresh`."
+            f"{path}: the checkpoint cannot be read ({error}).\n"
+            "Start again with `fer train --fresh`."
         ) from error

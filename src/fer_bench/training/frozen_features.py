@@ -1,4 +1,4 @@
-"""What the frozen trunks of a run make of its images, each computed once and kept."""
+"""Frozen features: the outputs of a run's frozen trunks for its images, computed once and kept."""
 
 import functools
 import math
@@ -17,20 +17,20 @@ from fer_bench.models.freezing import ResolvedStage
 from fer_bench.storage.array_cache import Store, Wanted
 from fer_bench.storage.array_file import StoredArray
 
-# Part of the key of all that is kept. It changes when what a trunk computes does.
+# Part of every cache key. It changes when the same trunk computes something else.
 _COMPUTING = 2
-# Numbers of two bytes that NumPy does not know; their bits are kept.
+# NumPy does not have bfloat16; its bits are kept as integers of two bytes.
 _BITS = np.uint16
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images that a trunk is shown.
+    """The images that a trunk computes features of.
 
     Attributes:
-        split: the name of the split they are of.
-        key: what decides which images these are.
-        count: how many there are, n.
+        split: the name of the split.
+        key: identifies these images in cache keys.
+        count: number of images, n.
         batches: a function from a batch size to a `tf.data.Dataset` of float32 RGB in [0, 255].
     """
 
@@ -41,10 +41,10 @@ class Images:
 
 
 def trunks_from(stages: Sequence[ResolvedStage], index: int, model: Any) -> list[str]:
-    """Where the trunks end that can be computed now: of the stage `index` and of later ones.
+    """The last layers of the trunks that can be computed now: of stage `index` and later stages.
 
-    That of a later stage can be if no stage before it trains one of its layers. Shallowest first,
-    so that each goes on from the one before.
+    The trunk of a later stage can be computed if no stage before it trains one of its layers.
+    Shallowest first, so that each can be computed from the one before.
     """
     place = {layer.name: number for number, layer in enumerate(model.operations)}
     ends: set[str] = set()
@@ -67,22 +67,22 @@ def keep_features(
     batch_size: int,
     on_progress: Callable[[str, str, int, int], None],
 ) -> dict[str, dict[str, Rows]]:
-    """What the trunks of `model` that end with the layers `ends` make of images, as kept rows.
+    """The outputs of the trunks of `model` that end with the layers `ends`, as cached rows.
 
-    Each is computed from the one before, so that all together are one pass through the deepest. One
-    for which there is no room is left out.
+    Each trunk is computed from the one before, so that all together cost one pass through the
+    deepest. Those that the cache has no room for are left out.
 
     Args:
-        model: with the weights that the trunks have now.
-        ends: names of layers, shallowest first, as from `trunks_from`.
-        splits: what the trunks are shown.
+        model: with the current weights of the trunks.
+        ends: names of layers, shallowest first, see `trunks_from`.
+        splits: the images.
         store: where the rows are kept.
         strategy: the devices that compute.
         batch_size: images at a time.
-        on_progress: called with (end, name of the split, images done, images in all).
+        on_progress: called with (end, name of the split, images done, images in total).
 
     Returns:
-        By the name of the split, the rows of each end.
+        The rows by the name of the split and the end.
     """
     kept: list[StoredArray] = []
     rows: dict[str, dict[str, Rows]] = {images.split: {} for images in splits}
@@ -106,7 +106,7 @@ def keep_features(
             wanted = _wanted(model, end, digest, images)
             array = store.keep(wanted, functools.partial(blocks, images, end), kept)
             if array is not None:
-                # Mapped at once: from now on another process may remove the file.
+                # Mapped at once, since another process may remove the file from now on.
                 rows[images.split][end] = Rows(array.memmap(), array.dtype)
                 kept.append(array)
     return rows
@@ -124,7 +124,7 @@ def _wanted(model: Any, end: str, digest: str, images: Images) -> Wanted:
 
 
 def row_bytes(model: Any, end: str) -> int:
-    """What the trunk that ends with the layer `end` gives for one image takes."""
+    """The size in bytes of the output for one image of the trunk that ends with the layer `end`."""
     output = trunk.output_of(model, end)
     width = 4 if keras.backend.standardize_dtype(output.dtype) == "float32" else 2
     return width * math.prod(int(size) for size in output.shape[1:])

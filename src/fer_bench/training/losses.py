@@ -1,4 +1,4 @@
-"""What training minimises, summed over the global batch however many devices share it."""
+"""Losses over the global batch, whatever number of devices shares it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from fer_bench.data.pipeline import SOFT_LABELS
 
 EPSILON = 1e-6
-# How much a class that is not right for an image still counts with the loss `multi_target`, so
-# that there is always a gradient (FERPlus release, src/ferplus.py).
+# The weight of a class without votes in the loss `multi_target`, so that there is always a gradient
+# (FERPlus release, src/ferplus.py).
 MULTI_TARGET_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of one batch, from what a model says and what is true.
+    """The loss of one batch.
 
     Attributes:
-        class_weights: factor on the loss of the samples of each class, shape (C,); the class of a
-            sample with a soft label is its hard label.
+        class_weights: factor on the loss of the samples of each class, shape (C,); a sample with a
+            soft label counts as its hard label.
         label_smoothing: probability taken from the target and spread over all classes.
         valence_arousal_loss: `mse` or `ccc` (one minus the concordance correlation).
-        valence_arousal_weight: factor on it, beside the loss of the expression.
+        valence_arousal_weight: factor on that loss; the loss of the expression has 1.
         expression_loss: `cross_entropy`, or `multi_target`, which needs soft labels.
     """
 
@@ -39,7 +39,7 @@ class Objective:
 
         Args:
             outputs: `expression`: logits (n, C); `valence_arousal`: (n, 2) in [-1, 1]; or one.
-            targets: of the same names, class indices (n,) and (n, 2) with NaN where unknown; with
+            targets: by the same names, class indices (n,) and (n, 2) with NaN where unknown; with
                 soft labels also `SOFT_LABELS` (n, C).
         """
         loss = tf.constant(0.0)
@@ -85,9 +85,9 @@ def soft_cross_entropy(logits: Any, shares: Any, label_smoothing: float) -> Any:
 def multi_target(logits: Any, shares: Any) -> Any:
     """-log max_c t_c p_c of each sample, shape (n,), from float32 logits and shares, (n, C) each.
 
-    t is 1 where the share is positive, `MULTI_TARGET_EPSILON` elsewhere: naming any of the right
-    classes is right (Barsoum et al., 2016, "Training deep networks for facial expression
-    recognition with crowd-sourced label distribution", section 4.2, and its release).
+    t is 1 where the share is positive, `MULTI_TARGET_EPSILON` elsewhere: every class with votes is
+    correct (Barsoum et al., 2016, "Training deep networks for facial expression recognition with
+    crowd-sourced label distribution", section 4.2, and its release).
     """
     factors = tf.where(shares > 0, 1.0, MULTI_TARGET_EPSILON)
     return -tf.reduce_max(tf.math.log(factors) + tf.nn.log_softmax(logits), axis=-1)
@@ -111,7 +111,7 @@ def discordance(true: Any, predicted: Any) -> Any:
     mean_true, mean_predicted = (
         _all_sum(tf.reduce_sum(known * values, axis=0)) / count for values in (true, predicted)
     )
-    # Centred before they are squared: the digits of a float32 would not do otherwise.
+    # Centred before they are squared: float32 does not have enough digits otherwise.
     a, b = known * (true - mean_true), known * (predicted - mean_predicted)
     covariance, variances = (
         _all_sum(tf.reduce_sum(values, axis=0)) / count for values in (a * b, a * a + b * b)

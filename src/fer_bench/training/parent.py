@@ -1,4 +1,4 @@
-"""A finished run that is trained longer: a new run, which goes on from it and names it."""
+"""Training a finished run for more epochs: as a new run, which continues it and names it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ from fer_bench.training.checkpoint import Progress
 
 @dataclass(frozen=True)
 class Parent:
-    """Where a longer run begins.
+    """The finished run that a longer one continues.
 
     Attributes:
         run: the finished run.
-        progress: its last save point, with more epochs to come. Where it was not kept: the epoch of
-            the kept model, without an optimizer.
+        progress: its last checkpoint, with more epochs to come. If the checkpoint was not kept: the
+            epoch of the selected model, without an optimizer.
     """
 
     run: RunDirectory
@@ -27,12 +27,12 @@ class Parent:
 
     @property
     def has_state(self) -> bool:
-        """Whether the last weights and the optimizer are there, so that it goes on exactly."""
+        """Whether the last weights and the optimizer exist, so that training continues exactly."""
         return bool(self.progress.optimizer)
 
 
 def longer(config: Experiment, more_epochs: int) -> Experiment:
-    """`config` with so many more epochs in its last stage."""
+    """`config` with `more_epochs` added to its last stage."""
     return _with_last_epochs(config, config.stages[-1].epochs + more_epochs)
 
 
@@ -43,11 +43,11 @@ def _with_last_epochs(config: Experiment, epochs: int) -> Experiment:
 
 
 def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
-    """The finished run of `config`, about to be trained for `more_epochs`.
+    """The finished run of `config`, to be trained for `more_epochs` more.
 
     Raises:
         RunError: there is none, it is not finished, or its record cannot be read.
-        ConfigError: early stopping ended its last stage, so that more epochs change nothing.
+        ConfigError: early stopping ended its last stage: more epochs would change nothing.
     """
     run = find_run(outputs, config.run_id)
     if run.is_locked():
@@ -58,7 +58,7 @@ def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
             "Finish it first: the same command without --more-epochs."
         )
     saved = checkpoint.read_progress(run)
-    progress = saved or _kept_model(run)
+    progress = saved or _at_selected_model(run)
     _check_not_stopped_early(run, config, progress)
     progress.stage_epochs[-1] += more_epochs
     progress.parent = {
@@ -69,8 +69,8 @@ def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
     return Parent(run, progress)
 
 
-def _kept_model(run: RunDirectory) -> Progress:
-    """Where a run stood with the model that it kept."""
+def _at_selected_model(run: RunDirectory) -> Progress:
+    """How far a run was with the model that it selected."""
     record = run.read_record()
     best = record.best
     try:
@@ -81,8 +81,8 @@ def _kept_model(run: RunDirectory) -> Progress:
             raise ValueError(f"{run.history.name} has {len(history)} epochs of {best.epoch}")
     except ValueError as error:
         raise RunError(
-            f"{run.path}: does not say how it was trained ({error}), so that nothing can go on "
-            "from it.\nTrain it again with --fresh."
+            f"{run.path}: cannot be continued, its record is not complete ({error}).\n"
+            "Train it again with --fresh."
         ) from error
     stage_epochs = [stage.epochs for stage in record.stages]
     return Progress(stage_epochs, epoch=best.epoch, history=history, best=asdict(best), stage=-1)
@@ -94,30 +94,26 @@ def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Pr
     if done < last.epochs or (last.patience and waited >= last.patience):
         raise ConfigError(
             f"--more-epochs: early stopping ended the last stage of {run.run_id} after {done} of "
-            f"{last.epochs} epochs; with more of them it would end there too.\n"
-            "Raise patience in a new experiment, which may start from this run with "
+            f"{last.epochs} epochs, and would end it again.\n"
+            "Raise patience in a new experiment, which can start from this run with "
             f"model.weights: run:{run.run_id}."
         )
 
 
-def advice_to_go_on(config: Experiment, outputs: Path) -> Iterator[str]:
-    """A line for each finished run that differs from `config` in having fewer last epochs."""
+def advice_to_continue(config: Experiment, outputs: Path) -> Iterator[str]:
+    """A line for each finished run of `config` with fewer epochs in the last stage."""
     epochs = config.stages[-1].epochs
-    alike = f"{config.name}-s{config.seed}-"
     for run in list_runs(outputs):
-        if not run.run_id.startswith(alike):
+        if not run.run_id.startswith(f"{config.name}-s{config.seed}-"):
             continue
         try:
             shorter = load_experiment(run.config).stages[-1].epochs
             finished = run.status() == "finished"
         except (ConfigError, RunError):
             continue
-        if finished and shorter < epochs and _is_of(run, _with_last_epochs(config, shorter)):
+        is_same = run.run_id == _with_last_epochs(config, shorter).run_id
+        if finished and shorter < epochs and is_same:
             yield (
-                f"{run.run_id} has {shorter} of these {epochs} epochs behind it. To go on from it: "
+                f"{run.run_id} has completed {shorter} of these {epochs} epochs. To continue it: "
                 f"fer train {run.config} --more-epochs {epochs - shorter}"
             )
-
-
-def _is_of(run: RunDirectory, config: Experiment) -> bool:
-    return run.run_id == config.run_id

@@ -1,4 +1,4 @@
-"""What is checked of a training before TensorFlow is imported, which alone takes seconds."""
+"""Checks before training that do not need TensorFlow, whose import alone takes seconds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,16 @@ from fer_bench.runs.tracking.mirror import check_packages
 from fer_bench.training import checkpoint
 from fer_bench.training.parent import Parent, find_parent, longer
 
-FINISHED = "{run_id} is finished; --fresh trains it again, --more-epochs N goes on from it"
+FINISHED = "{run_id} is finished; --fresh trains it again, --more-epochs N continues it"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A training that can begin, as far as that is known without TensorFlow.
+    """An experiment that has passed the checks.
 
     Attributes:
         config: what is trained.
-        parent: what it goes on from; None where it begins by itself or at its own save point.
+        parent: the run to continue; None for a new run, or one with a checkpoint.
         manifest: the dataset.
     """
 
@@ -31,10 +31,10 @@ class Checked:
 
 
 def is_finished(run: RunDirectory) -> bool:
-    """Whether nothing is left to train. What a killed process has left in the run is cleared.
+    """Whether nothing is left to train. Removes what a killed process left in the run.
 
     Raises:
-        RunError: another process holds the run, or `run.json` cannot be read.
+        RunError: another process trains the run, or `run.json` cannot be read.
     """
     if not run.outputs.is_dir():
         return False
@@ -45,16 +45,16 @@ def is_finished(run: RunDirectory) -> bool:
 def check_training(
     config: Experiment, outputs: Path, *, fresh: bool = False, more_epochs: int | None = None
 ) -> Checked:
-    """Make sure that the packages, the weights and the dataset that `config` names are there.
+    """Make sure that the packages, the weights and the dataset that `config` names exist.
 
     Args:
         config: the experiment.
         outputs: the folder of all runs.
-        fresh: whether its run begins anew.
-        more_epochs: train the finished run of `config` so many epochs longer, as a run of its own.
+        fresh: whether to start again.
+        more_epochs: train the finished run of `config` for so many more epochs, as a new run.
 
     Raises:
-        FerError: something is not there, or cannot be read.
+        FerError: something is missing or cannot be read.
     """
     check_packages(config.tracking)
     wanted = longer(config, more_epochs) if more_epochs else config

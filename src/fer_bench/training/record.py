@@ -1,4 +1,4 @@
-"""What `run.json` says of a run that is trained here."""
+"""`run.json` of a run that is trained here."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fer_bench.training.session import Session
 
 
 def write_record(session: Session, status: Status) -> None:
-    """Write `run.json`: what the run is, how far it is, and what it ran on. One worker does."""
+    """Write `run.json`: what the run is, how far, and on which device. Only one worker writes."""
     if not session.device.writes:
         return
     config, device, progress = session.config, session.device, session.progress

@@ -1,4 +1,4 @@
-"""Stages: which one owns an epoch, what it trains, and with which optimizer and learning rate."""
+"""The schedule: to which stage an epoch belongs, and the learning rate of every step."""
 
 import math
 from bisect import bisect_right
@@ -9,17 +9,17 @@ from fer_bench.config.training import Stage
 
 
 def stage_at(stage_epochs: Sequence[int], epoch: int) -> tuple[int, int]:
-    """(index of the stage that owns the 0-based `epoch`, first epoch of that stage).
+    """(index of the stage of the 0-based `epoch`, first epoch of that stage).
 
     `stage_epochs` are the lengths of the stages, as planned or as early stopping left them.
 
     Raises:
-        IndexError: `epoch` lies past the last one.
+        IndexError: `epoch` is after the last one.
     """
     ends = list(accumulate(stage_epochs))
     index = bisect_right(ends, epoch)
     if index == len(ends):
-        raise IndexError(f"epoch {epoch} lies past the last of {ends[-1]}")
+        raise IndexError(f"epoch {epoch} is after the last of {ends[-1]}")
     return index, ends[index] - stage_epochs[index]
 
 

@@ -1,4 +1,4 @@
-"""Everything that a run needs before its first step: checked, built, and restored where it was."""
+"""Everything that a run needs before its first step: checked, built, loaded, and resumed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from fer_bench.device.precision import POLICIES
 from fer_bench.device.selection import Device
 from fer_bench.device.signals import Stop
 from fer_bench.display import Display
-from fer_bench.errors import DataError, DeviceError, Interrupted
+from fer_bench.errors import DataError, DeviceError, Interrupted, RunError
 from fer_bench.models import freezing
-from fer_bench.models.build import attach_head, build_backbone, load_model
+from fer_bench.models.build import OTHER_MODEL, attach_head, build_backbone, load_model
 from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.models.weight_source import find_weights
 from fer_bench.models.weights import load_weights
@@ -28,66 +28,79 @@ from fer_bench.runs.record import now
 from fer_bench.storage.array_cache import Store
 from fer_bench.training import checkpoint
 from fer_bench.training.checkpoint import Progress
-from fer_bench.training.parent import Parent, advice_to_go_on
+from fer_bench.training.parent import Parent, advice_to_continue
 from fer_bench.training.steps import MOST_STEPS, Totals
 
-# How long the steps of one call may take: so often training looks at the sums on the device, moves
-# the display, and sees whether it shall stop.
+# How long the steps of one call may take. After each call training reads the sums from the device,
+# updates the display, and checks whether to stop.
 SECONDS_PER_CALL = 0.5
-CHOSEN_ON_TEST = (
-    "selection: test_split: the test images choose the model, so that its score on them is too "
+SELECTED_ON_TEST = (
+    "selection: test_split: the model is selected on the test images, so its score on them is too "
     "high; every table and page of this run will say so"
 )
 NO_STATE = (
-    "warning: its last save point was not kept: a new optimizer goes on from the model that it "
-    "kept, of epoch {epoch}, which is not what one longer run would have done; "
-    "training.keep_state_mb (now {limit:g}) says how large a save point is kept"
+    "warning: the last checkpoint of that run was not kept: training continues from its selected "
+    "model, of epoch {epoch}, with a new optimizer, which is not what one longer run would have "
+    "done; training.keep_state_mb (now {limit:g}) sets the largest checkpoint to keep"
 )
-RATE_OF_ALL = (
-    "the learning rate follows from here on the cosine over all {epochs} epochs of the last stage"
+COSINE_OF_ALL = (
+    "from here on, the learning rate follows the cosine over all {epochs} epochs of the last stage"
 )
 
 
 @dataclass
 class Pace:
-    """How many steps are made in one call: as many as take about `seconds`, at most `most`."""
+    """How many steps to make per call: as many as take about `seconds`, at most `most`."""
 
     seconds: float
     most: int = MOST_STEPS
     steps: int = 1
 
     def count(self, steps: int, seconds: float) -> None:
-        """A call of `steps` took `seconds`. The number of steps grows fourfold at most."""
+        """Note that a call of `steps` took `seconds`; the next has at most four times as many."""
         fitting = int(steps * self.seconds / max(seconds, 1e-9))
         self.steps = max(1, min(fitting, 4 * self.steps, self.most))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Session:
-    """Everything one process holds while it trains one run.
+    """Everything that one process holds while it trains one run.
 
     Attributes:
-        run: where it is written. One that replaces another moves there with its first save point.
-        parent: what it goes on from; None where it begins by itself or at its own save point.
-        progress: where it stands.
+        config: what is trained.
+        run: where it is written. A run that replaces another moves there with its first checkpoint.
+        device: what computes.
+        display: where progress is shown.
+        stop: set when training is to stop.
+        manifest: the dataset.
+        model: the network, a `keras.Model`.
+        stages: what each stage of `config` trains in it.
+        weights_digest: of the weights that the backbone started from; None for random ones.
+        store: the cache of decoded images and frozen features.
+        splits: the decoded images for training and for selection.
+        parent: the run that this one continues; None for a new run, or one with a checkpoint.
+        progress: how far training is.
+        totals: the sums over the current epoch, on the device.
+        pace: how many steps to make per call.
+        started: when the run began (ISO 8601).
     """
 
     config: Experiment
     run: RunDirectory
     device: Device
     display: Display
-    store: Store
+    stop: Stop
     manifest: Manifest
-    splits: dict[str, decoding.Split]
     model: Any
     stages: list[freezing.ResolvedStage]
+    weights_digest: str | None
+    store: Store
+    splits: dict[str, decoding.Split]
     parent: Parent | None
     progress: Progress
     totals: Totals
     pace: Pace
-    stop: Stop
     started: str
-    weights_digest: str | None
 
     @property
     def precision(self) -> str:
@@ -96,7 +109,7 @@ class Session:
 
     @property
     def share(self) -> pipeline.Share:
-        """What this process reads of every training batch."""
+        """The part of every training batch that this process reads."""
         device = self.device
         if device.workers == 1:
             return pipeline.WHOLE
@@ -110,7 +123,7 @@ class Session:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the save point is small enough to stay when the run is finished."""
+        """Whether the checkpoint is small enough to be kept when the run is finished."""
         return checkpoint.size(self.run) <= self.config.training.keep_state_mb * 1e6
 
 
@@ -124,23 +137,24 @@ def open_session(
     manifest: Manifest | None = None,
     parent: Parent | None = None,
 ) -> Session:
-    """Check, build and restore everything, in the order of what it costs; nothing is written.
+    """Check, build, load and resume everything, cheapest first; nothing is written.
 
-    First what takes no time: the save point is readable and the weights are there. Then the dataset
-    is read, the network is built and the stages are found in it, the weights are fetched and put
-    into it, and last all images are decoded.
+    1. Check that the checkpoint or the weights are there, and read the dataset.
+    2. Build the network and find the layers of the stages in it, then load its weights.
+    3. Decode all images.
+    4. Restore the values of the checkpoint.
 
     Args:
         config: what is trained.
-        run: where it is written, and where its last save point is.
+        run: where it is written, and where its last checkpoint is.
         device: what computes.
         display: where progress is shown.
         stop: whether to stop.
-        manifest: the dataset, where it was read before.
-        parent: what a run without a save point of its own goes on from.
+        manifest: the dataset, if it has been read already.
+        parent: the run to continue, if `run` does not have a checkpoint.
 
     Raises:
-        FerError: the stages, the weights, the data or the save point do not allow it.
+        FerError: the stages, the weights, the data or the checkpoint do not allow it.
         Interrupted: `stop` was set.
     """
     progress = checkpoint.read_progress(run)
@@ -148,10 +162,7 @@ def open_session(
     origin = parent.run if parent else run if progress else None
     if origin is None:
         find_weights(config.model, run.outputs)
-    manifest = _checked(manifest or load_manifest(config.dataset), config, display)
-    collective.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
-    if origin:
-        origin.check_dataset(manifest.root, manifest.fingerprint)
+    manifest = _open_dataset(config, device, display, manifest, origin)
     backbone = _build_backbone(config, device)
     weights_digest = (
         origin.read_record().model.weights_digest
@@ -160,129 +171,56 @@ def open_session(
     )
     model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
-    splits = _decode(config, manifest, store, display, stop)
-    _check_shares(config, device, splits)
     session = Session(
-        config,
-        run,
-        device,
-        display,
-        store,
-        manifest,
-        splits,
-        model,
-        stages,
-        parent,
-        progress or (parent.progress if parent else Progress([s.epochs for s in config.stages])),
-        Totals(),
-        # Within a call, TensorFlow may begin a step before the one before is over. What two workers
-        # add up would then meet in another order in each, and both would wait for ever.
-        Pace(SECONDS_PER_CALL, most=MOST_STEPS if device.workers == 1 else 1),
-        stop,
-        (run.run_json.exists() and run.read_record().started) or now(),
-        weights_digest,
+        config=config,
+        run=run,
+        device=device,
+        display=display,
+        stop=stop,
+        manifest=manifest,
+        model=model,
+        stages=stages,
+        weights_digest=weights_digest,
+        store=store,
+        splits=_decode(config, manifest, store, device, display, stop),
+        parent=parent,
+        progress=progress or _first_progress(config, parent),
+        totals=Totals(),
+        # Within a call, TensorFlow may begin a step before the previous one is over. Two workers
+        # could then exchange their sums in different orders, and both would wait forever.
+        pace=Pace(SECONDS_PER_CALL, most=MOST_STEPS if device.workers == 1 else 1),
+        started=(run.run_json.exists() and run.read_record().started) or now(),
     )
     _restore(session)
     _announce(session)
     return session
 
 
-def _build_backbone(config: Experiment, device: Device) -> Any:
-    """The backbone with random weights, which has the layers that the stages name."""
-    keras.utils.clear_session()  # layer names count from the start in every run
-    keras.mixed_precision.set_global_policy(POLICIES[chosen_precision(config, device)])
-    keras.utils.set_random_seed(config.seed)
-    with device.strategy.scope():
-        backbone = build_backbone(config.model, config.image.size)
-    freezing.check_stages(backbone.layers, config.stages)
-    return backbone
+def _first_progress(config: Experiment, parent: Parent | None) -> Progress:
+    return parent.progress if parent else Progress([stage.epochs for stage in config.stages])
 
 
-def _load_weights(
-    backbone: Any, config: Experiment, run: RunDirectory, device: Device, display: Display
-) -> str | None:
-    if config.model.weights != "none":
-        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
-    with device.strategy.scope():
-        return load_weights(backbone, config.model, run.outputs)
+# The dataset -----------------------------------------------------------------------------------
 
 
-def _build_model(
-    backbone: Any, config: Experiment, device: Device, classes: int
-) -> tuple[Any, list[freezing.ResolvedStage]]:
-    with device.strategy.scope():
-        model = attach_head(backbone, config.model, classes)
-        stages = freezing.resolve_stages(model, config.stages, config.model)
-    use_fast_kernels(model, device.kind)
-    return model, stages
-
-
-def _decode(
-    config: Experiment, manifest: Manifest, store: Store, display: Display, stop: Stop
-) -> dict[str, decoding.Split]:
-    """The images that train and those that choose the model, all of them decoded."""
-    return {
-        split: decoding.open_split(
-            manifest, split, config.image.size, _show_decoding(display, split, stop), store=store
-        )
-        for split in ("train", config.selection_split)
-    }
-
-
-def _restore(session: Session) -> None:
-    """Give the model the values of the save point that it goes on from, if there is one."""
-    parent, progress, model = session.parent, session.progress, session.model
-    if parent and not parent.has_state:
-        model.set_weights(load_model(parent.run.model).get_weights())
-    elif progress.weights:
-        origin = parent.run if parent else session.run
-        checkpoint.restore(origin, progress, "model", model.variables)
-
-
-def _announce(session: Session) -> None:
-    """Say where training begins."""
-    config, run, progress = session.config, session.run, session.progress
-    say = session.display.message
-    if session.parent:
-        say(f"{run.run_id}: going on from {session.parent.run.run_id} after epoch {progress.epoch}")
-        if not session.parent.has_state:
-            say(NO_STATE.format(epoch=progress.epoch, limit=config.training.keep_state_mb))
-        if config.stages[-1].schedule == "cosine":
-            say(RATE_OF_ALL.format(epochs=config.stages[-1].epochs))
-    elif progress.weights:
-        say(f"{run.run_id}: going on at epoch {progress.epoch + 1}, step {progress.step}")
-    else:
-        say(f"{run.run_id}: training on {session.device.name}, {session.precision}")
-        _describe_stages(session)
-        if session.device.writes:
-            for advice in advice_to_go_on(config, run.outputs):
-                say(advice)
-
-
-def _describe_stages(session: Session) -> None:
-    config, say = session.config, session.display.message
-    for stage, resolved in zip(config.stages, session.stages, strict=True):
-        say(f"  {freezing.describe(stage, resolved)}")
-    steps = pipeline.steps_per_epoch(session.splits["train"], config)
-    slow = freezing.slow_statistics(session.model, session.stages, config.model, steps)
-    if slow:
-        say(f"warning: {slow}")
-
-
-def chosen_precision(config: Experiment, device: Device) -> str:
-    """The arithmetic inside the network of `config` on `device`."""
-    depthwise = BACKBONES[config.model.backbone].depthwise
-    return device.precision(config.training.precision, depthwise=depthwise)
-
-
-def _checked(manifest: Manifest, config: Experiment, display: Display) -> Manifest:
-    """The dataset, in which the targets are; says what there is to know of it."""
+def _open_dataset(
+    config: Experiment,
+    device: Device,
+    display: Display,
+    manifest: Manifest | None,
+    origin: RunDirectory | None,
+) -> Manifest:
+    """Read the dataset; the same for all workers, and for the run whose checkpoint is restored."""
+    manifest = manifest or load_manifest(config.dataset)
     if "valence_arousal" in config.model.targets:
         _check_valence_arousal(manifest, config)
     for warning in manifest.warnings():
         display.message(f"warning: {warning}")
     if config.selection == "test_split":
-        display.message(f"warning: {CHOSEN_ON_TEST}")
+        display.message(f"warning: {SELECTED_ON_TEST}")
+    collective.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
+    if origin:
+        origin.check_dataset(manifest.root, manifest.fingerprint)
     return manifest
 
 
@@ -291,12 +229,40 @@ def _check_valence_arousal(manifest: Manifest, config: Experiment) -> None:
         if not np.isfinite(manifest.valence_arousal(split)).all(axis=1).any():
             raise DataError(
                 f"{manifest.root}: no {split} sample has valence and arousal.\n"
-                "Remove valence_arousal from model.targets, or take another dataset."
+                "Remove valence_arousal from model.targets, or use another dataset."
             )
 
 
+def _decode(
+    config: Experiment,
+    manifest: Manifest,
+    store: Store,
+    device: Device,
+    display: Display,
+    stop: Stop,
+) -> dict[str, decoding.Split]:
+    """Decode the images for training and those for selection."""
+    splits = {
+        name: decoding.open_split(
+            manifest, name, config.image.size, _show_decoding(display, name, stop), store=store
+        )
+        for name in ("train", config.selection_split)
+    }
+    _check_shares(config, device, splits)
+    return splits
+
+
+def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        display.progress(f"decoding {split} images", done, total)
+        if stop.is_set():
+            raise Interrupted("stopped while decoding images; nothing was lost")
+
+    return show
+
+
 def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding.Split]) -> None:
-    """Make sure that there is something to do for every worker and each of its devices."""
+    """Make sure that every worker and each of its devices gets images."""
     parts = device.strategy.num_replicas_in_sync
     smallest = {
         "training.batch_size": min(config.training.batch_size, len(splits["train"])),
@@ -310,10 +276,92 @@ def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding
             )
 
 
-def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:
-    def decoding(done: int, total: int) -> None:
-        display.decoding(split, done, total)
-        if stop.is_set():
-            raise Interrupted("stopped while reading the images; nothing was lost")
+# The network -----------------------------------------------------------------------------------
 
-    return decoding
+
+def _build_backbone(config: Experiment, device: Device) -> Any:
+    """The backbone with random weights, in which the layers of all stages exist."""
+    keras.utils.clear_session()  # layer names count from the start in every run
+    keras.mixed_precision.set_global_policy(POLICIES[chosen_precision(config, device)])
+    keras.utils.set_random_seed(config.seed)
+    with device.strategy.scope():
+        backbone = build_backbone(config.model, config.image.size)
+    freezing.check_stages(backbone.layers, config.stages)
+    return backbone
+
+
+def chosen_precision(config: Experiment, device: Device) -> str:
+    """The arithmetic inside the network of `config` on `device`."""
+    depthwise = BACKBONES[config.model.backbone].depthwise
+    return device.precision(config.training.precision, depthwise=depthwise)
+
+
+def _load_weights(
+    backbone: Any, config: Experiment, run: RunDirectory, device: Device, display: Display
+) -> str | None:
+    """Load the first weights of a new run; returns their digest."""
+    if config.model.weights != "none":
+        display.message(f"loading the weights of {config.model.backbone}: {config.model.weights}")
+    with device.strategy.scope():
+        return load_weights(backbone, config.model, run.outputs)
+
+
+def _build_model(
+    backbone: Any, config: Experiment, device: Device, classes: int
+) -> tuple[Any, list[freezing.ResolvedStage]]:
+    """The whole network, and what each stage trains in it."""
+    with device.strategy.scope():
+        model = attach_head(backbone, config.model, classes)
+        stages = freezing.resolve_stages(model, config.stages, config.model)
+    use_fast_kernels(model, device.kind)
+    return model, stages
+
+
+# Where training begins -------------------------------------------------------------------------
+
+
+def _restore(session: Session) -> None:
+    """Give the model the values of the checkpoint, if there is one."""
+    parent, progress, model = session.parent, session.progress, session.model
+    if parent and not parent.has_state:
+        try:
+            model.set_weights(load_model(parent.run.model).get_weights())
+        except ValueError as error:
+            raise RunError(
+                f"{parent.run.model}: is not the model of this run; its weights do not fit.\n"
+                f"{OTHER_MODEL}"
+            ) from error
+    elif progress.weights:
+        origin = parent.run if parent else session.run
+        checkpoint.restore(origin, progress, "model", model.variables)
+
+
+def _announce(session: Session) -> None:
+    """Print where training begins."""
+    config, run, progress = session.config, session.run, session.progress
+    show = session.display.message
+    if session.parent:
+        parent = session.parent.run.run_id
+        show(f"{run.run_id}: continuing from {parent} after epoch {progress.epoch}")
+        if not session.parent.has_state:
+            show(NO_STATE.format(epoch=progress.epoch, limit=config.training.keep_state_mb))
+        if config.stages[-1].schedule == "cosine":
+            show(COSINE_OF_ALL.format(epochs=config.stages[-1].epochs))
+    elif progress.weights:
+        show(f"{run.run_id}: resuming at epoch {progress.epoch + 1}, step {progress.step}")
+    else:
+        show(f"{run.run_id}: training on {session.device.name}, {session.precision}")
+        _describe_stages(session)
+        if session.device.writes:
+            for advice in advice_to_continue(config, run.outputs):
+                show(advice)
+
+
+def _describe_stages(session: Session) -> None:
+    config, show = session.config, session.display.message
+    for stage, resolved in zip(config.stages, session.stages, strict=True):
+        show(f"  {freezing.describe(stage, resolved)}")
+    steps = pipeline.steps_per_epoch(session.splits["train"], config)
+    slow = freezing.slow_statistics(session.model, session.stages, config.model, steps)
+    if slow:
+        show(f"warning: {slow}")

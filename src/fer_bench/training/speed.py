@@ -1,4 +1,4 @@
-"""What this machine offers, what `auto` chooses on it, and how fast each choice really is."""
+"""How fast this machine trains with each precision, with and without XLA; for `fer doctor`."""
 
 import contextlib
 import itertools
@@ -23,59 +23,59 @@ from fer_bench.device.inventory import (
     is_writable,
     on_machine,
     system,
-    versions,
 )
 from fer_bench.device.precision import POLICIES
 from fer_bench.device.selection import Device
 from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
+from fer_bench.runs.record import versions
 from fer_bench.training.losses import cross_entropy
 
 NETWORK, SIZE, BATCH, CLASSES = "cnn_slides", 48, 64, 7
 ROUNDS = 5
-PREPARING = 0.6  # of the time: what is not compiled by then is left out
-TRAINING = 0.85  # of the time; the rest is for products and copies
+PREPARING = 0.6  # of the time; ways to train that are not compiled by then are left out
+TRAINING = 0.85  # of the time; the rest is for matrix products and copies
 MUCH_FASTER = 1.10
 MATRIX, PRODUCTS = 1024, 10  # a chain, so that no product waits for a result to be read
 COPIED_BYTES = 256 * 2**20
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def examine(device: Device, outputs: Path, seconds: float, tell: Tell) -> dict[str, Any]:
+def examine(device: Device, outputs: Path, seconds: float, report: Report) -> dict[str, Any]:
     """The document that `fer doctor --json` prints.
 
     Args:
-        device: the device that was asked for.
-        outputs: folder that is to hold the runs.
-        seconds: about how long to measure, 0 for no measurement; the first steps of the choice of
+        device: the device to measure.
+        outputs: the folder for the runs.
+        seconds: about how long to measure, 0 for not at all; the first steps with the choices of
             `auto` are measured in any case.
-        tell: called with what is under way.
+        report: called with the name of each step.
     """
     return {
-        "versions": versions(),
+        "versions": versions("fer-bench", "tensorflow", "keras", "numpy"),
         "system": system(),
         "device": device_facts(device),
         "choices": choices(device),
-        "measured": measure(device, seconds, tell) if seconds > 0 else None,
+        "measured": measure(device, seconds, report) if seconds > 0 else None,
         "cache": cache_folder_facts(),
         "outputs": {"folder": str(outputs), "writable": is_writable(outputs)},
     }
 
 
-# How fast it is --------------------------------------------------------------------------------
+# Measuring -------------------------------------------------------------------------------------
 
 
 @dataclass
 class Timing:
-    """One way to train: its arithmetic, and what was measured of it.
+    """One way to train, and its measurements.
 
     Attributes:
         precision: `float32`, `bfloat16` or `float16`.
         xla: whether XLA compiles the step.
-        step: makes so many training steps and waits for them; None before it is built.
-        first_seconds: how long the first step took, tracing and compiling included.
-        step_seconds: how long one of the next steps took.
-        rates: images per second, one a round.
+        step: makes that many training steps and waits for them; None before it is built.
+        first_seconds: time of the first step, with tracing and compiling.
+        step_seconds: time of a later step.
+        rates: images per second, one per round.
     """
 
     precision: str
@@ -86,15 +86,15 @@ class Timing:
     rates: list[float] = field(default_factory=list)
 
 
-def measure(device: Device, seconds: float, tell: Tell) -> dict[str, Any]:
-    """Rates of training (on one GPU), of matrix products and of copies, in about `seconds`."""
+def measure(device: Device, seconds: float, report: Report) -> dict[str, Any]:
+    """Speed of training (on one GPU), of matrix products and of copies, in about `seconds`."""
     chosen = (device.precision("auto"), device.compiles("auto"))
     timings = [Timing(*way) for way in ways(device)]
-    # What the time may not be enough for comes last; of it, what is next to the choice first.
+    # The choice of `auto` first; what is most unlike it last, since time may run out.
     timings.sort(key=lambda timing: (timing.xla != chosen[1], timing.precision != chosen[0]))
-    _train(timings, seconds * TRAINING, tell)
+    _train(timings, seconds * TRAINING, report)
     training = [_row(timing, chosen) for timing in timings]
-    tell("matrix products and copies")
+    report("matrix products and copies")
     rest = seconds * (1 - TRAINING)
     precisions = list(dict.fromkeys(timing.precision for timing in timings))
     return {
@@ -110,7 +110,7 @@ def measure(device: Device, seconds: float, tell: Tell) -> dict[str, Any]:
 
 
 def ways(device: Device) -> list[tuple[str, bool]]:
-    """Every arithmetic that this device can compute, without XLA and with it."""
+    """Every (precision, XLA) that this device can train with."""
     precisions = ["float32", "bfloat16"] if device.computes_bfloat16 else ["float32"]
     if device.kind == "gpu":  # one without bfloat16 has float16 at best, or neither
         fastest_first = ["bfloat16", "float16", "float32"]
@@ -119,10 +119,10 @@ def ways(device: Device) -> list[tuple[str, bool]]:
 
 
 def advice(training: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """What to set instead of `auto`, where another way was faster by more than 10 %.
+    """What to set instead of `auto`, if another way was more than 10 % faster.
 
     Args:
-        training: rows of the document, with `images_per_second` None where it was not measured.
+        training: rows of the document, with `images_per_second` None if not measured.
     """
     measured = [row for row in training if row["images_per_second"]]
     best = max(measured, key=lambda row: float(row["images_per_second"]))
@@ -145,20 +145,20 @@ def _row(timing: Timing, chosen: tuple[str, bool]) -> dict[str, Any]:
     }
 
 
-def _train(timings: list[Timing], seconds: float, tell: Tell) -> None:
-    """Time training steps, the ways in turn, so that a drift of the machine meets all alike.
+def _train(timings: list[Timing], seconds: float, report: Report) -> None:
+    """Time training steps, the ways in turn, so that all suffer alike from other load.
 
-    The first of `timings` is measured in any case, the others as far as the time goes.
+    The first of `timings` is measured in any case, the others as long as there is time.
     """
     start = time.monotonic()
     for timing in timings:
         if timing is timings[0] or time.monotonic() - start < PREPARING * seconds:
-            tell(f"compiling the training step: {timing.precision}, XLA {on_machine(timing.xla)}")
+            report(f"compiling the training step: {timing.precision}, XLA {on_machine(timing.xla)}")
             _prepare(timing)
     ready = [timing for timing in timings if timing.step]
     share = max(seconds - (time.monotonic() - start), 0.0) / ROUNDS / len(ready)
     for number in range(ROUNDS):
-        tell(f"training, round {number + 1} of {ROUNDS}")
+        report(f"training, round {number + 1} of {ROUNDS}")
         for timing in ready:
             if number == 0 or time.monotonic() - start + timing.step_seconds < seconds:
                 _time(timing, share)
@@ -173,8 +173,8 @@ def _prepare(timing: Timing) -> None:
 
 
 def _time(timing: Timing, seconds: float) -> None:
-    """One burst of steps of about `seconds`, at least one step."""
-    assert timing.step  # only what is ready is timed
+    """Time as many steps as take about `seconds`, at least one."""
+    assert timing.step  # only prepared timings are measured
     steps = max(1, int(seconds / max(timing.step_seconds, 1e-6)))
     began = time.monotonic()
     timing.step(steps)
@@ -182,7 +182,7 @@ def _time(timing: Timing, seconds: float) -> None:
 
 
 def build_step(precision: str, *, xla: bool) -> Callable[[int], None]:
-    """A function that makes so many training steps on random images, and waits for the last."""
+    """A function that makes that many training steps on random images and waits for the last."""
     with _policy(precision):
         model = build_model(Model(backbone=NETWORK), SIZE, CLASSES)
         use_fast_kernels(model, "gpu" if tf.config.get_visible_devices("GPU") else "cpu")
@@ -215,7 +215,7 @@ def build_step(precision: str, *, xla: bool) -> Callable[[int], None]:
 
 @contextlib.contextmanager
 def _policy(precision: str) -> Iterator[None]:
-    """The Keras policy of this arithmetic, and afterwards the one from before."""
+    """Set the Keras policy for this precision, and restore the previous one at the end."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[precision])
     try:
@@ -225,7 +225,7 @@ def _policy(precision: str) -> Iterator[None]:
 
 
 def _matrix_product(precision: str, seconds: float) -> float:
-    """Arithmetic in products of square matrices, in thousand million operations a second."""
+    """Speed of products of square matrices, in GFLOP/s."""
     scale = MATRIX**-0.5  # keeps the size of the values over a chain of products
     left, right = (
         tf.cast(tf.random.stateless_normal((MATRIX, MATRIX), (0, seed)) * scale, precision)
@@ -244,7 +244,7 @@ def _matrix_product(precision: str, seconds: float) -> float:
 
 
 def _copy(seconds: float) -> float:
-    """Bytes that are copied in the memory of the machine, in GB (10⁹) a second."""
+    """Speed of copies in main memory, in GB/s (10⁹ bytes)."""
     available = machine.memory().available or devices.ASSUMED_MEMORY
     size = min(COPIED_BYTES, available // 8)
     source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
@@ -253,7 +253,7 @@ def _copy(seconds: float) -> float:
 
 
 def _repeats_per_second(action: Callable[[], object], seconds: float) -> float:
-    """How often `action` can be done in a second: the median, after a first time that warms up."""
+    """How often `action` can be done per second: the median, after one time for warming up."""
     action()
     taken: list[float] = []
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Entering a stage: what trains, what is frozen and computed once, and the compiled steps."""
+"""Entering a stage: which layers train, which features are computed once, the compiled steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ from fer_bench.training.checkpoint import StageProgress
 from fer_bench.training.losses import Objective
 from fer_bench.training.session import Session
 
-# What `cache.trunk: auto` keeps takes no more than so many float32 images for each image. To read
-# more takes a GPU longer than to compute it again; a CPU computes more slowly than it reads.
+# With `cache.trunk: auto`, the features kept per image take at most the space of so many float32
+# images. A GPU recomputes larger features faster than it reads them; a CPU does not.
 MOST_IMAGES = {"cpu": 4, "gpu": 1}
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage under way.
+    """The current stage.
 
     Attributes:
-        stage: what the experiment says of it.
-        index: which one it is.
-        first_epoch: the 0-based epoch it began with.
-        optimizer: its own.
-        batches: iterator of all training batches that are left of the stage.
-        train_steps: makes several steps in one call, see `loop.build_train_steps`.
-        validation: `tf.data.Dataset` of what this worker answers of the validation split.
-        predict_step: answers one batch of it.
-        still: the numbers of those of `model.variables` that nothing in this stage moves.
+        stage: its settings.
+        index: its index in the experiment.
+        first_epoch: the 0-based epoch that it began with.
+        optimizer: the optimizer of this stage.
+        batches: iterator over the remaining training batches of the stage.
+        train_steps: makes several steps in one call, see `steps.build_train_steps`.
+        validation: `tf.data.Dataset` of this worker's part of the validation split.
+        predict_step: predicts one batch of it.
+        frozen: indices of those `model.variables` that do not change in this stage.
     """
 
     stage: Stage
@@ -48,16 +48,16 @@ class StageRun:
     train_steps: Any
     validation: Any
     predict_step: Any
-    still: frozenset[int]
+    frozen: frozenset[int]
 
     @property
     def learning_rate(self) -> float:
-        """The one of the last step."""
+        """The learning rate of the last step."""
         return float(self.optimizer.learning_rate.numpy())  # float() alone fails on several GPUs
 
 
 def enter_stage(session: Session) -> StageRun:
-    """Let the right layers train, with a new optimizer or the saved one of this very stage."""
+    """Freeze all other layers, and build the optimizer or restore the saved one of this stage."""
     config, progress, model = session.config, session.progress, session.model
     strategy = session.device.strategy
     index, first_epoch = schedule.stage_at(progress.stage_epochs, progress.epoch)
@@ -82,7 +82,7 @@ def enter_stage(session: Session) -> StageRun:
         _forward(model, end, from_rows="train" in rows),
         compiled=session.compiled,
     )
-    validation, answering = _validation(session, rows)
+    validation, validated = _validation(session, rows)
     return StageRun(
         stage,
         index,
@@ -92,14 +92,14 @@ def enter_stage(session: Session) -> StageRun:
         steps.build_train_steps(train_step, optimizer),
         validation,
         inference.build_predict_step(
-            session.device.local_strategy, answering, config.model.targets
+            session.device.local_strategy, validated, config.model.targets
         ),
-        _still(model, end),
+        _frozen_variables(model, end),
     )
 
 
 def kept_rows(session: Session, index: int) -> dict[str, Rows]:
-    """What the frozen trunk of a stage makes of each split, as far as it is kept."""
+    """The outputs of the frozen trunk of a stage for each split, as far as they are kept."""
     config, model, end = session.config, session.model, session.stages[index].trunk
     if end is None or config.cache.trunk == "off":
         return {}
@@ -120,15 +120,15 @@ def kept_rows(session: Session, index: int) -> dict[str, Rows]:
     left_out = [split for split, rows in kept.items() if end in ends and end not in rows]
     if left_out:
         session.display.message(
-            f"the cache has no room for what the frozen layers up to {end} make of the "
-            f"{' and '.join(left_out)} images: it is computed in every epoch; "
+            f"the cache has no room for the outputs of the frozen layers up to {end} for the "
+            f"{' and '.join(left_out)} images: they are computed in every epoch; "
             f"raise cache.max_gb, now {config.cache.max_gb:g}, or free space on its disk"
         )
     return {split: rows[end] for split, rows in kept.items() if end in rows}
 
 
 def _fixed_images(session: Session, name: str) -> frozen_features.Images | None:
-    """The images of a split, where they are the same in every epoch."""
+    """The images of a split, if they are the same in every epoch; else None."""
     config, split = session.config, session.splits[name]
     views = config.cache.views
     if name != "train":
@@ -144,15 +144,15 @@ def _fixed_images(session: Session, name: str) -> frozen_features.Images | None:
 
 def _show_features(session: Session) -> Callable[[str, str, int, int], None]:
     def show(end: str, split: str, done: int, total: int) -> None:
-        session.display.frozen(end, split, done, total)
+        session.display.progress(f"frozen layers up to {end}, {split} images", done, total)
         if session.stop.is_set():
-            raise Interrupted("stopped in the frozen layers; nothing was lost")
+            raise Interrupted("stopped while computing frozen layers; nothing was lost")
 
     return show
 
 
 def _forward(model: Any, end: str | None, *, from_rows: bool) -> Callable[[Any], Any]:
-    """How the outputs come from a training batch. A frozen trunk computes as at test time."""
+    """A function from a training batch to outputs. A frozen trunk computes as at test time."""
     if end is None:
         return lambda images: model(images, training=True)
     tail = trunk.part(model, end, None)
@@ -163,7 +163,7 @@ def _forward(model: Any, end: str | None, *, from_rows: bool) -> Callable[[Any],
 
 
 def _training(session: Session, rows: dict[str, Rows], end_epoch: int) -> Any:
-    """An iterator over the batches that are left of the stage that ends before `end_epoch`."""
+    """An iterator over the remaining batches of the stage, which ends before `end_epoch`."""
     config, progress = session.config, session.progress
     split, first = session.splits["train"], (progress.epoch, progress.step)
     which: Any = {"epochs": end_epoch - progress.epoch, "share": session.share}
@@ -175,7 +175,7 @@ def _training(session: Session, rows: dict[str, Rows], end_epoch: int) -> Any:
 
 
 def _validation(session: Session, rows: dict[str, Rows]) -> tuple[Any, Any]:
-    """The own part of the validation split in batches, and the part of the model that answers."""
+    """This worker's batches of the validation split, and the part of the model for them."""
     model, name = session.model, session.config.selection_split
     size = inference.prediction_batch(model, session.device.memory_bytes)
     own = collective.own_rows(session.device, len(session.splits[name]))
@@ -185,11 +185,11 @@ def _validation(session: Session, rows: dict[str, Rows]) -> tuple[Any, Any]:
     return pipeline.evaluation_batches(session.splits[name], size, own), model
 
 
-def _still(model: Any, end: str | None) -> frozenset[int]:
+def _frozen_variables(model: Any, end: str | None) -> frozenset[int]:
     if end is None:
         return frozenset()
-    frozen = {id(variable) for variable in trunk.part(model, None, end).variables}
-    return frozenset(i for i, variable in enumerate(model.variables) if id(variable) in frozen)
+    in_trunk = {id(variable) for variable in trunk.part(model, None, end).variables}
+    return frozenset(i for i, variable in enumerate(model.variables) if id(variable) in in_trunk)
 
 
 def _objective(session: Session) -> Objective:

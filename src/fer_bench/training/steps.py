@@ -1,4 +1,4 @@
-"""Training steps, many in one call, and passes over the data, under a `tf.distribute.Strategy`."""
+"""Compiled training steps, many in one call, under a `tf.distribute.Strategy`."""
 
 import types
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from fer_bench.device.selection import Device
 from fer_bench.models.build import named_outputs
 from fer_bench.training.losses import Objective
 
-# The most steps of one call of what `build_train_steps` makes.
+# The most steps per call of the function that `build_train_steps` returns.
 MOST_STEPS = 1024
-# More than any layer draws in a run; that many devices and draws fit into 63 bits.
-_DRAWS_OF_A_DEVICE = 2**40
+# More than any layer draws in a run; with so many per device, all draws fit into 63 bits.
+_DRAWS_PER_DEVICE = 2**40
 
 
 class Totals:
@@ -31,11 +31,11 @@ class Totals:
             self.bad_step = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
 
     def read(self) -> list[float]:
-        """[sum of losses, right answers, images]; waits for the steps under way."""
+        """[sum of losses, correct predictions, images]; waits for the steps that are running."""
         return [float(value) for value in self.sums.numpy()]
 
     def reset(self, sums: list[float]) -> None:
-        """Start from `sums`: zeros, or what an interrupted epoch had reached."""
+        """Start from `sums`: zeros, or the sums of an interrupted epoch."""
         self.sums.assign(sums)
         self.bad_step.assign(-1)
 
@@ -57,17 +57,16 @@ def build_train_step(
 
     Args:
         strategy: the devices that share a batch.
-        model: whose variables train and whose penalties count.
-        optimizer: built for the variables of `model` that train.
-        totals: where the step adds what it saw.
-        objective: of a batch.
-        forward: how the outputs come from a batch while training; None: from its images, through
-            the whole model.
+        model: its trainable variables are updated, its penalties are added to the loss.
+        optimizer: built for the trainable variables of `model`.
+        totals: the sums that the step adds to.
+        objective: the loss of a batch.
+        forward: gives the outputs for the inputs while training; None: `model` itself.
         compiled: whether XLA compiles the step.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
-        _draw_apart(model)
+        _draw_per_device(model)
     forward = forward or (lambda images: model(images, training=True))
 
     @tf.function(jit_compile=compiled)
@@ -80,14 +79,14 @@ def build_train_step(
             scaled = optimizer.scale_loss(loss)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(scaled, variables), variables)
-        right = _right(outputs, targets)
-        return tf.stack([loss, right, tf.cast(tf.shape(inputs)[0], tf.float32)])
+        correct = _correct(outputs, targets)
+        return tf.stack([loss, correct, tf.cast(tf.shape(inputs)[0], tf.float32)])
 
     @tf.function
     def train_step(inputs: Any, targets: Any, step: Any) -> None:
         result = strategy.run(replica_step, args=(inputs, targets))
-        loss, right, count = tf.unstack(strategy.reduce("SUM", result, axis=None))
-        sums = tf.cast(tf.stack([loss * count, right, count]), tf.float64)
+        loss, correct, count = tf.unstack(strategy.reduce("SUM", result, axis=None))
+        sums = tf.cast(tf.stack([loss * count, correct, count]), tf.float64)
         totals.sums.assign_add(sums)
         first_bad = tf.logical_and(totals.bad_step < 0, tf.logical_not(tf.math.is_finite(loss)))
         totals.bad_step.assign(tf.where(first_bad, step, totals.bad_step))
@@ -95,26 +94,25 @@ def build_train_step(
     return train_step
 
 
-def _draw_apart(model: Any) -> None:
-    """Let each device draw noise of its own; that of the first is what a single device draws."""
+def _draw_per_device(model: Any) -> None:
+    """Let each device draw its own noise; the first draws what a single device would draw."""
     for layer in model.layers:
         if generator := getattr(layer, "seed_generator", None):
             generator.next = types.MethodType(_next_seed_of_device, generator)
 
 
 def _next_seed_of_device(generator: Any, ordered: bool = True) -> Any:
-    """What `keras.random.SeedGenerator.next` does; the state is the same on all devices."""
+    """`keras.random.SeedGenerator.next`, whose state is the same on all devices."""
     seed, draws = tf.unstack(type(generator).next(generator, ordered))
     device = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, draws.dtype)
-    return tf.stack([seed, draws + device * _DRAWS_OF_A_DEVICE])
+    return tf.stack([seed, draws + device * _DRAWS_PER_DEVICE])
 
 
 def build_train_steps(train_step: Any, optimizer: Any) -> Any:
-    """A function (batches, rates, first_step) that makes a step for each of `rates` in one call.
+    """A function (batches, rates, first_step) that makes one step per learning rate, in one call.
 
-    `batches` is an iterator of (inputs, targets), `rates` the learning rates of these steps, at
-    most `MOST_STEPS`, and `first_step` the number of the first one. Between the steps nothing waits
-    for Python.
+    `batches` is an iterator of (inputs, targets), `rates` the learning rates of the steps, at most
+    `MOST_STEPS`, and `first_step` the number of the first step. No step waits for Python.
     """
 
     @tf.function
@@ -133,19 +131,19 @@ def build_train_steps(train_step: Any, optimizer: Any) -> Any:
     return train_steps
 
 
-def _right(outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
-    """How many expressions of a batch are told rightly; 0 where none is a target."""
+def _correct(outputs: dict[str, Any], targets: dict[str, Any]) -> Any:
+    """The number of correctly classified samples in the batch; 0 without expressions."""
     if "expression" not in outputs:
         return tf.constant(0.0)
     codes = targets["expression"]
-    told = tf.argmax(outputs["expression"], axis=-1, output_type=codes.dtype)
-    return tf.reduce_sum(tf.cast(tf.equal(told, codes), tf.float32))
+    predicted = tf.argmax(outputs["expression"], axis=-1, output_type=codes.dtype)
+    return tf.reduce_sum(tf.cast(tf.equal(predicted, codes), tf.float32))
 
 
 def distributed(device: Device, batches: Any) -> Any:
-    """`batches`, each divided among the replicas of a device and copied there ahead of its use.
+    """`batches`, each divided among the replicas of a device and copied there ahead of time.
 
-    Of several workers each has read its own parts, one for each replica, and no other.
+    With several workers, each has read only its own parts, one for each replica.
     """
     if device.workers > 1:
         return device.strategy.distribute_datasets_from_function(lambda _: batches)

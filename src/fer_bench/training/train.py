@@ -1,4 +1,17 @@
-"""`fer train`: from an experiment to a finished run directory, however often it is interrupted."""
+"""`fer train`: from an experiment to a finished run directory, however often it is interrupted.
+
+open the session: dataset, network, weights, images, last checkpoint
+while epochs are left:
+    enter the next stage: freeze layers, new or restored optimizer, compiled steps
+    while the epoch belongs to the stage:
+        while steps are left:
+            make as many steps as take half a second, in one call
+            check the loss, show the speed, save a checkpoint if one is due, stop if asked to
+        validate; select the model if it is the best so far
+        apply early stopping and the plateau rule
+        write history.csv and a checkpoint; send the run to its trackers
+restore the selected model and save it as model.keras
+"""
 
 import contextlib
 import shutil
@@ -34,15 +47,13 @@ from fer_bench.training.session import Session, open_session
 from fer_bench.training.stage import StageRun, enter_stage
 from fer_bench.training.validation import is_better, validate
 
-CALM_DOWN = (
+ADVICE = (
     "Lower the stage's learning_rate, add warmup or training.gradient_clip, "
     "or set training.precision: float32."
 )
 
-STAYS = "{run_id}: what the run had reached before stays as it was"
-TAKES_OVER = (
-    "the new run has a save point and is in the place of the old one: leave out --fresh now"
-)
+UNCHANGED = "{run_id}: the earlier run is unchanged"
+REPLACED = "the new run has a checkpoint and has replaced the earlier one: leave out --fresh now"
 
 
 def train(
@@ -55,20 +66,23 @@ def train(
     manifest: Manifest | None = None,
     parent: Parent | None = None,
 ) -> RunDirectory:
-    """Train `config` to the end, from the last save point where there is one.
+    """Train `config` to the end, from its last checkpoint if there is one.
 
     Args:
         config: what is trained.
         outputs: the folder of all runs.
-        device: what computes.
+        device: what computes, see `device.selection`.
         display: where progress is shown.
-        fresh: begin anew. What the run has reached stays until there is a first save point.
-        manifest: the dataset, where it was read before.
-        parent: the finished run that a run without a save point of its own goes on from.
+        fresh: start again. The earlier run is kept until the new one has a checkpoint.
+        manifest: the dataset, if it has been read already.
+        parent: the finished run to continue, if this run does not have a checkpoint.
+
+    Returns:
+        The folder of the finished run.
 
     Raises:
         FerError: the data, the device or the run directory do not allow it.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     check_packages(config.tracking)
     run = RunDirectory(outputs / config.run_id)
@@ -79,8 +93,8 @@ def train(
             display.message(FINISHED.format(run_id=run.run_id))
             return run
         replaced = fresh and (run.is_begun() or not device.writes)
-        grown = _grown_beside(run, device, display) if replaced else contextlib.nullcontext(run)
-        with grown as place:
+        successor_place = _beside(run, device, display) if replaced else contextlib.nullcontext(run)
+        with successor_place as place:
             session = open_session(
                 config, place, device, display, stop, manifest=manifest, parent=parent
             )
@@ -89,10 +103,10 @@ def train(
 
 
 def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -> None:
-    """Make sure that all workers train the same, and go on from the same place."""
+    """Make sure that all workers train the same experiment, from the same checkpoint."""
     if device.workers == 1:
         return
-    # Only after this has the worker that writes cleared what a killed process left in the run.
+    # Before this, the worker that writes may not yet have removed what a killed process left.
     collective.agree(device, "the experiment, or --fresh,", f"{config.to_yaml()} {fresh}")
     if not fresh:
         reached = f"{run.status()} {checkpoint.read_progress(run)}"
@@ -100,10 +114,10 @@ def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -
 
 
 @contextlib.contextmanager
-def _grown_beside(run: RunDirectory, device: Device, display: Display) -> Iterator[RunDirectory]:
-    """Where the successor of `run` is written until its first save point; what is left is removed.
+def _beside(run: RunDirectory, device: Device, display: Display) -> Iterator[RunDirectory]:
+    """Where the successor of `run` is written until its first checkpoint; removed afterwards.
 
-    Only the worker that writes has such a folder; the others have nothing to read there.
+    Only the worker that writes has such a folder; for the others there is nothing to read.
     """
     place = RunDirectory(successor.beside(run.path))
     if not device.writes:
@@ -113,14 +127,14 @@ def _grown_beside(run: RunDirectory, device: Device, display: Display) -> Iterat
         with place.lock():
             yield place
     except BaseException:
-        display.message(STAYS.format(run_id=run.run_id) if place.path.exists() else TAKES_OVER)
+        display.message(UNCHANGED.format(run_id=run.run_id) if place.path.exists() else REPLACED)
         raise
     finally:
         successor.discard(run.path)
 
 
 def _run(session: Session) -> None:
-    """Train every stage that is left, with the outcome in `run.json`."""
+    """Train the remaining stages, with the outcome in `run.json`."""
     with _mirrored(session) as send:
         _begin(session)
         send()
@@ -132,10 +146,10 @@ def _run(session: Session) -> None:
 
 @contextlib.contextmanager
 def _mirrored(session: Session) -> Iterator[Callable[[], None]]:
-    """What sends the run to its trackers; they hear of none that does not have its place yet."""
-    watchers = session.config.tracking if session.device.writes else ()
-    place = _place(session.run)
-    mirror = Mirror(place, watchers, session.display.message)
+    """A function that sends the run to its trackers, once it is in its final place."""
+    trackers = session.config.tracking if session.device.writes else ()
+    place = _final_place(session.run)
+    mirror = Mirror(place, trackers, session.display.message)
 
     def send() -> None:
         if session.run == place:
@@ -149,7 +163,7 @@ def _mirrored(session: Session) -> Iterator[Callable[[], None]]:
 
 
 def _begin(session: Session) -> None:
-    """Write what there is before the first step."""
+    """Write the files that exist before the first step."""
     run, parent, progress = session.run, session.parent, session.progress
     if session.device.writes:
         write_atomically(run.config, session.config.to_yaml())
@@ -164,7 +178,7 @@ def _begin(session: Session) -> None:
 
 
 def _finish(session: Session) -> None:
-    """Write the selected model, which until now the save points held."""
+    """Save the selected model, which was in the checkpoint so far."""
     run, progress, model = session.run, session.progress, session.model
     if not session.device.writes:
         return
@@ -177,7 +191,7 @@ def _finish(session: Session) -> None:
 
 @contextlib.contextmanager
 def _end_recorded(session: Session) -> Iterator[None]:
-    """Write into `run.json` how training came to an early end."""
+    """Record in `run.json` why training ended early."""
     try:
         yield
     except BaseException as error:
@@ -190,18 +204,18 @@ def _end_recorded(session: Session) -> Iterator[None]:
 
 
 def _explained(session: Session, error: BaseException) -> BaseException:
-    """`error`, or where TensorFlow does not say what it means for the user, what does."""
+    """`error`, or instead of an error of TensorFlow, one with advice for the user."""
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return out_of_memory(error, session.config.training.batch_size)
     if session.device.workers > 1 and isinstance(error, collective.LOST):
-        # Asked to stop, workers do so at steps of their own.
+        # Workers that are asked to stop do not stop at the same step.
         lost = collective.worker_lost(session.device, error)
         return _stopped(session) if session.stop.is_set() else lost
     return error
 
 
 def _train_stage(session: Session, send: Callable[[], None]) -> None:
-    """Train the stage that owns the current epoch, to its end."""
+    """Train the stage of the current epoch to its end."""
     progress = session.progress
     stage_run = enter_stage(session)
     while not progress.done:
@@ -214,7 +228,7 @@ def _train_stage(session: Session, send: Callable[[], None]) -> None:
 
 
 def _train_epoch(session: Session, stage_run: StageRun) -> None:
-    """The steps of the current epoch that are not done yet."""
+    """Make the remaining steps of the current epoch."""
     config, progress, totals = session.config, session.progress, session.totals
     steps = pipeline.steps_per_epoch(session.splits["train"], config)
     _stop_if_asked(session)
@@ -230,12 +244,12 @@ def _train_epoch(session: Session, stage_run: StageRun) -> None:
         session.pace.count(len(rates), time.monotonic() - began)
         progress.step += len(rates)
         progress.epoch_seconds = time.monotonic() - clock
-        _look(session, stage_run)
+        _read_totals(session, stage_run)
         _save_if_due(session, stage_run, steps)
 
 
 def _rates(session: Session, stage_run: StageRun, steps: int) -> NDArray[np.float32]:
-    """The learning rates of the next steps that are made in one call."""
+    """The learning rate of each step of the next call."""
     progress, every = session.progress, session.config.training.save_every
     ends = [steps, progress.step + session.pace.steps]
     if every:
@@ -248,30 +262,30 @@ def _rates(session: Session, stage_run: StageRun, steps: int) -> NDArray[np.floa
     return np.array(rates, np.float32) * np.float32(progress.in_stage.plateau_scale)
 
 
-def _look(session: Session, stage_run: StageRun) -> None:
-    """Read the sums from the device: show them, and see whether the loss is still a number."""
+def _read_totals(session: Session, stage_run: StageRun) -> None:
+    """Read the sums from the device, show them, and make sure that the loss is finite."""
     progress, totals = session.progress, session.totals
     bad_step = int(totals.bad_step.numpy())
     if bad_step >= 0:
         rate = stage_run.learning_rate
         raise TrainingError(
-            f"the loss is no longer a finite number: epoch {progress.epoch + 1}, "
+            f"the loss is not a finite number: epoch {progress.epoch + 1}, "
             f"step {bad_step + 1}, stage '{stage_run.stage.name}', learning rate {rate:.3g}.\n"
-            f"{CALM_DOWN}"
+            f"{ADVICE}"
         )
     progress.totals = totals.read()
-    loss, right, images = progress.totals
+    loss, correct, images = progress.totals
     speed = images / max(progress.epoch_seconds, 1e-9)
-    session.display.step(progress.step, loss / images, right / images, speed)
+    session.display.step(progress.step, loss / images, correct / images, speed)
 
 
 def _save_if_due(session: Session, stage_run: StageRun, steps: int) -> None:
-    """A save point inside the epoch, every `save_every` steps and when asked to stop."""
+    """Save a checkpoint inside the epoch, every `save_every` steps and when asked to stop."""
     progress, every = session.progress, session.config.training.save_every
     if progress.step == steps:
         return
     if session.stop.is_set() or (every and progress.step % every == 0):
-        _look(session, stage_run)
+        _read_totals(session, stage_run)
         _save(session, stage_run)
     _stop_if_asked(session)
 
@@ -285,12 +299,12 @@ def _stopped(session: Session) -> Interrupted:
     progress = session.progress
     return Interrupted(
         f"{session.run.run_id} stopped at epoch {progress.epoch + 1}, step {progress.step}; "
-        "the same `fer train` goes on from here"
+        "run the same `fer train` to resume"
     )
 
 
 def _end_epoch(session: Session, stage_run: StageRun) -> None:
-    """Validate, keep the model if it is the best, apply the stage's rules and save."""
+    """Validate, select the model if it is the best, apply the stage's rules and save."""
     config, progress = session.config, session.progress
     clock = time.monotonic()
     row = _history_row(session, stage_run)
@@ -311,14 +325,14 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
 def _save(session: Session, stage_run: StageRun, *, is_best: bool = False) -> None:
     if session.device.writes:
         run, progress, optimizer = session.run, session.progress, stage_run.optimizer
-        checkpoint.save(run, progress, session.model, optimizer, stage_run.still, is_best=is_best)
-        if run != _place(run):
-            successor.take_place(_place(run).path)
-            session.run = _place(run)
+        checkpoint.save(run, progress, session.model, optimizer, stage_run.frozen, is_best=is_best)
+        if run != _final_place(run):
+            successor.take_place(_final_place(run).path)
+            session.run = _final_place(run)
 
 
-def _place(run: RunDirectory) -> RunDirectory:
-    """Where a run belongs that may have grown beside another."""
+def _final_place(run: RunDirectory) -> RunDirectory:
+    """Where a run belongs, even if it is still written beside the one that it replaces."""
     return RunDirectory(run.outputs / run.run_id)
 
 
@@ -329,15 +343,15 @@ def _write_history(session: Session) -> None:
 
 
 def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
-    """The line of `history.csv` for the epoch whose steps have just ended."""
+    """The line of `history.csv` for the epoch that has just ended."""
     progress = session.progress
-    loss, right, images = progress.totals
+    loss, correct, images = progress.totals
     return {
         "epoch": progress.epoch + 1,
         "stage": stage_run.stage.name,
         "learning_rate": stage_run.learning_rate,
         "loss": loss / images,
-        "accuracy": right / images if "expression" in session.config.model.targets else None,
+        "accuracy": correct / images if "expression" in session.config.model.targets else None,
         **_validate(session, stage_run),
         "images_per_second": round(images / progress.epoch_seconds, 1),
         "seconds": progress.epoch_seconds,
@@ -356,9 +370,9 @@ def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
     }
     if not all(np.isfinite(values).all() for values in outputs.values()):
         raise TrainingError(
-            f"the model's outputs are no longer finite numbers: epoch "
+            f"the model's outputs are not finite numbers: epoch "
             f"{session.progress.epoch + 1}, validation, stage '{stage_run.stage.name}', "
-            f"learning rate {stage_run.learning_rate:.3g}.\n{CALM_DOWN}"
+            f"learning rate {stage_run.learning_rate:.3g}.\n{ADVICE}"
         )
     return validate(outputs, validation.codes, validation.valence_arousal, training)
 

@@ -1,4 +1,4 @@
-"""What the validation split says about a model, cheaply enough for every epoch."""
+"""Metrics of the validation split, cheap enough for every epoch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,14 @@ def validate(
 ) -> Row:
     """The columns of `history.csv` that begin with `val_`.
 
-    `val_loss` is the loss without smoothing, class weights and penalties, so that it can be
-    compared between runs. What is no target has None, as has a concordance that is undefined.
+    `val_loss` is the loss without smoothing, class weights and penalties: it can be compared
+    between runs. Values are None for what is not a target, and for an undefined concordance.
 
     Args:
         outputs: `expression`: logits (n, C); `valence_arousal`: (n, 2) in [-1, 1]; or one of them.
         codes: true class indices, shape (n,).
         valence_arousal: true values, shape (n, 2), NaN where unknown.
-        training: which loss valence and arousal have, and its weight.
+        training: has the loss of valence and arousal, and its weight.
     """
     row: Row = {"val_loss": 0.0, "val_accuracy": None, "val_macro_f1": None}
     loss = 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rounding import rounding
 
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES
 
 # The file that Keras fetches into its cache, and the MD5 that it must have.

@@ -24,7 +24,7 @@ from fer_bench.config.experiment import Experiment
 from fer_bench.config.model import Model
 from fer_bench.config.training import Stage, Training
 from fer_bench.data.datasets.drawn.face import draw_face
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.build import HEAD_PREFIX, backbone_layers, build_model, head_layers
 from fer_bench.models.freezing import set_trainable
 from fer_bench.models.kernels import use_fast_kernels
@@ -167,7 +167,7 @@ def test_it_says_whether_its_convolutions_are_depthwise(subject: Subject) -> Non
     assert subject.spec.depthwise == (len(depthwise) >= 0.9 * len(spatial))
 
 
-def test_what_is_said_without_building(subject: Subject) -> None:
+def test_the_spec_is_known_without_building(subject: Subject) -> None:
     spec = subject.spec
     assert subject.name == subject.name.lower()
     assert spec.family
@@ -322,10 +322,10 @@ def test_on_fast_kernels_it_says_the_same(subject: Subject, trainable: Any) -> N
     stock, fast = (
         keras.Model(model.input, model.layers[last].output) for model in (subject.model, trainable)
     )
-    expected, said = (np.asarray(model(subject.faces)) for model in (stock, fast))
+    expected, found = (np.asarray(model(subject.faces)) for model in (stock, fast))
     tolerance = rounding(stock, subject.faces)
     assert tolerance < 0.1 * np.abs(expected).max(), "too coarse to tell kernels apart"
-    np.testing.assert_allclose(said, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def names_in(model: Any) -> list[str]:

@@ -36,8 +36,8 @@ def written(display: Any) -> str:
 
 def one_epoch(display: Display, *, is_best: bool = False) -> None:
     display.message("ready [not markup]")
-    display.decoding("train", 10, 1234)
-    display.decoding("train", 1234, 1234)
+    display.progress("decoding train images", 10, 1234)
+    display.progress("decoding train images", 1234, 1234)
     display.start_epoch(3, 12, "head", 20)
     for step in range(1, 21):
         display.step(step, 1.5, 0.5, 300.0)
@@ -62,7 +62,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 def test_elsewhere_there_is_one_line_per_epoch() -> None:
     display = PlainDisplay(console(terminal=False))
     one_epoch(display)
-    before = ["ready [not markup]", "decoded 1,234 train images"]
+    before = ["ready [not markup]", "decoding train images: 1,234 done"]
     lines = written(display).splitlines()
     assert lines == [*before, "  (* marks the best epoch so far)", HEADING, LINE]
     assert max(map(len, lines)) <= 80
@@ -100,7 +100,7 @@ def test_a_terminal_shows_the_progress_of_the_epoch_and_the_run() -> None:
     display = LiveDisplay(console(terminal=True))
     display.start_epoch(3, 12, "head", 20)
     display.step(7, 1.5, 0.5, 300.0)
-    display.progress.refresh()
+    display.bars.refresh()
     shown = written(display)
     display.close()
     assert "epoch 3 head" in shown
@@ -113,7 +113,7 @@ def test_a_terminal_keeps_a_line_per_finished_epoch() -> None:
     display = LiveDisplay(console(terminal=True))
     one_epoch(display, is_best=True)
     assert "*" + LINE[1:] in written(display)
-    assert display.progress.finished or not display.progress.live.is_started
+    assert display.bars.finished or not display.bars.live.is_started
 
 
 def test_a_stage_may_have_brackets_in_its_name() -> None:

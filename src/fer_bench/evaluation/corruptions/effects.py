@@ -1,4 +1,4 @@
-"""The corruptions themselves: each changes one image by one severity."""
+"""The effects on one image, as pure functions: (pixels, generator, *strength) → pixels."""
 
 import io
 from collections.abc import Sequence
@@ -10,30 +10,29 @@ from PIL import Image
 from scipy import fft, ndimage
 
 FloatArray = NDArray[np.floating[Any]]
-
 Pixels = NDArray[np.uint8]
 
-# The side in pixels for which lengths are given.
+# Lengths are given for images with this side in pixels.
 REFERENCE_SIDE = 224
-# Lengths are multiplied by at least this. By default an image is never treated as smaller than
-# 48 px, the size of FER2013; more where an effect needs whole pixels to exist at all.
+# Lengths are multiplied by at least this: no image is treated as smaller than 48 px, the size of
+# FER2013. The bound is higher where an effect needs whole pixels to be visible at all.
 LEAST_SCALE = 48 / REFERENCE_SIDE
-LEAST_SCALE_OF_GLASS = 0.6  # a pixel that moves, moves by one at least
+LEAST_SCALE_OF_GLASS = 0.6  # a pixel that moves, moves by at least one
 LEAST_SCALE_OF_BLOCKS = 0.7  # the mildest block is 1.2 pixels wide
 LEAST_SCALE_OF_SNOW = 0.35  # a flake is about a pixel wide
 GREY = 0.5
-# Of the density of snow around its mean, as a published spread of 0.3 leaves it after the zoom.
+# Standard deviation of the density of snow: what the published 0.3 becomes after the zoom.
 SNOW_SPREAD = 0.2
 
 
 def to_bytes(pixels: FloatArray) -> Pixels:
-    """Values in [0, 1] as the nearest of 0 to 255; what lies outside is cut."""
+    """Values in [0, 1], clipped, as the nearest integers from 0 to 255."""
     values: Pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     return values
 
 
 def _scale(pixels: FloatArray, least: float = LEAST_SCALE) -> float:
-    """What a length for `REFERENCE_SIDE` is multiplied by."""
+    """The factor from lengths at `REFERENCE_SIDE` to lengths in this image."""
     side: int = min(pixels.shape[:2])
     return max(side / REFERENCE_SIDE, least)
 
@@ -46,13 +45,13 @@ def _luminance(pixels: FloatArray) -> FloatArray:
 
 
 def _mirrored(length: int, margin: int) -> NDArray[np.int64]:
-    """Indices from -margin to length + margin, turned back at the edges."""
+    """Indices from -margin to length + margin, mirrored at the edges."""
     index = np.arange(-margin, length + margin) % (2 * length)
     return np.minimum(index, 2 * length - 1 - index)
 
 
 def _convolve(pixels: FloatArray, kernel: FloatArray) -> FloatArray:
-    """Every channel with one square kernel of odd side; the image goes on mirrored."""
+    """Convolve every channel with a square kernel of odd side; edges are mirrored."""
     height, width = pixels.shape[:2]
     margin = len(kernel) // 2
     wide = pixels[_mirrored(height, margin)][:, _mirrored(width, margin)]
@@ -69,13 +68,13 @@ def _smooth(pixels: FloatArray, deviation: float) -> FloatArray:
 
 
 def _enlarge(grid: FloatArray, height: int, width: int) -> FloatArray:
-    """A coarse field (rows, columns) at every pixel of an image, (h, w, 1)."""
+    """Interpolate a coarse field (rows, columns) at every pixel of an image, (h, w, 1)."""
     picture = Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture)[:, :, None]
 
 
 def _clouds(height: int, width: int, decay: float, generator: np.random.Generator) -> FloatArray:
-    """Noise of all sizes in [0, 1], shape (h, w, 1); a detail half as large is `decay` weaker."""
+    """Fractal noise in [0, 1], shape (h, w, 1); details half as large are `decay` times weaker."""
     clouds = np.zeros((height, width, 1), np.float32)
     for octave in range(1, max(height, width).bit_length()):
         rows, columns = (min(2**octave + 1, side) for side in (height, width))
@@ -94,12 +93,12 @@ def gaussian_noise(
 
 
 def shot_noise(pixels: FloatArray, generator: np.random.Generator, photons: float) -> FloatArray:
-    """As if white were so many photons."""
+    """Poisson noise, as if white were so many photons."""
     return generator.poisson(pixels * photons) / photons
 
 
 def impulse_noise(pixels: FloatArray, generator: np.random.Generator, share: float) -> FloatArray:
-    """So many values become 0 or 1."""
+    """This share of the values becomes 0 or 1."""
     drawn = generator.random(pixels.shape, np.float32)
     return np.where(drawn < share, (drawn < share / 2).astype(np.float32), pixels)
 
@@ -109,7 +108,7 @@ def defocus_blur(pixels: FloatArray, _: np.random.Generator, radius: float) -> F
     radius *= _scale(pixels)
     reach = int(np.ceil(radius))
     offsets = np.arange(-reach, reach + 1)
-    # A pixel at the rim counts as far as the disk covers it.
+    # A pixel at the rim counts in proportion to how much of it the disk covers.
     disk = np.clip(radius + 0.5 - np.hypot(offsets, offsets[:, None]), 0, 1).astype(np.float32)
     return _convolve(pixels, disk / disk.sum())
 
@@ -121,7 +120,7 @@ def glass(
     reach: float,
     times: int,
 ) -> FloatArray:
-    """Smoothed, every pixel taken from nearby, several times over, and smoothed again."""
+    """Smooth, replace every pixel by a nearby one several times, and smooth again."""
     scale = _scale(pixels, LEAST_SCALE_OF_GLASS)
     height, width = pixels.shape[:2]
     shuffled = _smooth(pixels, deviation * scale)
@@ -145,7 +144,7 @@ def motion_blur(
 def _smear(
     pixels: FloatArray, degrees: float, radius: float, deviation: float, scale: float
 ) -> FloatArray:
-    """A trail to one side, of length 2 `radius`, that fades like a Gaussian."""
+    """A trail to one side, of length 2 `radius`, that fades as a Gaussian."""
     length, fading = 2 * radius * scale, deviation * scale
     places = np.linspace(0, length, 2 * int(np.ceil(length)) + 1)
     weights = np.exp(-(places**2) / (2 * fading**2))
@@ -191,15 +190,15 @@ def snowfall(
     trail: tuple[float, float],
     kept: float,
 ) -> FloatArray:
-    """Flakes of `flake` pixels fall across the image, which itself pales by 1 - `kept`.
+    """Flakes of `flake` pixels fall across the image, which pales by 1 - `kept`.
 
-    `trail` is the radius and the deviation of the blur of a flake by its fall.
+    `trail` is the radius and the standard deviation of the motion blur of a flake.
     """
     height, width = pixels.shape[:2]
     scale = _scale(pixels, LEAST_SCALE_OF_SNOW)
     sides = [max(round(side / max(flake * scale, 1)), 2) for side in (height, width)]
     field = _enlarge(generator.standard_normal(sides, np.float32), height, width)
-    # The same spread whatever the flake's size, so that small images don't get more of them.
+    # The same spread for flakes of every size, so that small images do not get more of them.
     flakes = np.clip(amount + SNOW_SPREAD / field.std() * field, 0, 1)
     flakes = np.where(flakes < threshold, np.float32(0), flakes)
     fallen = _smear(flakes, generator.uniform(-135, -45), *trail, scale)
@@ -211,7 +210,7 @@ def snowfall(
 def frosted(
     pixels: FloatArray, generator: np.random.Generator, kept: float, added: float
 ) -> FloatArray:
-    """Ice on the lens; without colour, so that a grey face stays grey."""
+    """Ice on the lens, without colour, so that a grey face stays grey."""
     height, width = pixels.shape[:2]
     ice: NDArray[Any] = _ice(height, width, generator)
     result: FloatArray = kept * pixels + added * ice
@@ -221,8 +220,8 @@ def frosted(
 def _ice(height: int, width: int, generator: np.random.Generator) -> FloatArray:
     """A crust of ice in [0, 1], shape (h, w, 1).
 
-    Needles in three directions 60° apart, as ice crystals grow, each where a coarse field of its
-    own is strong, on a haze.
+    Needles in three directions 60° apart, as ice crystals grow, each where a coarse random field is
+    strong, on a haze.
     """
     scale = max(min(height, width) / REFERENCE_SIDE, LEAST_SCALE)
     turn = generator.uniform(0, 60)
@@ -239,7 +238,7 @@ def _ice(height: int, width: int, generator: np.random.Generator) -> FloatArray:
 def fog_layer(
     pixels: FloatArray, generator: np.random.Generator, amount: float, decay: float
 ) -> FloatArray:
-    """Clouds of light, after which the whole is as bright as before."""
+    """Bright clouds, after which the brightest pixel is as bright as before."""
     brightest = max(float(pixels.max()), 1 / 255)
     height, width = pixels.shape[:2]
     clouds = _clouds(height, width, decay, generator)
@@ -247,7 +246,7 @@ def fog_layer(
 
 
 def brightness(pixels: FloatArray, _: np.random.Generator, added: float) -> FloatArray:
-    """More light, the hue and the saturation kept: the value of HSV grows."""
+    """Add to the value of HSV; hue and saturation stay."""
     value: FloatArray = pixels.max(axis=2, keepdims=True)
     brighter = np.minimum(value + np.float32(added), 1)
     ratio = np.divide(brighter, value, out=np.zeros_like(value), where=value > 0)
@@ -256,7 +255,7 @@ def brightness(pixels: FloatArray, _: np.random.Generator, added: float) -> Floa
 
 
 def contrast(pixels: FloatArray, _: np.random.Generator, kept: float) -> FloatArray:
-    """Keep the share `kept` of the distance to the mean colour."""
+    """Keep this share of the distance to the mean colour."""
     mean = pixels.mean(axis=(0, 1), keepdims=True)
     result: FloatArray = (pixels - mean) * kept + mean
     return result
@@ -265,7 +264,7 @@ def contrast(pixels: FloatArray, _: np.random.Generator, kept: float) -> FloatAr
 def elastic(
     pixels: FloatArray, generator: np.random.Generator, distance: float, smoothness: float
 ) -> FloatArray:
-    """Ripples: pixels move by `distance`, in the root of the mean square along each axis."""
+    """Ripples: pixels move by `distance`, the root mean square along each axis."""
     height, width, channels = pixels.shape
     scale = _scale(pixels)
     moves = generator.uniform(-1, 1, (height, width, 2)).astype(np.float32)
@@ -290,7 +289,7 @@ def pixelate(pixels: FloatArray, _: np.random.Generator, block: float) -> FloatA
 
 
 def jpeg_compression(pixels: FloatArray, _: np.random.Generator, quality: int) -> FloatArray:
-    """What JPEG of this quality leaves."""
+    """The image after JPEG compression with this quality."""
     file = io.BytesIO()
     _picture(pixels).save(file, "JPEG", quality=quality)
     with Image.open(file) as written:
@@ -298,7 +297,7 @@ def jpeg_compression(pixels: FloatArray, _: np.random.Generator, quality: int) -
 
 
 def cover(pixels: FloatArray, _: np.random.Generator, place: Sequence[float]) -> FloatArray:
-    """A grey band where a part of the face is in an aligned crop; elsewhere it misses that part."""
+    """A grey band over a part of the face; in the right place only on an aligned crop."""
     height, width = pixels.shape[:2]
     top, bottom, left, right = np.rint(np.array(place) * [height, height, width, width]).astype(int)
     covered = pixels.copy()

@@ -1,11 +1,11 @@
-"""The custom networks of the prior work, layer by layer as published.
+"""The custom networks of the prior work, with the published layers.
 
 Keras is imported inside the builders: looking up a name must stay instant.
 """
 
 from typing import Any
 
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES
 
 PISA_FILTERS = (32, 64, 128, 256, 256)

@@ -1,8 +1,8 @@
-"""Our own small network, for training on a few CPU cores."""
+"""This project's own small network, for training on a few CPU cores."""
 
 from typing import Any
 
-from fer_bench.models.backbones import BackboneSpec
+from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES
 
 STAGES = ((64, 2), (128, 2), (256, 1))  # filters, residual blocks
@@ -11,9 +11,9 @@ STAGES = ((64, 2), (128, 2), (256, 1))  # filters, residual blocks
 def cnn_compact(size: int) -> Any:
     """A residual network of 11 3×3 convolutions: 1.58 M parameters, global pooling in the head.
 
-    Each stage halves the image in its first block. As in ResNet-D (He et al., 2019, "Bag of tricks
-    for image classification", section 4), its shortcut is an average pooling before the 1×1
-    convolution, so that no activation is thrown away.
+    Each stage halves the map in its first block. As in ResNet-D (He et al., 2019, "Bag of tricks
+    for image classification", section 4), its shortcut has an average pooling before the 1×1
+    convolution, so that no activation is ignored.
     """
     from keras import Input, Model, layers
 

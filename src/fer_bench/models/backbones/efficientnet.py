@@ -1,10 +1,10 @@
-"""EfficientNet (Tan and Le, 2019 and 2021), as Keras builds it, with one graph for all weights."""
+"""EfficientNet (Tan and Le, 2019 and 2021) as Keras builds it, with one graph."""
 
 from typing import Any
 
 import numpy as np
 
-from fer_bench.models.backbones import from_applications
+from fer_bench.models.applications import from_applications
 from fer_bench.registry import BACKBONES
 
 # Of red, green and blue over ImageNet, in [0, 1].
@@ -15,12 +15,12 @@ DEVIATIONS = (0.229, 0.224, 0.225)
 def standardized(images: Any) -> Any:
     """RGB in [0, 255] → 255 (RGB / 255 - mean) / deviation, which Keras then divides by 255.
 
-    Keras's EfficientNet B0 to B7 has two graphs. Each starts with Rescaling(1/255) and a
-    Normalization. With ImageNet weights that one gets the means and, as if they were variances, the
-    deviations; a Rescaling by 1 / sqrt(deviation), which no other graph has, makes up for it. Here
-    the constants stand in front, and the Normalization stays as it is made, which is the identity.
-    The two together are what the graph with ImageNet weights computes, whatever the weights.
-    Weights copied from Keras's network must therefore leave out those of `normalization`.
+    Keras's EfficientNet B0 to B7 has two graphs, which start with Rescaling(1/255) and
+    Normalization. With ImageNet weights, that has the means and, as variances, the deviations;
+    a Rescaling by 1 / sqrt(deviation), which only this graph has, corrects that. Here the constants
+    come first, and the Normalization keeps its initial values, the identity. Together they compute
+    what the graph with ImageNet weights computes, for all weights. So the weights of
+    `normalization` must not be copied from Keras's network.
     """
     means, deviations = (np.array(values, np.float32) for values in (MEANS, DEVIATIONS))
     return (images - 255 * means) / deviations

@@ -1,6 +1,6 @@
 """Inception-ResNet (Szegedy et al., 2017), as Keras builds it."""
 
-from fer_bench.models.backbones import from_applications, minus_one_to_one
+from fer_bench.models.applications import from_applications, minus_one_to_one
 from fer_bench.registry import BACKBONES
 
 BACKBONES.register(

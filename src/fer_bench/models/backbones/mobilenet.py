@@ -1,6 +1,6 @@
 """MobileNetV3 (Howard et al., 2019), as Keras builds it."""
 
-from fer_bench.models.backbones import from_applications
+from fer_bench.models.applications import from_applications
 from fer_bench.registry import BACKBONES
 
 for name, size in (("MobileNetV3Small", "small"), ("MobileNetV3Large", "large")):

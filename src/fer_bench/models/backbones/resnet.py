@@ -1,9 +1,9 @@
-"""ResNet (He et al., 2016) and its second version, as Keras builds them."""
+"""ResNet (He et al., 2016), versions 1 and 2, as Keras builds them."""
 
 from dataclasses import replace
 
 from fer_bench.config.model import Neck
-from fer_bench.models.backbones import centred_bgr, from_applications, minus_one_to_one
+from fer_bench.models.applications import centred_bgr, from_applications, minus_one_to_one
 from fer_bench.registry import BACKBONES
 
 RESNET50 = from_applications(

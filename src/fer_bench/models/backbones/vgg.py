@@ -1,6 +1,6 @@
 """VGG (Simonyan and Zisserman, 2015), as Keras builds it."""
 
-from fer_bench.models.backbones import centred_bgr, from_applications
+from fer_bench.models.applications import centred_bgr, from_applications
 from fer_bench.registry import BACKBONES
 
 for name in ("VGG16", "VGG19"):

@@ -67,20 +67,10 @@ class PlainDisplay:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.last_line = time.monotonic()
 
-    def decoding(self, split: str, done: int, total: int) -> None:
-        """Print one line when a split is decoded."""
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Print one line when all images are done."""
         if done == total:
-            self.message(f"decoded {total:,} {split} images")
-
-    def comparing(self, done: int, total: int) -> None:
-        """Print one line when all images are compared."""
-        if done == total:
-            self.message(f"compared {total:,} images with each other")
-
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Print one line when the frozen features of a split are computed."""
-        if done == total:
-            self.message(f"computed the frozen layers up to {end} for {total:,} {split} images")
+            self.message(f"{what}: {total:,} done")
 
     def start_epoch(
         self,
@@ -118,7 +108,7 @@ class LiveDisplay(PlainDisplay):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.progress = Progress(
+        self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -129,29 +119,23 @@ class LiveDisplay(PlainDisplay):
             console=console,
             transient=True,
         )
-        self.task = self.progress.add_task("", total=1, figures="", visible=False)
-        self.all_epochs = self.progress.add_task("", total=1, figures="", visible=False)
+        self.task = self.bars.add_task("", total=1, figures="", visible=False)
+        self.all_epochs = self.bars.add_task("", total=1, figures="", visible=False)
         self.steps_before = 0
-        self.progress.start()
+        self.bars.start()
 
-    def decoding(self, split: str, done: int, total: int) -> None:
-        """Show how many images are decoded."""
-        self._show(f"decoding {split}", done, total, "")
-
-    def comparing(self, done: int, total: int) -> None:
-        """Show how many images are compared."""
-        self._show("searching for copies", done, total, "")
-
-    def frozen(self, end: str, split: str, done: int, total: int) -> None:
-        """Show how many images have passed the frozen layers."""
-        self._show(f"up to {end}, {split}", done, total, "")
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how many images are done."""
+        self.bars.update(
+            self.task, description=what, completed=done, total=total, visible=True, figures=""
+        )
 
     def start_epoch(self, epoch: int, epochs: int, stage: str, steps: int) -> None:
         """Reset the bar of the epoch and update that of the run."""
         super().start_epoch(epoch, epochs, stage, steps)
-        self.progress.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
+        self.bars.reset(self.task, total=steps, description=f"epoch {epoch} {stage}")
         self.steps_before = (epoch - 1) * steps
-        self.progress.update(
+        self.bars.update(
             self.all_epochs,
             description="run",
             completed=self.steps_before,
@@ -162,19 +146,9 @@ class LiveDisplay(PlainDisplay):
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Move the bars."""
         figures = f"loss {loss:.3f} accuracy {accuracy:.3f} {images_per_second:.0f} images/s"
-        self.progress.update(self.task, completed=step, visible=True, figures=figures)
-        self.progress.update(self.all_epochs, completed=self.steps_before + step)
+        self.bars.update(self.task, completed=step, visible=True, figures=figures)
+        self.bars.update(self.all_epochs, completed=self.steps_before + step)
 
     def close(self) -> None:
-        """Remove the bars."""
-        self.progress.stop()
-
-    def _show(self, description: str, done: int, total: int, figures: str) -> None:
-        self.progress.update(
-            self.task,
-            description=description,
-            completed=done,
-            total=total,
-            visible=True,
-            figures=figures,
-        )
+        """Take the bars away."""
+        self.bars.stop()
