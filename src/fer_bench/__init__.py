@@ -1,7 +1,9 @@
 """Train, evaluate and compare facial-expression models so that the numbers can be trusted."""
 
+import importlib.metadata
+
 from fer_bench import settings
 
-__version__ = "0.1.0"
+__version__ = importlib.metadata.version("fer-bench")
 
 settings.install()
