@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_bench.config.experiment import Experiment
-from fer_bench.data import decoding, pipeline
+from fer_bench.data import decoding
 
 
 def batches(split: decoding.Split, experiment: Experiment, *where: int) -> list[Any]:
+    from fer_bench.data import pipeline
+
     dataset = pipeline.training_batches(split, experiment, *where)
     return [(images.numpy(), targets["expression"].numpy()) for images, targets in dataset]
 
@@ -28,4 +30,6 @@ def decoded(split: decoding.Split) -> NDArray[np.uint8]:
 
 
 def pixels(split: decoding.Split) -> Any:
+    from fer_bench.data import pipeline
+
     return np.concatenate([batch.numpy() for batch in pipeline.evaluation_batches(split, 16)])

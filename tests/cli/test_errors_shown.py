@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow as tf
 from typer.testing import Result
 
 Fer = Callable[..., Result]
@@ -223,6 +222,8 @@ def test_no_gpu(
     write_config: WriteConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import tensorflow as tf
+
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     message = refused("train", write_config(tiny), "--device", "gpu")
     assert "--device gpu: TensorFlow sees no GPU" in message

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import pandas as pd
 import pytest
 from filled import cell
@@ -30,20 +29,12 @@ from fer_bench.errors import ConfigError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.tracking.mirror import TRACKERS, Mirror, Parcel, TrackingError, open_tracker
 from fer_bench.runs.tracking.outbox import history, measured, parameters, sending, status_of, unsent
-from fer_bench.training import session
-from fer_bench.training import steps as steps_module
 
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 TIMES = ["images_per_second", "seconds"]
 NOBODY = "http://127.0.0.1:1"
 EPOCHS = 3  # of the tiny experiment
-
-
-@pytest.fixture(autouse=True)
-def float32_outside() -> Iterator[None]:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(autouse=True)
@@ -620,6 +611,9 @@ def test_a_run_that_was_stopped_goes_on_in_the_same_run(
 
 def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the process ask itself to stop after `number` steps."""
+    from fer_bench.training import session
+    from fer_bench.training import steps as steps_module
+
     build, count = steps_module.build_train_steps, iter(range(1, 1000))
 
     def build_counting(*arguments: Any) -> Any:

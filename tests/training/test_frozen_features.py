@@ -28,12 +28,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(autouse=True)
-def float32_outside() -> Any:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 def built(seed: int = 1, policy: str = "float32") -> Any:
     keras.utils.clear_session()
     keras.mixed_precision.set_global_policy(policy)

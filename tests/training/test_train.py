@@ -29,12 +29,6 @@ WriteConfig = Callable[..., Path]
 TIMES = ["images_per_second", "seconds"]
 
 
-@pytest.fixture(autouse=True)
-def float32_outside() -> Any:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
