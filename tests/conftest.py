@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 import os
 import shutil
 import sys
@@ -226,3 +227,16 @@ def trained_run(
     evaluated = fer("evaluate", run_id, "--outputs", outputs)
     assert evaluated.exit_code == 0, evaluated.output
     return outputs / run_id
+
+
+@pytest.fixture(scope="session")
+def prebuilt_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished and evaluated run, not trained here. Read only; without a model.
+
+    It has what a run has as text: `config.yaml`, `run.json`, `history.csv`, and the predictions of
+    validation and test with the metrics of the latter. Copy it to change it.
+    """
+    source = Path(__file__).parent / "prebuilt_run"
+    run_id = json.loads((source / "run.json").read_text())["run_id"]
+    target = tmp_path_factory.mktemp("prebuilt") / run_id
+    return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("README.md")))
