@@ -22,8 +22,6 @@ from fer_bench.storage.cache import entries
 from fer_bench.training import session
 from fer_bench.training import steps as steps_module
 
-pytestmark = pytest.mark.slow
-
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 TIMES = ["images_per_second", "seconds"]
@@ -78,7 +76,11 @@ def send_at_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Sig
 
 @pytest.mark.parametrize(
     ("number", "which"),
-    [(3, signal.SIGINT), (4, signal.SIGTERM), (7, signal.SIGINT)],
+    [
+        (3, signal.SIGINT),
+        pytest.param(4, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(7, signal.SIGINT, marks=pytest.mark.slow),
+    ],
     ids=["inside the first stage", "on the boundary of stages", "inside the second stage"],
 )
 def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
@@ -104,6 +106,7 @@ def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
     assert_same_run(run_in(outputs), trained_run)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_does_not_go_on_with_other_data(
     fer: Fer,
     write_config: WriteConfig,
@@ -232,6 +235,7 @@ def test_a_run_killed_with_its_frozen_layers_half_kept_ends_bit_identical(
     assert not list((cache / "trunk").glob(".making-*"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone_and_fresh_begins_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_second_process_on_one_run_is_refused_by_name(
     assert (trained_run / "model.keras").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "where"),
     [(10.0, "epoch 2, validation"), (1e6, "epoch 1, step")],
@@ -291,6 +296,7 @@ def test_numbers_that_explode_stop_the_run_and_it_says_where(
     assert record(run_in(outputs))["status"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "balance",
     [
@@ -314,6 +320,7 @@ def test_every_balance_trains(
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_training_says_what_reading_the_data_found(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, drawn_root: Path
 ) -> None:
@@ -330,6 +337,7 @@ def test_training_says_what_reading_the_data_found(
     assert record(run_in(outputs))["dataset"]["classes"].count("fear") == 0
 
 
+@pytest.mark.slow
 def test_statistics_that_cannot_follow_are_warned_of(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -341,6 +349,7 @@ def test_statistics_that_cannot_follow_are_warned_of(
     assert "warning: BatchNorm of cnn_compact averages over about 100 steps" in said
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -363,6 +372,7 @@ def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     ]
 
 
+@pytest.mark.slow
 def test_plateau_reduces_the_learning_rate(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -382,6 +392,7 @@ def test_plateau_reduces_the_learning_rate(
     np.testing.assert_allclose(rates / 1e-30, [1, 1, 0.5, 0.25], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision", [pytest.param("bfloat16", marks=pytest.mark.bfloat16), "float16"]
 )
@@ -419,6 +430,7 @@ def test_history_says_what_the_selected_model_does(
     assert best["value"] == row["val_macro_f1"]
 
 
+@pytest.mark.slow
 def test_a_model_chosen_on_the_test_split_says_so(
     tiny: dict[str, Any], fer: Fer, write_config: WriteConfig, outputs: Path
 ) -> None:
@@ -489,6 +501,7 @@ def assert_same_within(first: Path, second: Path, tolerance: float) -> None:
     assert record(first)["best"]["epoch"] == record(second)["best"]["epoch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "model", "dataset"),
     [
@@ -533,6 +546,7 @@ def test_what_is_kept_changes_nothing(
     assert None not in frozen[:2]
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -556,6 +570,7 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     assert_same_run(first, third)
 
 
+@pytest.mark.slow
 def test_without_room_it_is_computed_each_time_and_that_is_said(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -571,6 +586,7 @@ def test_without_room_it_is_computed_each_time_and_that_is_said(
     assert "no room" not in said
 
 
+@pytest.mark.slow
 def test_of_random_images_only_the_validation_split_is_kept(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -581,6 +597,7 @@ def test_of_random_images_only_the_validation_split_is_kept(
     assert record(run)["trunk_views"] == 1
 
 
+@pytest.mark.slow
 def test_fixed_views_are_shared_by_runs_of_every_seed(
     fer: Fer,
     write_config: WriteConfig,
@@ -625,6 +642,7 @@ def test_two_runs_at_once_compute_the_frozen_layers_once(
     assert_same_run(*(run.parent for run in outputs.glob("*/run.json")))
 
 
+@pytest.mark.slow
 def test_the_best_model_of_an_earlier_stage_is_the_one_that_is_kept(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
