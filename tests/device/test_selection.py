@@ -359,6 +359,7 @@ def test_threads_below_one(threads: int) -> None:
         selection.open_device("cpu", threads)
 
 
+@pytest.mark.slow
 def test_threads_are_set_before_tensorflow_starts_and_kept_afterwards() -> None:
     code = (
         "import json, tensorflow as tf\n"

@@ -257,6 +257,7 @@ print(json.dumps([np.asarray(probabilities).tolist(), layers, "fer_bench" in sys
 """
 
 
+@pytest.mark.slow
 def test_the_model_is_usable_without_this_package(
     trained_run: Path, predictions: pd.DataFrame
 ) -> None:
@@ -584,8 +585,16 @@ def without_numbers(model: Any) -> None:
     ("change", "message"),
     [
         (with_three_answers, "it has input 24 x 24 x 3, expression 3; the run needs input 24 x 24"),
-        (with_two_outputs, "it has input 24 x 24 x 3, expression 8, valence_arousal 8; the run"),
-        (of_another_size, "it has input 32 x 32 x 3, expression 8; the run needs input 24 x 24"),
+        pytest.param(
+            with_two_outputs,
+            "it has input 24 x 24 x 3, expression 8, valence_arousal 8; the run",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            of_another_size,
+            "it has input 32 x 32 x 3, expression 8; the run needs input 24 x 24",
+            marks=pytest.mark.slow,
+        ),
         (without_numbers, "its answers (expression) are no numbers for 48 of 48 images, first"),
     ],
 )
@@ -612,7 +621,14 @@ def test_a_model_that_cannot_be_read_leaves_all_as_it_was(fer: Fer, copied_run: 
 
 
 @pytest.mark.parametrize(
-    "step", ["compute", "temperature_report", "robustness.measure", "write_json"]
+    "step",
+    [
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in ("compute", "temperature_report", "robustness.measure")
+        ),
+        "write_json",
+    ],
 )
 def test_a_failure_at_any_step_leaves_all_as_it_was(
     fer: Fer, copied_run: Path, step: str, monkeypatch: pytest.MonkeyPatch
