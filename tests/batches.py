@@ -1,4 +1,4 @@
-"""What tests of the data look at: all batches of a split, or all pixels."""
+"""All batches or all pixels of a split, for the tests of the data."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 
 
 def decoded(split: decoding.Split) -> NDArray[np.uint8]:
-    """The pixels of a split that holds them."""
+    """The pixels of a split that is in memory."""
     assert split.pixels is not None
     return split.pixels
 
