@@ -12,8 +12,8 @@ NOBODY = 65534
 def forbidden(path: Path, inside: Path) -> Iterator[None]:
     """Make `path` inaccessible, and `inside` the current folder, for the duration of the context.
 
-    Root becomes the user `nobody`. The folders above `inside` may be closed to it too; relative paths
-    do not need them.
+    Root becomes the user `nobody`, to whom the folders above `inside` may be closed too: use relative
+    paths.
     """
     before, user, mode = Path.cwd(), os.geteuid(), path.stat().st_mode
     inside.chmod(0o755)

@@ -81,7 +81,7 @@ def _line(name: str, box: dict[str, int], code: int, valence: float, arousal: fl
 
 
 def sets_2021(root: Path, faces: Sequence[Face], stored: Callable[..., Any] = str) -> Layout:
-    """The numbers have gaps and restart in `val_set`; `stored` converts a value to its stored form."""
+    """The numbers have gaps and restart in `val_set`; `stored` converts a value before saving."""
     rows = []
     numbers = Counter[str]()
     for split, face in in_turn(faces, SPLITS):
