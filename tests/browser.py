@@ -73,7 +73,7 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def told(self, *methods: str) -> list[dict[str, Any]]:
+    def events_of(self, *methods: str) -> list[dict[str, Any]]:
         """The events of these kinds since the page was opened."""
         return [event["params"] for event in self.events if event["method"] in methods]
 

@@ -12,8 +12,8 @@ NOBODY = 65534
 def forbidden(path: Path, inside: Path) -> Iterator[None]:
     """Make `path` inaccessible, and `inside` the current folder, for the duration of the context.
 
-    Root becomes the user `nobody`, to whom the folders above `inside` may be closed too: use relative
-    paths.
+    Root becomes the user `nobody`, who may not enter the folders above `inside` either: use
+    relative paths.
     """
     before, user, mode = Path.cwd(), os.geteuid(), path.stat().st_mode
     inside.chmod(0o755)
