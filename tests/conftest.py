@@ -1,6 +1,7 @@
 """Shared fixtures (a tiny drawn dataset, an experiment, a run trained on it) and the test tiers."""
 
 import functools
+import gc
 import io
 import json
 import os
@@ -54,6 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if group := tiers.group(item):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=tiers.is_fast)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what is loaded by now from garbage collection.
+
+    TensorFlow and thousands of collected tests make a collection take a second, and Keras asks for
+    one at the start of every training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -337,6 +337,7 @@ def test_views_are_the_mean_over_what_is_shown(fer: Fer, copied_run: Path) -> No
     np.testing.assert_allclose(flipped[columns], np.mean(both, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_crop_needs_no_other_model(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "ten_crop")
     assert result.exit_code == 0, result.output
@@ -484,7 +485,7 @@ def test_another_dataset_needs_nothing_of_the_training_dataset(
     assert not (tmp_path / "gone").exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain"])
+@pytest.mark.parametrize("command", ["evaluate", pytest.param("explain", marks=pytest.mark.slow)])
 def test_a_missing_dataset_is_told_by_file_and_key(
     fer: Fer, copied_run: Path, drawn_root: Path, tmp_path: Path, command: str
 ) -> None:

@@ -29,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def built(seed: int = 1, policy: str = "float32") -> Any:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.mixed_precision.set_global_policy(policy)
     keras.utils.set_random_seed(seed)
     return build_model(CONFIG, 24, 7)
