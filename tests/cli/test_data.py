@@ -141,6 +141,7 @@ def test_a_leak_is_found_quarantined_and_gone(
     assert sum(sum(of.values()) for of in counts["counts"].values()) == 143
 
 
+@pytest.mark.slow
 def test_without_strict_findings_are_only_shown(fer: Fer, config: Path, copied_root: Path) -> None:
     leak(copied_root)
     result = fer("data", "audit", config, "--workers", 1)
