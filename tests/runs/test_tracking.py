@@ -412,6 +412,21 @@ def test_a_run_deleted_on_the_server_is_not_made_again(
     assert str(run.path / "tracking" / "mlflow.json") in refused.stderr.replace("\n", "")
 
 
+# TensorBoard ------------------------------------------------------------------------------------
+
+
+def test_tensorboard_gets_all_of_a_run_once(run: RunDirectory) -> None:
+    assert len(open_tracker("tensorboard", run).send().epochs) == 3
+    write_history(run, 4)
+    assert len(open_tracker("tensorboard", run).send().epochs) == 1
+    assert not open_tracker("tensorboard", run).send()
+    events = read_events(run)
+    points = [(point.step, point.value) for point in events.Scalars("loss")]
+    assert points == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3)), (4, 0.25)]
+    picture = events.Images("figures/curves")[-1]
+    assert picture.encoded_image_string == (run.path / "figures/curves.png").read_bytes()
+
+
 # Servers that do not answer ---------------------------------------------------------------------
 
 
