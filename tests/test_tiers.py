@@ -73,6 +73,12 @@ def test_a_fast_test_has_a_budget(request: pytest.FixtureRequest) -> None:
     assert tiers.over_budget(item, call_of(1e9), float("inf")) is None
 
 
+@pytest.mark.budget(10)
+def test_a_marker_raises_the_budget_of_one_test(request: pytest.FixtureRequest) -> None:
+    assert tiers.over_budget(request.node, call_of(9), 3) is None
+    assert tiers.over_budget(request.node, call_of(11), 3)
+
+
 @pytest.mark.slow
 def test_a_slow_test_has_no_budget(request: pytest.FixtureRequest) -> None:
     assert tiers.over_budget(request.node, call_of(3.2), 3) is None

@@ -33,8 +33,10 @@ def group(item: pytest.Item) -> str | None:
 def over_budget(item: pytest.Item, call: pytest.CallInfo[None], budget: float) -> str | None:
     """What is wrong with a fast test that takes more than `budget` seconds, without its fixtures.
 
-    None for tests of slower tiers and within the budget.
+    None for tests of slower tiers and within the budget. The marker `budget(seconds)` raises it.
     """
+    if marker := item.get_closest_marker("budget"):
+        budget = max(budget, marker.args[0])
     if call.when != "call" or not is_fast(item) or call.duration <= budget:
         return None
     return (

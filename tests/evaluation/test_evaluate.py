@@ -319,6 +319,7 @@ def test_the_temperature_comes_from_validation_predictions(trained_run: Path) ->
     assert report["after"]["nll"]["value"] != report["before"]["nll"]["value"]
 
 
+@pytest.mark.budget(10)
 def test_views_are_the_mean_over_what_is_shown(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")
     assert result.exit_code == 0, result.output
@@ -422,6 +423,7 @@ def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
         assert condition["accuracy"]["value"] == pytest.approx(right)
 
 
+@pytest.mark.budget(10)
 def test_copies_of_training_images_are_measured_apart(
     fer: Fer, copied_run: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

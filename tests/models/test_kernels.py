@@ -237,6 +237,7 @@ def outputs_and_gradients(model: Any, inputs: Array) -> list[Any]:
     return [y, *tape.gradient(squares, [x, *model.trainable_variables])]
 
 
+@pytest.mark.budget(10)
 @settings(max_examples=20)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),

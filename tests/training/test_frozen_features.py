@@ -160,6 +160,7 @@ def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are
     assert len(traced) == len(ENDS)
 
 
+@pytest.mark.budget(10)
 def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     heard = Heard()
     kept(built(), ["head_pool"], Shown(), heard)

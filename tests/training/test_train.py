@@ -74,6 +74,7 @@ def send_at_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Sig
     monkeypatch.setattr(session, "SECONDS_PER_CALL", 0)  # one step in each call
 
 
+@pytest.mark.budget(15)
 @pytest.mark.parametrize(
     ("number", "which"),
     [
