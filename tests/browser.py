@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over a pair of pipes: no network, no port, no further package."""
+"""Headless Chromium, driven over a pair of pipes: no network, no port, no package beside it."""
 
 import base64
 import json
@@ -21,13 +21,13 @@ OPTIONS = (
 
 
 def chromium() -> str | None:
-    """The path of Chromium, or None."""
+    """Where Chromium is, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @dataclass
 class Browser:
-    """One page of a running Chromium; `events` are its unsolicited messages."""
+    """One page of a running Chromium; `events` are what it told without being asked."""
 
     orders: int
     answers: int
@@ -37,7 +37,7 @@ class Browser:
     _unread: bytes = b""
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the DevTools protocol and wait for the result."""
+        """Ask for something of the DevTools protocol, and wait for the answer."""
         self._number += 1
         order = {"id": self._number, "method": method, "params": parameters}
         if self.session:
@@ -59,7 +59,7 @@ class Browser:
         return dict(json.loads(message))
 
     def open(self, page: Path) -> None:
-        """Forget earlier events, load a file and wait until it is complete."""
+        """Load a file, forgetting what was told before, and wait until all of it is there."""
         self.events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         ready = "new Promise(done => document.readyState === 'complete' ? done() : onload = done)"
@@ -73,8 +73,8 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def events_of(self, *methods: str) -> list[dict[str, Any]]:
-        """The events of these kinds since the page was opened."""
+    def told(self, *methods: str) -> list[dict[str, Any]]:
+        """What the page said of these kinds, since it was opened."""
         return [event["params"] for event in self.events if event["method"] in methods]
 
     def show(self, width: int, height: int = 900, dark: bool = False, paper: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A run and a comparison, made up without images, with everything that a page can show."""
+"""A run and a comparison that have everything a page can show, made up without any image."""
 
 import json
 import os
@@ -42,9 +42,9 @@ def cell(value: float, half: float = 0.02) -> dict[str, float | None]:
 
 
 def write_run(path: Path, images: int = 350) -> RunDirectory:
-    """A finished run with two evaluations and everything that may accompany them.
+    """A finished run with two evaluations and whatever can stand beside them.
 
-    Its PNG figures are empty files that count as drawn: they are not part of the page.
+    Its PNG figures are empty files that count as drawn: they are no part of the page.
     """
     run = RunDirectory(path)
     for folder in ("predictions", "metrics", "corruptions", "explanations/test"):

@@ -48,9 +48,9 @@ def test_a_page_is_whole_and_asks_for_nothing(
 ) -> None:
     browser.show(width)
     browser.open(pages[name])
-    assert browser.events_of("Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
-    assert [entry["entry"]["text"] for entry in browser.events_of("Log.entryAdded")] == []
-    asked = [event["request"]["url"] for event in browser.events_of("Network.requestWillBeSent")]
+    assert browser.told("Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+    assert [entry["entry"]["text"] for entry in browser.told("Log.entryAdded")] == []
+    asked = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
     assert {address.split(":")[0] for address in asked} <= {"file", "data"}
     assert [address for address in asked if address.startswith("file")] == [
         pages[name].resolve().as_uri()
@@ -81,7 +81,7 @@ def test_nothing_of_a_run_is_executed(browser: Browser, pages: dict[str, Path]) 
     assert browser.run("document.scripts.length") == 1
     browser.open(damaged)
     assert browser.run("window.executed === undefined")
-    assert browser.events_of("Log.entryAdded")
+    assert browser.told("Log.entryAdded")
 
 
 @pytest.mark.parametrize(
