@@ -127,6 +127,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 def test_watch_sees_memory_that_is_held_for_a_while() -> None:
     # In a process of its own: what other tests leave may be freed meanwhile.
     scripts = str(Path(data.__file__).parent)
