@@ -1,16 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Tests that share an expensive fixture run in one process (tests/tiers.py).
+PYTEST := $(BIN)/pytest -q -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-scale test-large test-all lint types clean
+.PHONY: help quickstart test test-fast test-scale test-large test-all lint types clean
 
 help:  ## show this list
 	@awk -F ':.*## +' '/^[.a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.venv: $(INSTALLED)  ## make the virtual environment (PYTHON=... chooses the interpreter)
+.venv: $(INSTALLED)  ## create the virtual environment (PYTHON=... chooses the interpreter)
 
-# Made again when the dependencies change. Groups of dependencies need pip 25.1.
+# Updated when the dependencies change. Dependency groups need pip 25.1.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  found=$$($(PYTHON) --version 2>/dev/null) || found=missing; \
@@ -21,7 +23,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, show the comparison
+quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it and compare it
 	@set -eu; \
 	printed=$$($(BIN)/fer train configs/drawn_compact.yaml); \
 	run=$$(printf '%s\n' "$$printed" | tail -n 1); \
@@ -29,17 +31,19 @@ quickstart: $(INSTALLED)  ## train a small model on drawn faces, evaluate it, sh
 	$(BIN)/fer compare outputs --html outputs/comparison.html; \
 	echo "The comparison is at $(CURDIR)/outputs/comparison.html"
 
-test: lint types  ## check style and types, then run the tests
-	$(BIN)/pytest -q -n auto --dist worksteal -m "not large and not scale"
+test: lint types test-fast  ## check style and types, then run the fast tests
+
+test-fast: $(INSTALLED)  ## the fast tests alone
+	$(PYTEST) -m "not slow and not scale and not large"
 
 test-scale: $(INSTALLED)  ## several processes at once: sweeps, Ray, search, workers, tracking
-	$(BIN)/pytest -q -n auto --dist worksteal -m scale
+	$(PYTEST) -m scale
 
-test-large: $(INSTALLED)  ## what takes long: large networks, every experiment of the prior work for an epoch
-	$(BIN)/pytest -q -n auto --dist worksteal -m large
+test-large: $(INSTALLED)  ## large networks, and an epoch of every experiment of the prior work
+	$(PYTEST) -m large
 
-test-all: lint types  ## all three at once, in less time than one after the other
-	$(BIN)/pytest -q -n auto --dist worksteal
+test-all: lint types  ## every test, as required before a change is merged
+	$(PYTEST)
 
 types: $(INSTALLED)  ## check types
 	$(BIN)/mypy

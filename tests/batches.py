@@ -1,4 +1,4 @@
-"""What tests of the data look at: all batches of a split, or all pixels."""
+"""All batches or all pixels of a split, for the tests of the data."""
 
 from typing import Any
 
@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_bench.config.experiment import Experiment
-from fer_bench.data import decoding, pipeline
+from fer_bench.data import decoding
 
 
 def batches(split: decoding.Split, experiment: Experiment, *where: int) -> list[Any]:
+    from fer_bench.data import pipeline
+
     dataset = pipeline.training_batches(split, experiment, *where)
     return [(images.numpy(), targets["expression"].numpy()) for images, targets in dataset]
 
@@ -22,10 +24,12 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 
 
 def decoded(split: decoding.Split) -> NDArray[np.uint8]:
-    """The pixels of a split that holds them."""
+    """The pixels of a split that is in memory."""
     assert split.pixels is not None
     return split.pixels
 
 
 def pixels(split: decoding.Split) -> Any:
+    from fer_bench.data import pipeline
+
     return np.concatenate([batch.numpy() for batch in pipeline.evaluation_batches(split, 16)])

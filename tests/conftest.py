@@ -1,19 +1,21 @@
-"""What many tests share: a tiny drawn dataset, a tiny experiment, and one run trained on it."""
+"""Shared fixtures (a tiny drawn dataset, an experiment, a run trained on it) and the test tiers."""
 
 import functools
+import gc
 import io
 import json
 import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pandas as pd
 import pytest
+import tiers
 import yaml
 from layouts import Face, Layout, Writer, Written, of_each
 from PIL import Image
@@ -21,11 +23,14 @@ from typer.testing import CliRunner, Result
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# How long an example takes says more about what else the machine does. The same few examples each
-# time, so that a change is judged by itself; FER_BENCH_HYPOTHESIS=full looks for new ones.
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+# No deadline: the time of an example depends on what else runs on the machine. `fast` repeats the
+# same few examples, so that a failure is due to the change under test; `full` looks for new ones.
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.register_profile("full", deadline=None, max_examples=200)
-hypothesis.settings.load_profile(os.environ.get("FER_BENCH_HYPOTHESIS", "quick"))
+hypothesis.settings.load_profile(os.environ.get("FER_BENCH_HYPOTHESIS", "fast"))
+
+# Seconds that a fast test may take, without its fixtures; unlimited unless the variable is set.
+BUDGET = float(os.environ.get("FER_BENCH_TEST_BUDGET", "inf"))
 
 TRAIN, TEST, SIZE = 96, 48, 24
 Fer = Callable[..., Result]
@@ -33,7 +38,7 @@ Fer = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 + 48 drawn faces of 24 px. Read only: take `copied_root` to damage them."""
+    """96 + 48 drawn faces of 24 px. Do not change them: `copied_root` is a copy to damage."""
     from fer_bench.data.datasets import drawn
 
     root = tmp_path_factory.mktemp("data") / "drawn"
@@ -42,18 +47,44 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long first, so that at the end no core waits for another."""
-    long = ("large", "scale", "slow")
-    items.sort(key=lambda item: not any(map(item.get_closest_marker, long)))
+    """Group the users of an expensive fixture; start the slower tiers first.
+
+    If a long test began last, the other processes would wait for it.
+    """
+    for item in items:
+        if group := tiers.group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=tiers.is_fast)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what is loaded by now from garbage collection.
+
+    TensorFlow and thousands of collected tests make a collection take a second, and Keras asks for
+    one at the start of every training.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a fast test that takes longer than its budget."""
+    report = yield
+    if report.passed and (message := tiers.over_budget(item, call, BUDGET)):
+        report.outcome, report.longrepr = "failed", message
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what computes in bfloat16 where oneDNN is held to kernels without it."""
+    """Skip the tests that compute in bfloat16 where oneDNN is limited to kernels without it."""
     if item.get_closest_marker("bfloat16"):
         from fer_bench.device.precision import computes_bfloat16
 
         if not computes_bfloat16():
-            pytest.skip("oneDNN is held to instructions without bfloat16")
+            pytest.skip("oneDNN is limited to instructions without bfloat16")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,7 +95,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_precision() -> Iterator[None]:
-    """No test computes in the precision that another has left as Keras's global policy."""
+    """No test computes in a precision that an earlier test left as the global policy of Keras."""
     yield
     if keras := sys.modules.get("keras"):
         keras.mixed_precision.set_global_policy("float32")
@@ -72,7 +103,7 @@ def _own_precision() -> Iterator[None]:
 
 @pytest.fixture
 def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable limits what oneDNN may use, whatever the tests are run with."""
+    """Remove the variables that limit oneDNN, whatever the tests are run with."""
     from fer_bench.device import precision
 
     for variable in (precision.ONEDNN_SWITCH, *precision.INSTRUCTION_LIMITS):
@@ -81,7 +112,7 @@ def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def faces(drawn_root: Path) -> list[Face]:
-    """96 drawn faces of 24 px, 12 of each of the 8 expressions, to write layouts from."""
+    """96 drawn faces of 24 px, 12 per expression, to write layouts from."""
     from fer_bench.data.datasets import drawn
 
     rows = drawn.read(drawn_root).split("train")
@@ -94,7 +125,7 @@ def faces(drawn_root: Path) -> list[Face]:
 
 @pytest.fixture(scope="session")
 def written(faces: list[Face], tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """A layout of so many faces of every expression. Read only, since it is written but once."""
+    """A layout with `number` faces per expression. Do not change it: it is written once."""
 
     @functools.cache
     def write(writer: Writer, number: int) -> Layout:
@@ -112,13 +143,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_faces(shared_data: Path) -> list[Face]:
-    """127 real grey faces of 128 px from the muxspace pack: at most 20 an expression, all eight.
+    """127 real grey faces of 128 px from the muxspace pack: at most 20 per expression, all eight.
 
-    Their valence and arousal are made up. Skips where the pack is not there.
+    Their valence and arousal are made up. The test is skipped where the pack is missing.
     """
     archive = shared_data / "muxspace_faces.zip"
     if not archive.is_file():
-        pytest.skip(f"the real faces are not here: {archive} (set FER_BENCH_SHARED_DATA)")
+        pytest.skip(f"the real faces are missing: {archive} (set FER_BENCH_SHARED_DATA)")
     with zipfile.ZipFile(archive) as opened:
         listed = pd.read_csv(io.BytesIO(opened.read("muxspace_faces/labels.csv")))
         some = listed.groupby("emotion").head(20)
@@ -141,7 +172,7 @@ def copied_root(drawn_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(drawn_root: Path) -> dict[str, Any]:
-    """An experiment of two stages that trains in seconds, with dropout and every augmentation."""
+    """An experiment with two stages that trains in seconds, with dropout and all augmentations."""
     return {
         "seed": 7,
         "dataset": {"name": "drawn", "root": str(drawn_root), "validation": 0.25},
@@ -202,7 +233,7 @@ def fer() -> Fer:
 
 @pytest.fixture(scope="session")
 def write_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Write a document as YAML; returns the file, named `tiny.yaml` unless told otherwise."""
+    """Write a document to `<name>.yaml` in a new folder; returns the path."""
 
     def write(document: dict[str, Any], name: str = "tiny") -> Path:
         path = tmp_path_factory.mktemp("config") / f"{name}.yaml"
@@ -219,7 +250,7 @@ def trained_run(
     write_config: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The folder of one finished and evaluated run. Read only."""
+    """The folder of a finished and evaluated run. Do not change it: many tests share it."""
     outputs = tmp_path_factory.mktemp("outputs")
     trained = fer("train", write_config(tiny), "--outputs", outputs)
     assert trained.exit_code == 0, trained.output

@@ -1,4 +1,4 @@
-"""Image files of every kind, written bit by bit where Pillow does not write that kind."""
+"""Image files of every kind, written bit by bit where Pillow cannot write them."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ Codes = NDArray[Any]
 
 SIDE = 16
 ACROSS, DOWN = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
-# Smooth, so that lossy files hold it, and unlike itself whichever way it is turned.
+# Smooth, so that lossy formats preserve it, and different in each of the eight orientations.
 GREY = (ACROSS * 9 + DOWN * 6).astype(np.uint8)
 COLOUR = np.stack([GREY, 255 - ACROSS * 13, 40 + DOWN * 11], axis=2).astype(np.uint8)
 ALPHA = np.where(ACROSS + DOWN < SIDE, 0, 255 - ACROSS).astype(np.uint8)
@@ -28,18 +28,18 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def palette_of(count: int) -> NDArray[np.uint8]:
-    """So many colours that look alike in no channel, shape (count, 3)."""
+    """`count` colours that differ in every channel, shape (count, 3)."""
     step = np.arange(count) * 255 // (count - 1)
     return np.stack([step, 255 - step, (step * 3 + 20) % 256], axis=1).astype(np.uint8)
 
 
 def codes_of(bits: int) -> Codes:
-    """`GREY` in so many steps of 1, 2, 4 or 8 bits."""
+    """`GREY`, quantized to 1, 2, 4 or 8 bits."""
     return GREY >> (8 - bits)
 
 
 def packed(codes: Codes, bits: int) -> list[bytes]:
-    """The rows of a picture (h, w) of so many bits a value; 16 bits in the order of the network."""
+    """The rows of an image (h, w) with `bits` bits per value; 16 bits in network byte order."""
     if bits == 16:
         return [row.astype(">u2").tobytes() for row in codes]
     digits = codes[:, :, None] >> np.arange(bits)[::-1] & 1
@@ -75,7 +75,7 @@ def png(
 
 
 def bmp(codes: Codes, bits: int, palette: NDArray[np.uint8]) -> bytes:
-    """A BMP file with a palette: rows from the last to the first, filled up to four bytes."""
+    """A BMP file with a palette: rows from last to first, padded to four bytes."""
     height, width = codes.shape
     rows = b"".join(row.ljust(-(-len(row) // 4) * 4, b"\0") for row in packed(codes, bits)[::-1])
     colours = b"".join(bytes((*colour[::-1], 0)) for colour in palette.tolist())
@@ -86,7 +86,7 @@ def bmp(codes: Codes, bits: int, palette: NDArray[np.uint8]) -> bytes:
 
 
 def tiff(rows: bytes, bits: int, *, photometric: int = 1, sample_format: int = 1) -> bytes:
-    """A grey TIFF file of SIDE x SIDE values, little end first, not compressed."""
+    """A grey TIFF file of SIDE x SIDE values, little-endian, uncompressed."""
     entries: Sequence[tuple[int, int, int]] = (
         (256, 3, SIDE),
         (257, 3, SIDE),
@@ -106,9 +106,9 @@ def tiff(rows: bytes, bits: int, *, photometric: int = 1, sample_format: int = 1
 
 
 def ycck(inks: NDArray[np.uint8], black: NDArray[np.uint8]) -> bytes:
-    """A JPEG file of inks (h, w, 3) and black (h, w), stored as YCCK in the manner of Adobe.
+    """A JPEG file of inks (h, w, 3) and black (h, w), stored as YCCK in the way of Adobe.
 
-    Pillow writes CMYK, inverted, and says so in a marker; the marker is changed.
+    Pillow writes inverted CMYK and a marker that says so; the marker is changed.
     """
     parts = Image.fromarray(inks).convert("YCbCr").split()
     stored = [Image.eval(part, lambda value: 255 - value) for part in parts]

@@ -1,4 +1,4 @@
-"""Tests often run as root, whom no permissions hold."""
+"""File permissions that also apply when the tests run as root."""
 
 import contextlib
 import os
@@ -10,9 +10,10 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def forbidden(path: Path, inside: Path) -> Iterator[None]:
-    """Within, nobody may open `path`, and `inside` is the current folder.
+    """Make `path` inaccessible, and `inside` the current folder, for the duration of the context.
 
-    The folders above `inside` are closed too, so that only relative paths fail for that reason.
+    Root becomes the user `nobody`, who may not enter the folders above `inside` either: use
+    relative paths.
     """
     before, user, mode = Path.cwd(), os.geteuid(), path.stat().st_mode
     inside.chmod(0o755)

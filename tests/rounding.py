@@ -1,4 +1,4 @@
-"""How far rounding may carry two computations of the same network apart."""
+"""How much two computations of the same network may differ by rounding."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 EPSILON = float(np.finfo(np.float32).eps)
 
-# Layers that add up products; the others round once and count for little.
+# Layers that sum products; the others round once and contribute little.
 SUMS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
 def rounding(model: Any, images: NDArray[np.float32]) -> float:
     """The largest difference between two float32 computations of `model(images)`.
 
-    Another batch size, kernel library or processor adds up in another order. Each layer then rounds
+    Another batch size, kernel library or processor sums in another order. Each layer then rounds
     its outputs differently, by about the last bit of its inputs, and errors of `depth` layers in
     series add up like a random walk, to `sqrt(depth)` times that of one. How much a network
     magnifies such an error differs from network to network (a BatchNorm of nearly constant inputs

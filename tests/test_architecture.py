@@ -266,7 +266,7 @@ def test_importing_stays_light(module: str, heavy_after: dict[str, list[str]]) -
 def test_help_is_instant() -> None:
     """It takes little more than the libraries that read the command line and print."""
     libraries, whole = [], []
-    for _ in range(5):
+    for _ in range(3):
         started = processor_seconds()
         python("-c", "import typer, rich.console")
         between = processor_seconds()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import yaml
@@ -90,7 +89,6 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
         assert result.exit_code == 0, f"{command}\n{result.output}"
         if arguments[0] == "train" and not run_id:
             run_id = result.stdout.splitlines()[-1]
-    keras.mixed_precision.set_global_policy("float32")
     assert (here / "outputs" / "comparison.html").exists()
 
 

@@ -64,14 +64,24 @@ def keras_home(folder: Path, document: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("document", "variables", "told"),
     [
-        (None, {"KERAS_BACKEND": "torch", "KERAS_NNX_ENABLED": "1"}, ["KERAS_BACKEND=torch"]),
-        ("{not json", {"KERAS_MAX_EPOCHS": "many"}, []),
+        pytest.param(
+            None,
+            {"KERAS_BACKEND": "torch", "KERAS_NNX_ENABLED": "1"},
+            ["KERAS_BACKEND=torch"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("{not json", {"KERAS_MAX_EPOCHS": "many"}, [], marks=pytest.mark.slow),
         (
             CHANNELS_FIRST,
             {},
             ["image_data_format channels_first", "floatx float64", "epsilon 0.01"],
         ),
-        ({"backend": "torch", "floatx": "float8"}, {}, ["backend torch", "floatx float8"]),
+        pytest.param(
+            {"backend": "torch", "floatx": "float8"},
+            {},
+            ["backend torch", "floatx float8"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_keras_is_ours(
@@ -89,6 +99,7 @@ def test_keras_is_ours(
     assert document is not None or not any(tmp_path.iterdir())  # nothing is written there
 
 
+@pytest.mark.slow
 def test_the_usual_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps({"backend": "torch"}))
@@ -123,6 +134,7 @@ def test_in_a_notebook_matplotlib_stays_the_users() -> None:
     assert python(code, variables={"MPLBACKEND": "svg"}).stdout == "svg\n"
 
 
+@pytest.mark.slow
 def test_keras_that_was_there_before_is_refused() -> None:
     code = (
         "import keras\nkeras.config.set_image_data_format('channels_first')\n"

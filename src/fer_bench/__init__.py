@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fer_bench.display import Display as Display
     from fer_bench.models.backbone_spec import BackboneSpec as BackboneSpec
 
-__version__ = "0.1.0"
+__version__: str
 
 # Where each public name is defined. It is imported when it is first used, since pandas, pydantic
 # and TensorFlow take seconds.
@@ -67,6 +67,10 @@ settings.install()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # that import takes as long as `fer --help`
+        from importlib.metadata import version
+
+        return version("fer-bench")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fer_bench' has no attribute '{name}'")
     value = globals()[name] = getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -173,15 +173,15 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
     ("line", "codes"),
     [
         ("fer compare | head -1", {0, 141}),
-        ("fer schema | head -1", {0, 141}),
-        ("fer schema | true", {0, 141}),
+        pytest.param("fer schema | head -1", {0, 141}, marks=pytest.mark.slow),
+        pytest.param("fer schema | true", {0, 141}, marks=pytest.mark.slow),
         ("fer --help | true", {0, 141}),
-        ("fer compare nowhere 2>&1 | true", {2, 141}),
-        ("fer compare >&-", {0}),
-        ("fer compare nowhere 2>&-", {2}),
+        pytest.param("fer compare nowhere 2>&1 | true", {2, 141}, marks=pytest.mark.slow),
+        pytest.param("fer compare >&-", {0}, marks=pytest.mark.slow),
+        pytest.param("fer compare nowhere 2>&-", {2}, marks=pytest.mark.slow),
         ("fer schema > /dev/full", {2}),
-        ("fer compare > /dev/full", {2}),
-        ("fer compare nowhere 2> /dev/full", {2}),
+        pytest.param("fer compare > /dev/full", {2}, marks=pytest.mark.slow),
+        pytest.param("fer compare nowhere 2> /dev/full", {2}, marks=pytest.mark.slow),
     ],
 )
 def test_a_stream_that_is_left_closed_or_full(line: str, codes: set[int], place: Path) -> None:
@@ -194,8 +194,8 @@ def test_a_stream_that_is_left_closed_or_full(line: str, codes: set[int], place:
 @pytest.mark.parametrize(
     "variables",
     [
-        {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "cp1252:strict"},
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "cp1252:strict"}, marks=pytest.mark.slow),
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
     ],
 )

@@ -101,6 +101,7 @@ def test_show_names_a_broken_image(
 # audit -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.budget(10)
 def test_a_clean_audit_ends_well(fer: Fer, config: Path, copied_root: Path) -> None:
     result = fer("data", "audit", config, "--json", "--strict", "--workers", 1)
     document = one_document(result)
@@ -120,6 +121,7 @@ def leak(root: Path) -> str:
     return str(train["sample_id"])
 
 
+@pytest.mark.slow
 def test_a_leak_is_found_quarantined_and_gone(
     fer: Fer, config: Path, copied_root: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_leak_is_found_quarantined_and_gone(
     assert sum(sum(of.values()) for of in counts["counts"].values()) == 143
 
 
+@pytest.mark.slow
 def test_without_strict_findings_are_only_shown(fer: Fer, config: Path, copied_root: Path) -> None:
     leak(copied_root)
     result = fer("data", "audit", config, "--workers", 1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow as tf
 from messages import says
 from typer.testing import Result
 
@@ -212,6 +211,8 @@ def test_no_gpu(
     write_config: WriteConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    import tensorflow as tf
+
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     message = refused("train", write_config(tiny), "--device", "gpu")
     says(message, "device gpu", "no GPU", "Found")

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import pytest
-import tensorflow as tf
 from layouts import Face, Writer, affectnet, of_each, opencv_emotion, rafdb
 from typer.testing import Result
 
@@ -20,9 +18,6 @@ from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.valence_arousal import AXIS_METRICS
 from fer_bench.models.backbone_spec import BackboneSpec
-from fer_bench.models.build import attach_head, build_model
-from fer_bench.models.freezing import freezes_batch_norm, set_trainable
-from fer_bench.models.summary import describe_model
 from fer_bench.registry import BACKBONES
 from fer_bench.runs.directory import RunDirectory
 
@@ -224,6 +219,11 @@ BACKBONE = {
 
 def _counts(experiment: Experiment, classes: int) -> tuple[int, int]:
     """Parameters of the network, and of those that train in the last stage."""
+    import keras
+
+    from fer_bench.models.build import attach_head, build_model
+    from fer_bench.models.freezing import freezes_batch_norm, set_trainable
+
     config, stage = experiment.model, experiment.stages[-1]
     if config.backbone not in BACKBONE:
         model = build_model(config, experiment.image.size, classes)
@@ -249,6 +249,8 @@ def test_the_network_has_the_parameters_that_are_known(name: str) -> None:
 @pytest.mark.large
 @pytest.mark.parametrize("name", PRIOR)
 def test_training_begins_at_the_layer_that_is_known(name: str) -> None:
+    from fer_bench.models.summary import describe_model
+
     document, _ = describe_model(experiment_of(name))
     network = PRIOR[name].network
     assert document["first_trainable_layer"][-1] == network.first
@@ -278,10 +280,12 @@ UNTRACED = ("efficientnetv2l", "inceptionresnetv2", "resnet152v2")
 @pytest.fixture
 def outputs(tmp_path: Path) -> Iterator[Path]:
     """A folder that is gone afterwards: some of these runs have hundreds of megabytes."""
+    import keras
+    import tensorflow as tf
+
     yield tmp_path / "outputs"
     shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
     tf.config.run_functions_eagerly(False)
-    keras.mixed_precision.set_global_policy("float32")
     keras.utils.clear_session()
 
 
@@ -292,6 +296,8 @@ def _network(experiment: Experiment) -> str:
 
 def _smaller(experiment: Experiment, root: Path) -> list[str]:
     """Options that leave one epoch of the last stage, on the few small images below `root`."""
+    from fer_bench.models.freezing import freezes_batch_norm
+
     backbone = _network(experiment)
     spec: BackboneSpec = BACKBONES[backbone]
     stage = experiment.stages[-1]
@@ -323,6 +329,8 @@ def _smaller(experiment: Experiment, root: Path) -> list[str]:
 def test_one_epoch_runs_to_the_end(
     name: str, faces: list[Face], tmp_path: Path, outputs: Path, fer: Callable[..., Result]
 ) -> None:
+    import tensorflow as tf
+
     experiment = experiment_of(name)
     layout = PRIOR[name].write(tmp_path / "data", of_each(3, faces))
     smaller = _smaller(experiment, tmp_path / "data")

@@ -23,7 +23,6 @@ from fer_bench.data.manifest import SOFT, Manifest, regrouped
 from fer_bench.errors import DataError
 from fer_bench.evaluation import cross_dataset
 from fer_bench.labels import EXPRESSIONS
-from fer_bench.models.summary import expected_classes
 
 Fer = Callable[..., Result]
 MERGED = {"happiness": ["happy"], "other": ["contempt", "disgust"]}
@@ -92,6 +91,8 @@ def test_contempt_and_classes_cannot_be_combined() -> None:
 
 
 def test_the_classes_are_known_before_the_data_is_read() -> None:
+    from fer_bench.models.summary import expected_classes
+
     fer2013 = Dataset(name="fer2013", root=Path())
     votes = fer2013.model_copy(update={"labels": "majority"})
     assert expected_classes(section(Path(), classes=MERGED)) == ("happiness", "other")

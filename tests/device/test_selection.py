@@ -364,6 +364,7 @@ def test_threads_below_one(threads: int) -> None:
     says(caught.value, f"--threads {threads}:", "at least 1", machine.usable_cores().number)
 
 
+@pytest.mark.slow
 def test_threads_are_set_before_tensorflow_starts_and_kept_afterwards() -> None:
     code = (
         "import json, tensorflow as tf\n"

@@ -258,6 +258,7 @@ print(json.dumps([np.asarray(probabilities).tolist(), layers, "fer_bench" in sys
 """
 
 
+@pytest.mark.slow
 def test_the_model_is_usable_without_this_package(
     trained_run: Path, predictions: pd.DataFrame
 ) -> None:
@@ -319,6 +320,7 @@ def test_the_temperature_comes_from_validation_predictions(trained_run: Path) ->
     assert report["after"]["nll"]["value"] != report["before"]["nll"]["value"]
 
 
+@pytest.mark.budget(10)
 def test_views_average_the_probabilities(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")
     assert result.exit_code == 0, result.output
@@ -337,6 +339,7 @@ def test_views_average_the_probabilities(fer: Fer, copied_run: Path) -> None:
     np.testing.assert_allclose(flipped[columns], np.mean(both, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_crop_needs_no_other_model(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "ten_crop")
     assert result.exit_code == 0, result.output
@@ -421,6 +424,7 @@ def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
         assert condition["accuracy"]["value"] == pytest.approx(right)
 
 
+@pytest.mark.budget(10)
 def test_copies_of_training_images_are_measured_apart(
     fer: Fer, copied_run: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,7 +488,7 @@ def test_another_dataset_needs_nothing_of_the_training_dataset(
     assert not (tmp_path / "gone").exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain"])
+@pytest.mark.parametrize("command", ["evaluate", pytest.param("explain", marks=pytest.mark.slow)])
 def test_a_missing_dataset_is_reported_by_file_and_key(
     fer: Fer, copied_run: Path, drawn_root: Path, tmp_path: Path, command: str
 ) -> None:
@@ -591,10 +595,26 @@ def without_numbers(model: Any) -> None:
     ("change", "message"),
     [
         (with_three_answers, "it has input 24 x 24 x 3, expression 3; the run needs input 24 x 24"),
-        (with_two_outputs, "it has input 24 x 24 x 3, expression 8, valence_arousal 8; the run"),
-        (of_another_size, "it has input 32 x 32 x 3, expression 8; the run needs input 24 x 24"),
-        (of_one_channel, "it has input 24 x 24 x 1, expression 8; the run needs input 24 x 24 x 3"),
-        (with_a_list_of_outputs, "the run needs input 24 x 24 x 3, expression 8"),
+        pytest.param(
+            with_two_outputs,
+            "it has input 24 x 24 x 3, expression 8, valence_arousal 8; the run",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            of_another_size,
+            "it has input 32 x 32 x 3, expression 8; the run needs input 24 x 24",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            of_one_channel,
+            "it has input 24 x 24 x 1, expression 8; the run needs input 24 x 24 x 3",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            with_a_list_of_outputs,
+            "the run needs input 24 x 24 x 3, expression 8",
+            marks=pytest.mark.slow,
+        ),
         (without_numbers, "(expression) are not finite numbers for 48 of 48 images, first"),
     ],
 )
@@ -619,7 +639,14 @@ def test_a_model_that_cannot_be_read_leaves_all_as_it_was(fer: Fer, copied_run: 
 
 
 @pytest.mark.parametrize(
-    "step", ["compute", "temperature_report", "robustness.measure", "write_json"]
+    "step",
+    [
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in ("compute", "temperature_report", "robustness.measure")
+        ),
+        "write_json",
+    ],
 )
 def test_a_failure_at_any_step_leaves_all_as_it_was(
     fer: Fer, copied_run: Path, step: str, monkeypatch: pytest.MonkeyPatch

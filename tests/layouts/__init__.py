@@ -1,4 +1,4 @@
-"""Writers of every layout, as the releases have it, and what the tests of the adapters share."""
+"""Writers for the layout of every release, and what the tests of the adapters share."""
 
 import io
 import zipfile
@@ -16,7 +16,7 @@ from PIL import Image
 from fer_bench.data.manifest import Manifest, Problem
 from fer_bench.data.releases import Counts
 
-# How most releases without contempt name the folders of their classes.
+# The names of the class folders in most releases without contempt.
 FOLDERS = {
     "anger": "angry",
     "disgust": "disgust",
@@ -52,7 +52,7 @@ class Layout:
     release: str
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of samples by split and class, those of which there are any."""
+        """Number of samples per split and class, without classes that have none."""
         found: dict[str, dict[str, int]] = {}
         pairs = zip(self.samples["split"], self.samples["label"], strict=True)
         for (split, label), count in Counter(pairs).items():
@@ -68,7 +68,7 @@ Written = Callable[[Writer, int], Layout]
 
 
 def of_each(number: int, faces: Sequence[Face]) -> list[Face]:
-    """The first so many faces of every expression, in their order."""
+    """The first `number` faces of every expression, in their order."""
     seen: Counter[str] = Counter()
     chosen = []
     for face in faces:
@@ -79,18 +79,18 @@ def of_each(number: int, faces: Sequence[Face]) -> list[Face]:
 
 
 def seven(faces: Sequence[Face]) -> list[Face]:
-    """Those of the seven expressions in `FOLDERS`."""
+    """The faces with one of the seven expressions in `FOLDERS`."""
     return [face for face in faces if face.label in FOLDERS]
 
 
 def in_turn(faces: Sequence[Face], parts: Iterable[Part]) -> Iterator[tuple[Part, Face]]:
-    """Every face with the part that it goes to, each expression to all parts in turn."""
+    """Assign the faces of each expression to the parts in turn."""
     turns = {face.label: cycle(parts) for face in faces}
     return ((next(turns[face.label]), face) for face in faces)
 
 
 def save(image: Image.Image, path: Path, mode: str = "RGB", size: int | None = None) -> None:
-    """Write `image` as the suffix of `path` says, with its folder."""
+    """Write `image` in the format of the suffix of `path`; creates the folder."""
     content = _encoded(image.tobytes(), image.mode, image.size, path.suffix, mode, size)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -127,20 +127,20 @@ def zipped(folder: Path, archive: Path) -> Path:
 
 
 def by_id(samples: pd.DataFrame) -> pd.DataFrame:
-    """In one order, to compare what is read in another order than it was written."""
+    """Sorted by ID, to compare samples that are read in another order than they were written."""
     return samples.sort_values("sample_id", ignore_index=True)
 
 
 def problems(manifest: Manifest) -> dict[str, Problem]:
-    """What was found, by kind, besides the small number of images."""
+    """The problems by kind, without the one that these layouts have too few images."""
     found = {problem.kind: problem for problem in manifest.problems}
-    assert len(found) == len(manifest.problems), f"a kind comes twice: {manifest.problems}"
+    assert len(found) == len(manifest.problems), f"duplicate kind: {manifest.problems}"
     found.pop("release_unrecognised", None)
     return found
 
 
 def assert_samples(manifest: Manifest, layout: Layout, check_dtype: bool = True) -> None:
-    """The samples of `layout` were read, exactly, and their images are there."""
+    """Assert that exactly the samples of `layout` were read and that their images exist."""
     found, expected = by_id(manifest.samples), by_id(layout.samples)
     pd.testing.assert_frame_equal(found, expected, check_dtype=check_dtype, check_exact=True)
     assert list(manifest.samples.index) == list(range(len(layout.samples))), "not 0 to n-1"
@@ -149,7 +149,7 @@ def assert_samples(manifest: Manifest, layout: Layout, check_dtype: bool = True)
 
 
 def sizes(releases: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
-    """Number of images by release and split, from {release: {split: {class: number}}}."""
+    """Number of images per release and split, from {release: {split: {class: number}}}."""
     return {
         name: {split: sum(counts.values()) for split, counts in of.items()}
         for name, of in releases.items()

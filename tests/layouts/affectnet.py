@@ -81,7 +81,7 @@ def _line(name: str, box: dict[str, int], code: int, valence: float, arousal: fl
 
 
 def sets_2021(root: Path, faces: Sequence[Face], stored: Callable[..., Any] = str) -> Layout:
-    """The numbers have gaps and begin anew in `val_set`; `stored` makes what a value is kept as."""
+    """The numbers have gaps and restart in `val_set`; `stored` converts a value before saving."""
     rows = []
     numbers = Counter[str]()
     for split, face in in_turn(faces, SPLITS):
@@ -99,7 +99,7 @@ def sets_2021(root: Path, faces: Sequence[Face], stored: Callable[..., Any] = st
 def write_annotations(
     folder: Path, number: int, face: Face, stored: Callable[..., Any] = str
 ) -> None:
-    """The four files about one face."""
+    """The four annotation files of one face."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / f"{number}_exp.npy", np.array(stored(CODES[face.label])))
     np.save(folder / f"{number}_val.npy", np.array(stored(face.valence)))

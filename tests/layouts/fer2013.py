@@ -9,7 +9,7 @@ import pandas as pd
 
 from layouts import FOLDERS, Face, Layout, in_turn, save, seven
 
-# Of the table; the folders are in another order.
+# The order of the table; that of the folders differs.
 CODES = {
     "anger": 0,
     "disgust": 1,
@@ -43,7 +43,7 @@ def _shown(pixels: bytes) -> str:
     return " ".join(map(str, pixels))
 
 
-# The columns of FERPlus after the two that say which image it is.
+# The columns of FERPlus after the two that identify the image.
 VOTES = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
     *("unknown", "NF"),
@@ -51,17 +51,17 @@ VOTES = (
 
 
 def ferplus_majority(root: Path, faces: Sequence[Face]) -> Layout:
-    """The table with that of FERPlus beside it."""
+    """The table of FER2013 with the table of FERPlus."""
     return _ferplus(root, faces, "majority")
 
 
 def ferplus_probability(root: Path, faces: Sequence[Face]) -> Layout:
-    """The same, of which training takes the distribution of votes."""
+    """The same; training uses the distribution of votes."""
     return _ferplus(root, faces, "probability")
 
 
 def ferplus_multi_target(root: Path, faces: Sequence[Face]) -> Layout:
-    """The same, of which training takes all expressions with many votes."""
+    """The same; training uses every expression with many votes."""
     return _ferplus(root, faces, "multi_target")
 
 
@@ -100,7 +100,7 @@ def write_faces(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def msambare(root: Path, faces: Sequence[Face]) -> Layout:
-    """`train` and `test`, the second of both test parts, of a copy with names of its own."""
+    """`train` and `test` (both test parts) of a copy with other file names."""
     expected = []
     for number, (usage, face) in enumerate(in_turn(seven(faces), SPLITS)):
         split = "train" if usage == "Training" else "test"
@@ -112,13 +112,13 @@ def msambare(root: Path, faces: Sequence[Face]) -> Layout:
 
 
 def msambare_original_names(root: Path, faces: Sequence[Face]) -> Layout:
-    """`train` and `test` as the download has them: the names tell the test parts apart."""
+    """`train` and `test` as downloaded: the file names distinguish the two test parts."""
     folders = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
     return _with_names(root, faces, folders)
 
 
 def original_names(root: Path, faces: Sequence[Face]) -> Layout:
-    """A folder for each part of the challenge."""
+    """One folder per part of the challenge."""
     return _with_names(root, faces, SPLITS)
 
 

@@ -1,4 +1,4 @@
-"""Trees of one's own: class folders, with or without split folders above and people below."""
+"""Custom folder trees: class folders, with or without folders per split and per person."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def split(root: Path, faces: Sequence[Face]) -> Layout:
 
 
 def people(root: Path, faces: Sequence[Face]) -> Layout:
-    """Class folders with a folder a person, and some images of nobody in particular."""
+    """Class folders with one folder per person, and some images outside of these."""
     return _write(
         root,
         faces,

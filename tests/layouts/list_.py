@@ -1,4 +1,4 @@
-"""Tables of one's own: a row per image, in the forms in which people and programs write them."""
+"""Custom tables: one row per image, in the forms that people and programs write."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def csv(root: Path, faces: Sequence[Face]) -> Layout:
 
 
 def spreadsheet(root: Path, faces: Sequence[Face]) -> Layout:
-    """What a spreadsheet saves: semicolons, a byte order mark, Windows line ends, more columns."""
+    """As a spreadsheet saves it: semicolons, byte order mark, Windows line ends, more columns."""
     lines, expected = [], []
     for number, (split, face) in enumerate(in_turn(faces, SPLITS)):
         path, person = f"faces/{number}.png", f"person {number % 11}"

@@ -42,7 +42,7 @@ class Numbered:
 
 
 def numbered(faces: Sequence[Face]) -> list[Numbered]:
-    """The faces of seven classes, every second of a class in the test split."""
+    """The faces of seven classes; every second face of a class is in the test split."""
     last: Counter[str] = Counter()
     result = []
     for split, face in in_turn(seven(faces), ("train", "test")):
@@ -114,7 +114,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def write_attributes(annotation: Path, people: Sequence[Numbered]) -> None:
-    """The manual attributes of some people, and one file of each other kind of annotation."""
+    """The manual attributes of some people, and one file of every other kind of annotation."""
     landmarks = ["30.5\t41.0\n", "68.2\t40.1\n", "50.0 62.4\n", "34\t80\n", "66.75\t79.5\n"]
     for one in people:
         lines = [*landmarks, *(f"{code}\n" for code in one.codes)]

@@ -84,6 +84,23 @@ def test_equal_groups_differ_by_chance_only() -> None:
     assert entry["ratio"]["accuracy"]["high"] > 1
 
 
+def test_groups_without_a_correct_answer_have_no_ratio() -> None:
+    predictions = predictions_of(np.zeros(60, dtype=bool))
+    halves = np.repeat(["first", "second"], 30)
+    (entry,) = by_attribute(predictions, attributes_of(predictions, half=halves), resamples=20)
+    assert entry["difference"]["accuracy"]["value"] == 0
+    assert entry["ratio"]["accuracy"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_group_without_a_correct_answer_is_the_worst() -> None:
+    predictions = predictions_of(np.arange(60) < 30)
+    halves = np.repeat(["all", "none"], 30)
+    (entry,) = by_attribute(predictions, attributes_of(predictions, half=halves), resamples=20)
+    assert (entry["worst"]["accuracy"], entry["best"]["accuracy"]) == ("none", "all")
+    assert entry["difference"]["accuracy"]["value"] == 1
+    assert entry["ratio"]["accuracy"]["value"] == 0
+
+
 def test_order_of_rows_and_other_samples_change_nothing(predictions: Predictions) -> None:
     table = attributes_of(predictions, gender=GENDER, age=["20-39"] * 175)
     more = pd.concat([table, pd.DataFrame({"gender": "male", "age": "70+"}, index=["other"])])

@@ -1,7 +1,6 @@
 """A model on fast kernels computes what the model of stock layers computes."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ Array = NDArray[np.float32]
 
 
 @pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
+def seeded() -> None:
     keras.utils.set_random_seed(0)
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture
@@ -240,6 +237,7 @@ def outputs_and_gradients(model: Any, inputs: Array) -> list[Any]:
     return [y, *tape.gradient(squares, [x, *model.trainable_variables])]
 
 
+@pytest.mark.budget(10)
 @settings(max_examples=20)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),

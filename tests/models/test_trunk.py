@@ -133,7 +133,7 @@ def test_the_tail_has_no_weight_of_the_trunk(inputs: Any) -> None:
     ],
 )
 def test_real_networks(backbone: str, train: Any, end: str | None) -> None:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model = build_model(Model(backbone=backbone), 48, 7)
     stage = Stage(name="only", train=train, epochs=1, learning_rate=0.1)
     assert freezing.set_trainable(model, stage, weights="none").trunk == end
@@ -218,7 +218,7 @@ def test_the_cut_is_the_deepest_and_the_parts_are_the_whole(
 
 
 def front(change: Callable[[Any], Any] = lambda x: x, **settings_: Any) -> Any:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(3)
     inputs = keras.Input((4, 4, 3), name="images")
     x = layers.Conv2D(2, 3, **({"name": "convolution"} | settings_))(inputs)

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import urllib.error
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -443,12 +443,6 @@ def test_a_damaged_run(run: Path, target: Any) -> None:
 # Training --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _float32_outside() -> Iterator[None]:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 def interrupt_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     build, done = steps_module.build_train_steps, 0
 
@@ -469,7 +463,6 @@ def interrupt_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_float32_outside")
 def test_a_run_fine_tunes_another_and_resumes_without_it(
     fer: Fer,
     write_config: WriteConfig,
@@ -510,8 +503,6 @@ def test_a_run_fine_tunes_another_and_resumes_without_it(
     assert json.loads((trained_run / "run.json").read_text())["model"]["weights_digest"] is None
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_float32_outside")
 def test_missing_weights_are_noticed_before_the_data_is_read(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], tmp_path: Path
 ) -> None:

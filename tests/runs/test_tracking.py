@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import pandas as pd
 import pytest
 from filled import cell
@@ -37,20 +36,12 @@ from fer_bench.runs.tracking.outbox import (
     timed_epochs,
     unsent,
 )
-from fer_bench.training import session
-from fer_bench.training import steps as steps_module
 
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 TIMES = ["images_per_second", "seconds"]
 NOBODY = "http://127.0.0.1:1"
 EPOCHS = 3  # of the tiny experiment
-
-
-@pytest.fixture(autouse=True)
-def float32_outside() -> Iterator[None]:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(autouse=True)
@@ -428,6 +419,21 @@ def test_a_run_deleted_on_the_server_is_not_made_again(
     assert str(run.path / "tracking" / "mlflow.json") in refused.stderr.replace("\n", "")
 
 
+# TensorBoard ------------------------------------------------------------------------------------
+
+
+def test_tensorboard_gets_all_of_a_run_once(run: RunDirectory) -> None:
+    assert len(open_tracker("tensorboard", run).send().epochs) == 3
+    write_history(run, 4)
+    assert len(open_tracker("tensorboard", run).send().epochs) == 1
+    assert not open_tracker("tensorboard", run).send()
+    events = read_events(run)
+    points = [(point.step, point.value) for point in events.Scalars("loss")]
+    assert points == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3)), (4, 0.25)]
+    picture = events.Images("figures/curves")[-1]
+    assert picture.encoded_image_string == (run.path / "figures/curves.png").read_bytes()
+
+
 # Servers that do not answer ---------------------------------------------------------------------
 
 
@@ -627,6 +633,9 @@ def test_a_run_that_was_stopped_goes_on_in_the_same_run(
 
 def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the process ask itself to stop after `number` steps."""
+    from fer_bench.training import session
+    from fer_bench.training import steps as steps_module
+
     build, count = steps_module.build_train_steps, iter(range(1, 1000))
 
     def build_counting(*arguments: Any) -> Any:

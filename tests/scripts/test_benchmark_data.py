@@ -124,6 +124,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 def test_the_sampler_sees_memory_that_is_held_for_a_while() -> None:
     # In its own process: memory of other tests may be freed meanwhile.
     scripts = str(Path(data.__file__).parent)

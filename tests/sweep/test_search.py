@@ -290,6 +290,7 @@ def test_a_line_about_a_trial() -> None:
 # Trials ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.budget(10)
 def test_the_search_finds_what_is_best_and_writes_it_as_an_experiment(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:

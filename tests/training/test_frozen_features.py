@@ -28,14 +28,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(autouse=True)
-def float32_outside() -> Any:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 def built(seed: int = 1, policy: str = "float32") -> Any:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.mixed_precision.set_global_policy(policy)
     keras.utils.set_random_seed(seed)
     return build_model(CONFIG, 24, 7)
@@ -166,6 +160,7 @@ def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are
     assert len(traced) == len(ENDS)
 
 
+@pytest.mark.budget(10)
 def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     heard = Heard()
     kept(built(), ["head_pool"], Shown(), heard)

@@ -25,12 +25,6 @@ Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def float32_outside() -> Any:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 @pytest.fixture(scope="module")
 def votes(tmp_path_factory: pytest.TempPathFactory, faces: list[Face]) -> Path:
     """`fer2013.csv` and `fer2013new.csv` of drawn faces; six votes of ten for what each shows."""

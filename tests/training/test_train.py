@@ -23,17 +23,9 @@ from fer_bench.storage.cache import entries
 from fer_bench.training import session
 from fer_bench.training import steps as steps_module
 
-pytestmark = pytest.mark.slow
-
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 TIMES = ["images_per_second", "seconds"]
-
-
-@pytest.fixture(autouse=True)
-def float32_outside() -> Any:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture
@@ -83,9 +75,14 @@ def send_at_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Sig
     monkeypatch.setattr(session, "SECONDS_PER_CALL", 0)  # one step in each call
 
 
+@pytest.mark.budget(15)
 @pytest.mark.parametrize(
     ("number", "which"),
-    [(3, signal.SIGINT), (4, signal.SIGTERM), (7, signal.SIGINT)],
+    [
+        (3, signal.SIGINT),
+        pytest.param(4, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(7, signal.SIGINT, marks=pytest.mark.slow),
+    ],
     ids=["inside the first stage", "on the boundary of stages", "inside the second stage"],
 )
 def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
@@ -111,6 +108,7 @@ def test_a_signal_saves_and_the_next_call_ends_with_the_same_run(
     assert_same_run(run_in(outputs), trained_run)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_does_not_go_on_with_other_data(
     fer: Fer,
     write_config: WriteConfig,
@@ -239,6 +237,7 @@ def test_a_run_killed_with_its_frozen_layers_half_kept_ends_bit_identical(
     assert not list((cache / "trunk").glob(".making-*"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone_and_fresh_begins_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -265,6 +264,7 @@ def test_a_second_process_on_one_run_is_refused_by_name(
     assert (trained_run / "model.keras").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "where"),
     [(10.0, "epoch 2, validation"), (1e6, "epoch 1, step")],
@@ -296,6 +296,7 @@ def test_numbers_that_explode_stop_the_run_and_it_says_where(
     assert record(run_in(outputs))["status"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "balance",
     [
@@ -319,6 +320,7 @@ def test_every_balance_trains(
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_training_says_what_reading_the_data_found(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, drawn_root: Path
 ) -> None:
@@ -335,6 +337,7 @@ def test_training_says_what_reading_the_data_found(
     assert record(run_in(outputs))["dataset"]["classes"].count("fear") == 0
 
 
+@pytest.mark.slow
 def test_statistics_that_cannot_follow_are_warned_of(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -346,6 +349,7 @@ def test_statistics_that_cannot_follow_are_warned_of(
     assert "warning: BatchNorm of cnn_compact averages over about 100 steps" in log
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -368,6 +372,7 @@ def test_early_stopping_ends_a_stage_and_the_next_one_follows(
     ]
 
 
+@pytest.mark.slow
 def test_plateau_reduces_the_learning_rate(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:
@@ -387,6 +392,7 @@ def test_plateau_reduces_the_learning_rate(
     np.testing.assert_allclose(rates / 1e-30, [1, 1, 0.5, 0.25], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision", [pytest.param("bfloat16", marks=pytest.mark.bfloat16), "float16"]
 )
@@ -424,6 +430,7 @@ def test_history_says_what_the_selected_model_does(
     assert best["value"] == row["val_macro_f1"]
 
 
+@pytest.mark.slow
 def test_selection_on_the_test_split_is_recorded_with_a_warning(
     tiny: dict[str, Any], fer: Fer, write_config: WriteConfig, outputs: Path
 ) -> None:
@@ -496,6 +503,7 @@ def assert_same_within(first: Path, second: Path, tolerance: float) -> None:
     assert record(first)["best"]["epoch"] == record(second)["best"]["epoch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "model", "dataset"),
     [
@@ -540,6 +548,7 @@ def test_keeping_frozen_features_changes_nothing(
     assert None not in frozen[:2]
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -563,6 +572,7 @@ def test_a_second_run_of_a_ladder_computes_no_frozen_layer_again(
     assert_same_run(first, third)
 
 
+@pytest.mark.slow
 def test_without_room_frozen_layers_are_computed_each_time_with_a_warning(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -577,6 +587,7 @@ def test_without_room_frozen_layers_are_computed_each_time_with_a_warning(
     assert "no room" not in log
 
 
+@pytest.mark.slow
 def test_of_random_images_only_the_validation_split_is_kept(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path, own_cache: Path
 ) -> None:
@@ -586,6 +597,7 @@ def test_of_random_images_only_the_validation_split_is_kept(
     assert record(run)["trunk_views"] == 1
 
 
+@pytest.mark.slow
 def test_fixed_views_are_shared_by_runs_of_every_seed(
     fer: Fer,
     write_config: WriteConfig,
@@ -631,6 +643,7 @@ def test_two_runs_at_once_compute_the_frozen_layers_once(
     assert_same_run(*(run.parent for run in outputs.glob("*/run.json")))
 
 
+@pytest.mark.slow
 def test_the_best_model_of_an_earlier_stage_is_the_one_that_is_kept(
     fer: Fer, write_config: WriteConfig, tiny: dict[str, Any], outputs: Path
 ) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from fer_bench import __version__
 from fer_bench.cli import (
     adopt,
     cache,
@@ -61,6 +60,8 @@ def _start(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("fer_bench").setLevel(logging.INFO)
     if version:
+        from fer_bench import __version__
+
         say(f"fer-bench {__version__}")
         raise typer.Exit
 

@@ -66,6 +66,7 @@ def each_with_its_copy(count: int) -> set[tuple[int, int]]:
     return {(index, index + count) for index in range(count)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", FILLS)
 def test_copies_in_other_poses_are_found(fill: str) -> None:
     """And copies of copies, but nothing of two faces."""

@@ -166,6 +166,7 @@ def vars_of(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
 
 
+@pytest.mark.slow
 def test_an_audit_finds_no_file_that_cannot_be_used(manifest: Manifest) -> None:
     kinds = {problem.kind for problem in audit(manifest, {}, workers=1).problems}
     assert not kinds & {"undecodable", "truncated", "too_large", "missing"}

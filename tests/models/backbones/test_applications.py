@@ -44,6 +44,8 @@ FILES = {
         "253f8cb515780f3b799900260a226db6",
     ),
 }
+# Building one of these takes seconds, even without values.
+LARGE = ("efficientnetv2l", "inceptionresnetv2", "resnet152v2")
 Asked = list[tuple[str, str | None]]
 
 
@@ -82,7 +84,10 @@ def with_weights(model: Any) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.large) if name in LARGE else name for name in FILES],
+)
 def test_the_weights_of_imagenet_fit_layer_by_layer(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

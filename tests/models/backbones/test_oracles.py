@@ -20,6 +20,8 @@ from fer_bench.models.neck import add_neck
 
 FROZEN, UNFROZEN = True, False  # BatchNorm layers of the backbone
 
+pytestmark = pytest.mark.xdist_group("oracles")  # tests share networks, each of which is built once
+
 
 class Network(NamedTuple):
     """One network, and what trains of it."""
