@@ -61,6 +61,7 @@ def keras_home(folder: Path, document: Any) -> dict[str, str]:
     return {"KERAS_HOME": str(folder)}
 
 
+@pytest.mark.budget(15)
 @pytest.mark.parametrize(
     ("document", "variables", "told"),
     [

@@ -7,6 +7,7 @@ import test_architecture as architecture
 import tiers
 
 TESTS = Path(__file__).resolve().parent
+MODULES = architecture.modules()
 
 # Tests of what computes. All others are collected without TensorFlow, in a fraction of the time.
 MAY_LOAD_TENSORFLOW = (
@@ -25,7 +26,7 @@ def heavy_imports(path: Path) -> list[str]:
 def is_heavy(name: str) -> bool:
     root = name.partition(".")[0]
     if root == "fer_bench":
-        return architecture.owner(name, architecture.modules()) in architecture.COMPUTES
+        return architecture.owner(name, MODULES) in architecture.COMPUTES
     shared = TESTS / f"{root}.py"
     return root in architecture.HEAVY or (shared.exists() and bool(heavy_imports(shared)))
 

@@ -560,6 +560,7 @@ def test_no_correct_report_is_called_wrong(one: Made, form: str, digits: int) ->
             assert counts.holds(*expected)
 
 
+@pytest.mark.budget(10)
 @settings(max_examples=100)
 @given(made(), st.sampled_from(["text", "JSON", "CSV", "Markdown"]), st.data())
 def test_a_changed_cell_of_a_report_is_found_or_other_counts_explain_it(

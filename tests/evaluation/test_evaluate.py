@@ -645,7 +645,7 @@ def test_a_model_that_cannot_be_read_leaves_all_as_it_was(fer: Fer, copied_run: 
             pytest.param(step, marks=pytest.mark.slow)
             for step in ("compute", "temperature_report", "robustness.measure")
         ),
-        "write_json",
+        pytest.param("write_json", marks=pytest.mark.budget(10)),
     ],
 )
 def test_a_failure_at_any_step_leaves_all_as_it_was(

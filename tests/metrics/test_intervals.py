@@ -99,6 +99,7 @@ def test_paired_bootstrap_p_inverts_its_interval() -> None:
     assert p == pytest.approx(2 * 25 / 1001)
 
 
+@pytest.mark.budget(10)
 @given(st.lists(st.integers(0, 40), max_size=12))
 @settings(max_examples=10)  # statsmodels collects garbage in every call
 def test_holm_is_that_of_statsmodels(hundredths: list[int]) -> None:
