@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,6 +119,10 @@ def test_the_commands_and_the_functions_give_the_same_numbers(
     (row,) = comparison.to_frame().to_dict("records")
     assert row["accuracy"] == pytest.approx(metrics.accuracy.value)
     says(comparison._repr_html_(), run.id, "<table>")
+    for shown in (run, run.metrics("test"), comparison):
+        headings = re.findall(r"<th[^>]*>([^<]*)", shown._repr_html_())
+        assert headings
+        assert all(headings), "a heading is empty"
     says(repr(comparison), "1 runs", "test")
 
 

@@ -64,7 +64,7 @@ class Comparison(comparison.Comparison):
         tables = []
         for number, group in enumerate(self.groups, start=1):
             metrics = [name for kind in group.kinds for name in kind]
-            header = ["run", *map(write_heading, metrics), ""]
+            header = ["run", *map(write_heading, metrics), "letter"]
             rows = [
                 [row.run_id, *(write_cell(m, row.metrics.get(m)) for m in metrics), row.letter]
                 for row in group.runs

@@ -10,7 +10,7 @@ import pandas as pd
 from fer_bench.labels import AXES
 from fer_bench.metrics.measure import NAMES
 from fer_bench.registry import did_you_mean
-from fer_bench.report.wording import write_cell, write_label
+from fer_bench.report.wording import write_cell, write_heading
 
 
 class Estimate(NamedTuple):
@@ -120,13 +120,13 @@ class Metrics(Mapping[str, Estimate]):
 
     def _repr_html_(self) -> str:
         caption = f"{self.run_id}, {self.evaluation}, n = {self.n:,}, with 95% intervals"
-        return html_table(caption, ["", "value"], metric_rows(self))
+        return html_table(caption, ["metric", "value"], metric_rows(self))
 
 
 def metric_rows(metrics: Mapping[str, Estimate]) -> list[list[str]]:
     """For each metric that is defined, what it is called and its value with the interval."""
     return [
-        [write_label(name), write_cell(name, estimate._asdict())]
+        [write_heading(name), write_cell(name, estimate._asdict())]
         for name, estimate in metrics.items()
         if not math.isnan(estimate.value)
     ]
@@ -134,7 +134,7 @@ def metric_rows(metrics: Mapping[str, Estimate]) -> list[list[str]]:
 
 def html_table(caption: str, header: list[str], rows: list[list[str]]) -> str:
     """A small table for a notebook."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )

@@ -149,11 +149,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         rows = [["status", str(self.status)], ["folder", str(self.path)]]
-        tables = [html_table(self.id, ["", ""], rows)]
+        tables = [html_table(self.id, ["property", "value"], rows)]
         for evaluation in self.evaluations:
             metrics = self.metrics(evaluation)
             caption = f"{evaluation}, n = {metrics.n:,}"
-            tables.append(html_table(caption, ["", "value"], metric_rows(metrics)[:4]))
+            tables.append(html_table(caption, ["metric", "value"], metric_rows(metrics)[:4]))
         return "".join(tables)
 
 
