@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import keras
-
 from fer_bench.config.training import Stage
 
 
@@ -15,6 +13,8 @@ def stage(**changes: Any) -> Stage:
 
 def small_model() -> Any:
     """Two layers and a BatchNorm between them, an activation, and a head."""
+    import keras
+
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,), name="images")
     x = keras.layers.Dense(4, name="block1_dense")(inputs)

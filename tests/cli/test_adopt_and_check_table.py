@@ -41,7 +41,7 @@ def test_a_wrong_table_is_a_finding(fer: Fer, table: Path) -> None:
     words = " ".join(result.stdout.split())
     assert "Counts behind the table, n = 306" in words
     assert "Surprise 55 28 36 0.7778 0.5091 0.6154 unique" in words
-    assert "By the counts 105 of 306 are right: 0.3431, 95% interval 0.2922 to 0.3980." in words
+    assert "By the counts 105 of 306 are correct: 0.3431, 95% interval 0.2922 to 0.3980." in words
     assert "Cannot be right accuracy is printed as 0.3481; the counts say 105/306" in words
     assert max(map(len, result.stdout.splitlines())) <= 80
 

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from filled import cell
+from messages import says
 from PIL import Image
 from typer.testing import Result
 
@@ -499,7 +500,7 @@ def test_a_run_without_trackers_has_nothing_to_sync(run: RunDirectory, fer: Fer)
     assert fer("sync", "--outputs", run.outputs).stdout == "nothing to send\n"
     refused = fer("sync", run.run_id, "--outputs", run.outputs)
     assert refused.exit_code == 2
-    assert "had no tracking" in refused.stderr
+    says(refused.stderr, "no tracking", "--set tracking")
 
 
 # Whole runs -------------------------------------------------------------------------------------

@@ -278,9 +278,9 @@ def test_values_are_shown_shortly() -> None:
 def test_a_line_about_a_trial() -> None:
     parameters = {"model.head.dropout": Parameter(low=0, high=0.5)}
     trial = Trial(3, "running", 0.51239, 2, {"model.head.dropout": 0.25}, "a-s1-b", "")
-    assert trial_line(trial, parameters) == "trial 3: 0.5124 goes on after epoch 2  dropout=0.25"
+    assert trial_line(trial, parameters) == "trial 3: 0.5124 resumes after epoch 2  dropout=0.25"
     begun = replace(trial, value=None, epochs=0)
-    assert trial_line(begun, parameters) == "trial 3: begins again  dropout=0.25"
+    assert trial_line(begun, parameters) == "trial 3: restarts  dropout=0.25"
     failed = replace(begun, state="failed", message="no room\nfree some")
     assert trial_line(failed, parameters).splitlines() == [
         *("trial 3: failed  dropout=0.25", "no room", "free some")
@@ -671,7 +671,7 @@ def test_the_command_prints_one_document(command: Callable[..., CommandResult]) 
     assert document["importance"] == {}
     again = command("--dry-run", "--trials", 3, "--set", "training.batch_size=7")
     assert "3 trials: 2 finished, 0 pruned, 0 failed, 1 left" in again.stdout
-    assert "stages.0.learning_rate: 0.0001 to 0.01, even in its logarithm" in again.stdout
+    assert "stages.0.learning_rate: 0.0001 to 0.01, on a logarithmic scale" in again.stdout
 
 
 def test_the_command_ends_with_1_and_names_failed_trials(
@@ -787,7 +787,7 @@ def test_a_search_killed_in_a_training_ends_as_one_that_was_not(
     ended = subprocess.run(
         [*command, "--outputs", str(cut), "--json"], check=True, capture_output=True, text=True
     )
-    assert "trial 0: goes on after epoch" in ended.stderr or "trial 0: begins again" in ended.stderr
+    assert "trial 0: resumes after epoch" in ended.stderr or "trial 0: restarts" in ended.stderr
 
     plan = plan_search(config, space)
     trials = trials_so_far(plan, cut)
