@@ -86,7 +86,7 @@ def copy(source: RunDirectory, run: RunDirectory, progress: Progress) -> None:
 def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> str:
     """Write an array file; returns its SHA-256."""
     values = {str(number): np.asarray(variable.value) for number, variable in variables.items()}
-    digest = hashlib.sha256()
+    digest = _new_digest()
 
     def write(path: Path) -> None:
         with path.open("wb") as file:
@@ -95,6 +95,10 @@ def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> str:
     run.state.mkdir(parents=True, exist_ok=True)
     run.replace_file(run.state / name, write)
     return digest.hexdigest()
+
+
+def _new_digest() -> Any:
+    return hashlib.sha256()
 
 
 class _Digesting(io.RawIOBase):
