@@ -94,7 +94,7 @@ def _write(run: RunDirectory, name: str, variables: Mapping[int, Any]) -> str:
 
     run.state.mkdir(parents=True, exist_ok=True)
     run.replace_file(run.state / name, write)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _new_digest() -> Any:
