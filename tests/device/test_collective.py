@@ -68,6 +68,8 @@ def test_alone_nothing_is_sent() -> None:
     collective.agree(device, "anything", "text")
     values = np.ones((2, 3), np.float32)
     assert collective.merged(device, values, 0, 2) is values
+    assert collective.everywhere(device, True)
+    assert not collective.everywhere(device, False)
 
 
 def test_who_is_lost_is_named() -> None:

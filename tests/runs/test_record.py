@@ -125,3 +125,13 @@ def test_a_missing_record_is_named(path: Path) -> None:
     with pytest.raises(RunError) as raised:
         read_record(path)
     says(raised.value, path, "No such file")
+
+
+@pytest.mark.parametrize(
+    ("content", "newer"),
+    [('{"schema": 2}', True), ('{"schema": 1}', False), ("{}", False), ("{", False), ("[]", False)],
+)
+def test_a_newer_version_is_told_from_damage(content: str, newer: bool, path: Path) -> None:
+    assert not record_module.is_newer(path)  # there is none
+    path.write_text(content)
+    assert record_module.is_newer(path) == newer

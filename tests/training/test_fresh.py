@@ -313,8 +313,9 @@ def test_a_killed_process_leaves_the_old_run_or_the_new_one(
         now.pop("lock", None)
         assert now == before
     assert fer("compare", trained.outputs).exit_code in (0, 2)  # the new one has no metrics yet
-    reached = checkpoint.read_progress(RunDirectory(run))
-    assert reached is not None
+    found = checkpoint.find(RunDirectory(run))
+    assert found is not None
+    reached = found.progress
     assert [path.name for path in trained.outputs.iterdir()] == [run.name]
     if where == "before":
         now = tree(run)

@@ -5,16 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from messages import says
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.errors import FerError
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.record import BestRecord, ParentRecord
 from fer_bench.storage.files import write_json
-from fer_bench.training import checkpoint
-from fer_bench.training.checkpoint import Progress, StageProgress
 from fer_bench.training.parent import advice_to_continue, find_parent, longer
+from fer_bench.training.progress import Progress, StageProgress, read_progress
 
 
 @pytest.fixture
@@ -39,6 +40,8 @@ def finished(
     if progress:
         run.state.mkdir()
         write_json(run.state / "progress.json", asdict(progress))
+        for name in progress.files:
+            np.savez(run.state / name)
     return run
 
 
@@ -47,6 +50,7 @@ def saved(*stage_epochs: int, **more: Any) -> Progress:
         "epoch": sum(stage_epochs),
         "stage": len(stage_epochs) - 1,
         "optimizer": "o.npz",
+        "history": [{"epoch": number + 1} for number in range(sum(stage_epochs))],
     }
     return Progress(list(stage_epochs), **(done | more))
 
@@ -69,11 +73,9 @@ def test_a_longer_run_continues_from_the_last_checkpoint(
     assert parent.run == run
     assert parent.has_state
     assert parent.progress.stage_epochs == [1, 6]
-    assert parent.progress.parent == {"run_id": run.run_id, "epoch": 3, "optimizer": "kept"}
+    assert parent.progress.parent == ParentRecord(run_id=run.run_id, epoch=3, optimizer="kept")
     assert not parent.progress.done
-    kept = checkpoint.read_progress(run)
-    assert kept is not None
-    assert kept.parent is None
+    assert read_progress(run.state / "progress.json").parent is None
 
 
 def test_a_stage_before_the_last_that_was_stopped_early_stays_as_short(
@@ -95,8 +97,8 @@ def test_without_a_checkpoint_it_continues_from_the_selected_model(
         {"epoch": 1, "loss": 0.1, "val_macro_f1": None},
         {"epoch": 2, "loss": 0.30000000000000004, "val_macro_f1": 0.5},
     ]
-    assert parent.progress.best == {"epoch": 2, "metric": "val_loss", "value": 0.1}
-    assert parent.progress.parent == {"run_id": run.run_id, "epoch": 2, "optimizer": "new"}
+    assert parent.progress.best == BestRecord(epoch=2, metric="val_loss", value=0.1)
+    assert parent.progress.parent == ParentRecord(run_id=run.run_id, epoch=2, optimizer="new")
     json.dumps(asdict(parent.progress), allow_nan=False)
 
 

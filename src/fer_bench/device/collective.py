@@ -43,6 +43,16 @@ def agree(device: Device, what: str, text: str) -> None:
         )
 
 
+def everywhere(device: Device, holds: bool) -> bool:
+    """Whether something holds for all workers; waits for all of them.
+
+    Raises:
+        WorkerLost: a worker does not respond.
+    """
+    own = np.array([[holds]], np.float32)
+    return bool(merged(device, own, device.worker, device.workers).all())
+
+
 def own_rows(device: Device, count: int) -> range:
     """The rows, out of `count`, of this worker: each worker has one contiguous block."""
     first, end = (count * index // device.workers for index in (device.worker, device.worker + 1))

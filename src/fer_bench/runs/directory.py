@@ -132,14 +132,19 @@ class RunDirectory:
         """Whether its predictions were adopted, so that it has no model."""
         return self.read_record().is_adopted
 
-    def check_dataset(self, root: Path, fingerprint: str) -> None:
+    def check_dataset(self, root: Path, fingerprint: str, trained_on: str | None = None) -> None:
         """Check that the dataset at `root` is the one this run was trained on.
+
+        Args:
+            root: the folder of the dataset.
+            fingerprint: of the dataset.
+            trained_on: the fingerprint to expect; None: that in `run.json`.
 
         Raises:
             DataError: it is another dataset, or its files have changed.
             RunError: the run does not record which dataset it was.
         """
-        trained_on = self.read_record().dataset.fingerprint
+        trained_on = trained_on or self.read_record().dataset.fingerprint
         if trained_on is None:
             raise RunError(
                 f"{self.run_json}: dataset.fingerprint is missing: which dataset was this run "

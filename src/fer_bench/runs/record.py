@@ -6,6 +6,7 @@ wrote fewer keys, and no `schema`: those have their defaults.
 
 import datetime
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -224,6 +225,15 @@ def read_record(path: Path) -> RunRecord:
         found = f"cannot be read ({error})"
     config = path.with_name("config.yaml")
     raise RunError(f"{path}: {found}.\nTrain the run again: fer train {config} --fresh")
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a newer version wrote this `run.json`, so that it must not be written again."""
+    try:
+        document = json.loads(read_bounded(path, LARGEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA
 
 
 def _explained(error: ValidationError) -> str:

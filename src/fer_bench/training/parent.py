@@ -1,15 +1,17 @@
 """Training a finished run for more epochs: as a new run, which continues it and names it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.loading import load_experiment
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
+from fer_bench.runs.record import ParentRecord
 from fer_bench.training import checkpoint
-from fer_bench.training.checkpoint import Progress
+from fer_bench.training.checkpoint import Found
+from fer_bench.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,12 @@ class Parent:
         run: the finished run.
         progress: its last checkpoint, with more epochs to come. If the checkpoint was not kept: the
             epoch of the selected model, without an optimizer.
+        problems: files of the checkpoint that are damaged, and whose copies are used.
     """
 
     run: RunDirectory
     progress: Progress
+    problems: tuple[str, ...] = ()
 
     @property
     def has_state(self) -> bool:
@@ -57,16 +61,26 @@ def find_parent(config: Experiment, more_epochs: int, outputs: Path) -> Parent:
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
             "Finish it first: the same command without --more-epochs."
         )
-    saved = checkpoint.read_progress(run)
-    progress = saved or _at_selected_model(run)
+    found = _last_checkpoint(run)
+    progress = found.progress if found else _at_selected_model(run)
     _check_not_stopped_early(run, config, progress)
     progress.stage_epochs[-1] += more_epochs
-    progress.parent = {
-        "run_id": run.run_id,
-        "epoch": progress.epoch,
-        "optimizer": "kept" if saved else "new",
-    }
-    return Parent(run, progress)
+    progress.parent = ParentRecord(
+        run_id=run.run_id, epoch=progress.epoch, optimizer="kept" if found else "new"
+    )
+    return Parent(run, progress, found.problems if found else ())
+
+
+def _last_checkpoint(run: RunDirectory) -> Found | None:
+    """Raises: RunError if none is intact, with another advice than for a run to be resumed."""
+    try:
+        return checkpoint.find(run)
+    except RunError as error:
+        damaged = str(error).rpartition("\n")[0]
+        raise RunError(
+            f"{damaged}\nTrain the run again with --fresh, or remove {run.state}: the run is then "
+            "continued from its selected model, with a new optimizer."
+        ) from error
 
 
 def _at_selected_model(run: RunDirectory) -> Progress:
@@ -85,7 +99,7 @@ def _at_selected_model(run: RunDirectory) -> Progress:
             "Train it again with --fresh."
         ) from error
     stage_epochs = [stage.epochs for stage in record.stages]
-    return Progress(stage_epochs, epoch=best.epoch, history=history, best=asdict(best), stage=-1)
+    return Progress(stage_epochs, epoch=best.epoch, history=history, best=best, stage=-1)
 
 
 def _check_not_stopped_early(run: RunDirectory, config: Experiment, progress: Progress) -> None:

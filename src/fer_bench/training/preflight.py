@@ -6,8 +6,10 @@ from pathlib import Path
 from fer_bench.config.experiment import Experiment
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
+from fer_bench.errors import RunError
 from fer_bench.models.weight_source import find_weights
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.record import is_newer
 from fer_bench.runs.tracking.mirror import check_packages
 from fer_bench.training import checkpoint
 from fer_bench.training.parent import Parent, find_parent, longer
@@ -34,12 +36,26 @@ def is_finished(run: RunDirectory) -> bool:
     """Whether nothing is left to train. Removes what a killed process left in the run.
 
     Raises:
-        RunError: another process trains the run, or `run.json` cannot be read.
+        RunError: another process trains the run, or see `has_finished`.
     """
     if not run.outputs.is_dir():
         return False
     with run.lock():
+        return has_finished(run)
+
+
+def has_finished(run: RunDirectory) -> bool:
+    """Whether `run.json` says so; not if it is damaged and a checkpoint says how to go on.
+
+    Raises:
+        RunError: `run.json` is damaged and there is no checkpoint, or a newer version wrote it.
+    """
+    try:
         return run.status() == "finished"
+    except RunError:
+        if checkpoint.is_there(run) and not is_newer(run.run_json):
+            return False
+        raise
 
 
 def check_training(
@@ -58,7 +74,7 @@ def check_training(
     """
     check_packages(config.tracking)
     wanted = longer(config, more_epochs) if more_epochs else config
-    begins = fresh or checkpoint.read_progress(RunDirectory(outputs / wanted.run_id)) is None
+    begins = fresh or not checkpoint.is_there(RunDirectory(outputs / wanted.run_id))
     parent = find_parent(config, more_epochs, outputs) if begins and more_epochs else None
     if begins and not parent:
         find_weights(config.model, outputs)

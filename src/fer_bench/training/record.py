@@ -3,10 +3,8 @@
 import numpy as np
 
 from fer_bench.runs.record import (
-    BestRecord,
     DatasetRecord,
     ModelRecord,
-    ParentRecord,
     RunRecord,
     StageRecord,
     Status,
@@ -14,6 +12,7 @@ from fer_bench.runs.record import (
     versions,
 )
 from fer_bench.storage.files import write_json
+from fer_bench.training.progress import Progress
 from fer_bench.training.session import Session
 
 
@@ -22,14 +21,14 @@ def write_record(session: Session, status: Status) -> None:
     if not session.device.writes:
         return
     config, device, progress = session.config, session.device, session.progress
-    seconds = sum(row["seconds"] for row in progress.history)
-    speeds = [row["images_per_second"] for row in progress.history]
+    seconds = sum(_numbers(progress, "seconds"))
+    speeds = _numbers(progress, "images_per_second")
     record = RunRecord(
         run_id=session.run.run_id,
         name=config.name,
         seed=config.seed,
         status=status,
-        started=session.started,
+        started=session.origin.started,
         ended=None if status == "running" else now(),
         device=device.name,
         precision=session.precision,
@@ -41,7 +40,7 @@ def write_record(session: Session, status: Status) -> None:
         model=ModelRecord(
             backbone=config.model.backbone,
             weights=config.model.weights,
-            weights_digest=session.weights_digest,
+            weights_digest=session.origin.weights_digest,
             parameters=session.model.count_params(),
             trainable_parameters=[stage.trainable_parameters for stage in session.stages],
             first_trainable_layer=[stage.first_trainable_layer for stage in session.stages],
@@ -55,10 +54,16 @@ def write_record(session: Session, status: Status) -> None:
         trunk_views=config.cache.views,
         selection=config.selection,
         tracking=list(config.tracking),
-        best=BestRecord(**progress.best) if progress.best else None,
-        parent=ParentRecord(**progress.parent) if progress.parent else None,
+        best=progress.best,
+        parent=progress.parent,
         state_kept=status == "finished" and session.keeps_state,
         images_per_second=round(float(np.mean(speeds)), 1) if speeds else None,
         seconds=round(seconds, 1),
     )
     write_json(session.run.run_json, record.to_json())
+
+
+def _numbers(progress: Progress, column: str) -> list[float]:
+    """The known values of a column of the history."""
+    values = (row.get(column) for row in progress.history)
+    return [value for value in values if isinstance(value, int | float)]

@@ -1,7 +1,7 @@
 """Everything that a run needs before its first step: checked, built, loaded, and resumed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -27,8 +27,9 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import now
 from fer_bench.storage.array_cache import Store
 from fer_bench.training import checkpoint
-from fer_bench.training.checkpoint import Progress
+from fer_bench.training.checkpoint import Found
 from fer_bench.training.parent import Parent, advice_to_continue
+from fer_bench.training.progress import Origin, Progress
 from fer_bench.training.steps import MOST_STEPS, Totals
 
 # How long the steps of one call may take. After each call training reads the sums from the device,
@@ -75,14 +76,14 @@ class Session:
         manifest: the dataset.
         model: the network, a `keras.Model`.
         stages: what each stage of `config` trains in it.
-        weights_digest: of the weights that the backbone started from; None for random ones.
+        origin: when the run began, with which weights and which dataset.
         store: the cache of decoded images and frozen features.
         splits: the decoded images for training and for selection.
         parent: the run that this one continues; None for a new run, or one with a checkpoint.
+        found: the checkpoint that was restored; None for a new run.
         progress: how far training is.
         totals: the sums over the current epoch, on the device.
         pace: how many steps to make per call.
-        started: when the run began (ISO 8601).
     """
 
     config: Experiment
@@ -93,14 +94,14 @@ class Session:
     manifest: Manifest
     model: Any
     stages: list[freezing.ResolvedStage]
-    weights_digest: str | None
+    origin: Origin
     store: Store
     splits: dict[str, decoding.Split]
     parent: Parent | None
+    found: Found | None
     progress: Progress
     totals: Totals
     pace: Pace
-    started: str
 
     @property
     def precision(self) -> str:
@@ -135,7 +136,7 @@ def open_session(
     stop: Stop,
     *,
     manifest: Manifest | None = None,
-    parent: Parent | None = None,
+    start: Found | Parent | None = None,
 ) -> Session:
     """Check, build, load and resume everything, cheapest first; nothing is written.
 
@@ -146,29 +147,30 @@ def open_session(
 
     Args:
         config: what is trained.
-        run: where it is written, and where its last checkpoint is.
+        run: where it is written.
         device: what computes.
         display: where progress is shown.
         stop: whether to stop.
         manifest: the dataset, if it has been read already.
-        parent: the run to continue, if `run` does not have a checkpoint.
+        start: the checkpoint of `run` to resume from, or the run to continue; None: a new run.
 
     Raises:
         FerError: the stages, the weights, the data or the checkpoint do not allow it.
         Interrupted: `stop` was set.
     """
-    progress = checkpoint.read_progress(run)
-    parent = None if progress else parent
-    origin = parent.run if parent else run if progress else None
-    if origin is None:
+    found = start if isinstance(start, Found) else None
+    parent = start if isinstance(start, Parent) else None
+    source = parent.run if parent else run if found else None
+    if source is None:
         find_weights(config.model, run.outputs)
-    manifest = _open_dataset(config, device, display, manifest, origin)
+    progress = _first_progress(config, start)
+    manifest = _open_dataset(config, device, display, manifest)
+    origin = _origin(source, progress, manifest, display) if source else None
     backbone = _build_backbone(config, device)
-    weights_digest = (
-        origin.read_record().model.weights_digest
-        if origin
-        else _load_weights(backbone, config, run, device, display)
-    )
+    if origin is None:
+        weights_digest = _load_weights(backbone, config, run, device, display)
+        origin = Origin(now(), weights_digest, manifest.fingerprint)
+    progress.origin = replace(origin, started=now()) if parent else origin
     model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
     session = Session(
@@ -180,24 +182,52 @@ def open_session(
         manifest=manifest,
         model=model,
         stages=stages,
-        weights_digest=weights_digest,
+        origin=progress.origin,
         store=store,
         splits=_decode(config, manifest, store, device, display, stop),
         parent=parent,
-        progress=progress or _first_progress(config, parent),
+        found=found,
+        progress=progress,
         totals=Totals(),
         # Within a call, TensorFlow may begin a step before the previous one is over. Two workers
         # could then exchange their sums in different orders, and both would wait forever.
         pace=Pace(SECONDS_PER_CALL, most=MOST_STEPS if device.workers == 1 else 1),
-        started=(run.run_json.exists() and run.read_record().started) or now(),
     )
     _restore(session)
     _announce(session)
     return session
 
 
-def _first_progress(config: Experiment, parent: Parent | None) -> Progress:
-    return parent.progress if parent else Progress([stage.epochs for stage in config.stages])
+def _first_progress(config: Experiment, start: Found | Parent | None) -> Progress:
+    if start is None:
+        return Progress([stage.epochs for stage in config.stages])
+    stages = len(start.progress.stage_epochs)
+    if stages != len(config.stages):
+        raise RunError(
+            f"the checkpoint has {stages} stages, the experiment has {len(config.stages)}.\n"
+            "Start again with `fer train --fresh`."
+        )
+    return start.progress
+
+
+def _origin(
+    source: RunDirectory, progress: Progress, manifest: Manifest, display: Display
+) -> Origin:
+    """How the run began whose checkpoint is restored, which must have been with this dataset."""
+    origin = progress.origin
+    try:
+        record = source.read_record()
+    except RunError as error:
+        if origin is None:  # an older version wrote the checkpoint
+            raise
+        damaged = str(error).splitlines()[0]
+        display.message(f"warning: {damaged} It is written again, from the checkpoint.")
+    else:
+        origin = origin or Origin(
+            record.started or now(), record.model.weights_digest, record.dataset.fingerprint or ""
+        )
+    source.check_dataset(manifest.root, manifest.fingerprint, origin.fingerprint)
+    return replace(origin, fingerprint=manifest.fingerprint)
 
 
 # The dataset -----------------------------------------------------------------------------------
@@ -208,9 +238,8 @@ def _open_dataset(
     device: Device,
     display: Display,
     manifest: Manifest | None,
-    origin: RunDirectory | None,
 ) -> Manifest:
-    """Read the dataset; the same for all workers, and for the run whose checkpoint is restored."""
+    """Read the dataset, which is the same for all workers."""
     manifest = manifest or load_manifest(config.dataset)
     if "valence_arousal" in config.model.targets:
         _check_valence_arousal(manifest, config)
@@ -219,8 +248,6 @@ def _open_dataset(
     if config.selection == "test_split":
         display.message(f"warning: {SELECTED_ON_TEST}")
     collective.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
-    if origin:
-        origin.check_dataset(manifest.root, manifest.fingerprint)
     return manifest
 
 
@@ -340,6 +367,7 @@ def _announce(session: Session) -> None:
     """Print where training begins."""
     config, run, progress = session.config, session.run, session.progress
     show = session.display.message
+    _announce_damage(session)
     if session.parent:
         parent = session.parent.run.run_id
         show(f"{run.run_id}: continuing from {parent} after epoch {progress.epoch}")
@@ -355,6 +383,14 @@ def _announce(session: Session) -> None:
         if session.device.writes:
             for advice in advice_to_continue(config, run.outputs):
                 show(advice)
+
+
+def _announce_damage(session: Session) -> None:
+    """Name every damaged file of the checkpoint, and say what is used instead."""
+    given = session.found or session.parent
+    used = "the checkpoint before it" if session.found and session.found.is_before else "a copy"
+    for problem in given.problems if given else ():
+        session.display.message(f"warning: {problem}; training goes on from {used}")
 
 
 def _describe_stages(session: Session) -> None:

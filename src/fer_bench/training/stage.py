@@ -15,8 +15,8 @@ from fer_bench.device import collective
 from fer_bench.errors import Interrupted
 from fer_bench.models import freezing, inference, trunk
 from fer_bench.training import checkpoint, frozen_features, optimizers, schedule, steps
-from fer_bench.training.checkpoint import StageProgress
 from fer_bench.training.losses import Objective
+from fer_bench.training.progress import StageProgress
 from fer_bench.training.session import Session
 
 # With `cache.trunk: auto`, the features kept per image take at most the space of so many float32

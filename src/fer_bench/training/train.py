@@ -17,6 +17,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,15 @@ from fer_bench.errors import Interrupted, TrainingError, WorkerLost
 from fer_bench.models import inference
 from fer_bench.runs import successor
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.history import LARGEST_BYTES as LARGEST_HISTORY
+from fer_bench.runs.record import BestRecord
 from fer_bench.runs.tracking.mirror import Mirror, check_packages
-from fer_bench.storage.files import write_atomically
+from fer_bench.storage.files import read_bounded, write_atomically
 from fer_bench.training import checkpoint, schedule
-from fer_bench.training.checkpoint import Progress
+from fer_bench.training.checkpoint import Found
 from fer_bench.training.parent import Parent
-from fer_bench.training.preflight import FINISHED
+from fer_bench.training.preflight import FINISHED, has_finished
+from fer_bench.training.progress import Progress
 from fer_bench.training.record import write_record
 from fer_bench.training.session import Session, open_session
 from fer_bench.training.stage import StageRun, enter_stage
@@ -89,28 +93,37 @@ def train(
     lock = run.lock() if device.writes else contextlib.nullcontext()
     with lock, stop_on_signals() as stop:
         _agree(run, config, device, fresh)
-        if not fresh and run.status() == "finished":
+        if not fresh and has_finished(run):
             display.message(FINISHED.format(run_id=run.run_id))
             return run
+        found = None if fresh else _find_checkpoint(run, device)
         replaced = fresh and (run.is_begun() or not device.writes)
         successor_place = _beside(run, device, display) if replaced else contextlib.nullcontext(run)
         with successor_place as place:
             session = open_session(
-                config, place, device, display, stop, manifest=manifest, parent=parent
+                config, place, device, display, stop, manifest=manifest, start=found or parent
             )
             _run(session)
     return run
 
 
 def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -> None:
-    """Make sure that all workers train the same experiment, from the same checkpoint."""
+    """Make sure that all workers train the same experiment, in the same folder."""
     if device.workers == 1:
         return
     # Before this, the worker that writes may not yet have removed what a killed process left.
     collective.agree(device, "the experiment, or --fresh,", f"{config.to_yaml()} {fresh}")
     if not fresh:
-        reached = f"{run.status()} {checkpoint.read_progress(run)}"
-        collective.agree(device, f"what is in {run.path}", reached)
+        record = run.run_json.read_bytes() if run.run_json.exists() else b""
+        has_checkpoint = checkpoint.is_there(run)
+        collective.agree(device, f"what is in {run.path}", f"{record!r} {has_checkpoint}")
+
+
+def _find_checkpoint(run: RunDirectory, device: Device) -> Found | None:
+    """The checkpoint to resume from: the same for all workers, and intact for all of them."""
+    found = checkpoint.find(run, partial(collective.everywhere, device))
+    collective.agree(device, f"the checkpoint in {run.path}", str(found and found.progress))
+    return found
 
 
 @contextlib.contextmanager
@@ -168,12 +181,35 @@ def _begin(session: Session) -> None:
     if session.device.writes:
         write_atomically(run.config, session.config.to_yaml())
     write_record(session, "running")
-    if not (parent and session.device.writes):
+    if not session.device.writes:
         return
-    if parent.has_state:
-        checkpoint.copy(parent.run, run, progress)
-    else:
-        checkpoint.save(run, progress, session.model, None, is_best=True)
+    if session.found:
+        _mend(session, session.found)
+    elif parent:
+        if parent.has_state:
+            checkpoint.copy(parent.run, run, progress)
+        else:
+            checkpoint.save(run, progress, session.model, None, is_best=True)
+        _write_history(session)
+
+
+def _mend(session: Session, found: Found) -> None:
+    """Write damaged files of a resumed run again, from its checkpoint."""
+    if found.problems:
+        checkpoint.mend(session.run, session.progress)
+    path, expected = session.run.history, _history_text(session).encode()
+    if not expected:
+        path.unlink(missing_ok=True)
+        return
+    try:
+        content, problem = read_bounded(path, LARGEST_HISTORY), "is not what the checkpoint has"
+    except (OSError, ValueError) as error:
+        content, problem = None, f"cannot be read ({error})"
+    if content == expected:
+        return
+    # A process that was killed may have written one more epoch, which is now trained again.
+    if content is None or not content.startswith(expected):
+        session.display.message(f"warning: {path}: {problem}; it is written again")
     _write_history(session)
 
 
@@ -184,6 +220,7 @@ def _finish(session: Session) -> None:
         return
     checkpoint.restore(run, progress, "best", model.variables)
     run.replace_file(run.model, model.save)
+    checkpoint.keep_newest(run, progress)
     write_record(session, "finished")
     if not session.keeps_state:
         shutil.rmtree(run.state, ignore_errors=True)
@@ -309,9 +346,9 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
     clock = time.monotonic()
     row = _history_row(session, stage_run)
     metric, best = config.select, progress.best
-    is_best = best is None or is_better(row[metric], best["value"], metric)
+    is_best = best is None or is_better(row[metric], best.value, metric)
     if is_best:
-        progress.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
+        progress.best = BestRecord(epoch=row["epoch"], metric=metric, value=row[metric])
     row["seconds"] = round(row["seconds"] + time.monotonic() - clock, 3)
     progress.history.append(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
@@ -338,8 +375,13 @@ def _final_place(run: RunDirectory) -> RunDirectory:
 
 def _write_history(session: Session) -> None:
     if session.device.writes:
-        frame = pd.DataFrame(session.progress.history)
-        write_atomically(session.run.history, frame.to_csv(index=False))
+        write_atomically(session.run.history, _history_text(session))
+
+
+def _history_text(session: Session) -> str:
+    """`history.csv`; empty before the first epoch, when there is no such file."""
+    rows = session.progress.history
+    return pd.DataFrame(rows).to_csv(index=False) if rows else ""
 
 
 def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
