@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_bench.config.experiment import Experiment
+from fer_bench.data.contents import Verify
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.models.weight_source import find_weights
@@ -23,11 +24,13 @@ class Checked:
         config: what is trained.
         parent: the run to continue; None for a new run, or one with a checkpoint.
         manifest: the dataset.
+        verify: which files of the dataset are read again to find out whether they changed.
     """
 
     config: Experiment
     parent: Parent | None
     manifest: Manifest
+    verify: Verify = "sample"
 
 
 def is_finished(run: RunDirectory) -> bool:
@@ -43,7 +46,12 @@ def is_finished(run: RunDirectory) -> bool:
 
 
 def check_training(
-    config: Experiment, outputs: Path, *, fresh: bool = False, more_epochs: int | None = None
+    config: Experiment,
+    outputs: Path,
+    *,
+    fresh: bool = False,
+    more_epochs: int | None = None,
+    verify: Verify = "sample",
 ) -> Checked:
     """Make sure that the packages, the weights and the dataset that `config` names exist.
 
@@ -52,6 +60,7 @@ def check_training(
         outputs: the folder of all runs.
         fresh: whether to start again.
         more_epochs: train the finished run of `config` for so many more epochs, as a new run.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Raises:
         FerError: something is missing or cannot be read.
@@ -62,4 +71,4 @@ def check_training(
     parent = find_parent(config, more_epochs, outputs) if begins and more_epochs else None
     if begins and not parent:
         find_weights(config.model, outputs)
-    return Checked(wanted, parent, load_manifest(config.dataset))
+    return Checked(wanted, parent, load_manifest(config.dataset, verify), verify)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.data import decoding, pipeline
+from fer_bench.data.contents import LABELS, Verification, Verify, labels_digest
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.device import collective
@@ -43,6 +44,7 @@ NO_STATE = (
     "model, of epoch {epoch}, with a new optimizer, which is not what one longer run would have "
     "done; training.keep_state_mb (now {limit:g}) sets the largest checkpoint to keep"
 )
+FRESH = "Or train the run again: --fresh."
 COSINE_OF_ALL = (
     "from here on, the learning rate follows the cosine over all {epochs} epochs of the last stage"
 )
@@ -78,6 +80,7 @@ class Session:
         weights_digest: of the weights that the backbone started from; None for random ones.
         store: the cache of decoded images and frozen features.
         splits: the decoded images for training and for selection.
+        contents: what `run.json` records of the content of the dataset.
         parent: the run that this one continues; None for a new run, or one with a checkpoint.
         progress: how far training is.
         totals: the sums over the current epoch, on the device.
@@ -96,6 +99,7 @@ class Session:
     weights_digest: str | None
     store: Store
     splits: dict[str, decoding.Split]
+    contents: dict[str, str]
     parent: Parent | None
     progress: Progress
     totals: Totals
@@ -127,7 +131,7 @@ class Session:
         return checkpoint.size(self.run) <= self.config.training.keep_state_mb * 1e6
 
 
-def open_session(
+def open_session(  # noqa: PLR0913 - what is trained, where, and on which data
     config: Experiment,
     run: RunDirectory,
     device: Device,
@@ -136,6 +140,7 @@ def open_session(
     *,
     manifest: Manifest | None = None,
     parent: Parent | None = None,
+    verify: Verify = "sample",
 ) -> Session:
     """Check, build, load and resume everything, cheapest first; nothing is written.
 
@@ -152,6 +157,7 @@ def open_session(
         stop: whether to stop.
         manifest: the dataset, if it has been read already.
         parent: the run to continue, if `run` does not have a checkpoint.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Raises:
         FerError: the stages, the weights, the data or the checkpoint do not allow it.
@@ -162,7 +168,9 @@ def open_session(
     origin = parent.run if parent else run if progress else None
     if origin is None:
         find_weights(config.model, run.outputs)
-    manifest = _open_dataset(config, device, display, manifest, origin)
+    manifest = _open_dataset(
+        config, device, display, manifest or load_manifest(config.dataset, verify), origin
+    )
     backbone = _build_backbone(config, device)
     weights_digest = (
         origin.read_record().model.weights_digest
@@ -171,6 +179,9 @@ def open_session(
     )
     model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
+    trained_on = origin.trained_on(FRESH) if origin else None
+    check = Verification(verify, trained_on)
+    splits = _decode(config, manifest, store, device, display, stop, check)
     session = Session(
         config=config,
         run=run,
@@ -182,7 +193,8 @@ def open_session(
         stages=stages,
         weights_digest=weights_digest,
         store=store,
-        splits=_decode(config, manifest, store, device, display, stop),
+        splits=splits,
+        contents=_contents(manifest, splits, check),
         parent=parent,
         progress=progress or _first_progress(config, parent),
         totals=Totals(),
@@ -207,11 +219,10 @@ def _open_dataset(
     config: Experiment,
     device: Device,
     display: Display,
-    manifest: Manifest | None,
+    manifest: Manifest,
     origin: RunDirectory | None,
 ) -> Manifest:
-    """Read the dataset; the same for all workers, and for the run whose checkpoint is restored."""
-    manifest = manifest or load_manifest(config.dataset)
+    """Check that it is the same for all workers, and for the run whose checkpoint is restored."""
     if "valence_arousal" in config.model.targets:
         _check_valence_arousal(manifest, config)
     for warning in manifest.warnings():
@@ -221,6 +232,7 @@ def _open_dataset(
     collective.agree(device, f"the dataset at {manifest.root}", manifest.fingerprint)
     if origin:
         origin.check_dataset(manifest.root, manifest.fingerprint)
+        origin.check_labels(manifest)
     return manifest
 
 
@@ -240,16 +252,33 @@ def _decode(
     device: Device,
     display: Display,
     stop: Stop,
+    check: Verification,
 ) -> dict[str, decoding.Split]:
     """Decode the images for training and those for selection."""
     splits = {
         name: decoding.open_split(
-            manifest, name, config.image.size, _show_decoding(display, name, stop), store=store
+            manifest,
+            name,
+            config.image.size,
+            _show_decoding(display, name, stop),
+            store=store,
+            check=check,
         )
         for name in ("train", config.selection_split)
     }
     _check_shares(config, device, splits)
     return splits
+
+
+def _contents(
+    manifest: Manifest, splits: dict[str, decoding.Split], check: Verification
+) -> dict[str, str]:
+    """What `run.json` records of the content: that of the run which is continued, else of now."""
+    found = {LABELS: labels_digest(manifest.samples)}
+    for name in manifest.split_sizes():
+        known = splits[name].contents if name in splits else ""
+        found[name] = known or decoding.split_contents(manifest, name, check.which)
+    return found | dict(check.trained_on.contents if check.trained_on else {})
 
 
 def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.data import pipeline
+from fer_bench.data.contents import Verify
 from fer_bench.data.manifest import Manifest
 from fer_bench.device import collective
 from fer_bench.device.selection import Device, out_of_memory
@@ -56,7 +57,7 @@ UNCHANGED = "{run_id}: the earlier run is unchanged"
 REPLACED = "the new run has a checkpoint and has replaced the earlier one: leave out --fresh now"
 
 
-def train(
+def train(  # noqa: PLR0913 - what is trained, where, and on which data
     config: Experiment,
     outputs: Path,
     device: Device,
@@ -65,6 +66,7 @@ def train(
     fresh: bool = False,
     manifest: Manifest | None = None,
     parent: Parent | None = None,
+    verify: Verify = "sample",
 ) -> RunDirectory:
     """Train `config` to the end, from its last checkpoint if there is one.
 
@@ -76,6 +78,7 @@ def train(
         fresh: start again. The earlier run is kept until the new one has a checkpoint.
         manifest: the dataset, if it has been read already.
         parent: the finished run to continue, if this run does not have a checkpoint.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Returns:
         The folder of the finished run.
@@ -96,7 +99,14 @@ def train(
         successor_place = _beside(run, device, display) if replaced else contextlib.nullcontext(run)
         with successor_place as place:
             session = open_session(
-                config, place, device, display, stop, manifest=manifest, parent=parent
+                config,
+                place,
+                device,
+                display,
+                stop,
+                manifest=manifest,
+                parent=parent,
+                verify=verify,
             )
             _run(session)
     return run
