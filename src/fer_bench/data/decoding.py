@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from pydantic import StringConstraints, TypeAdapter
 
 from fer_bench.data.cached_results import cached_result
-from fer_bench.data.contents import SAMPLED, Digests, Verification, Verify, digests_of, unreadable
+from fer_bench.data.contents import SAMPLED, Digests, Verification, Verify, digests_of
 from fer_bench.data.images import VERSION, Box, Pixels, read_image, resize
 from fer_bench.data.manifest import BOX, Manifest
-from fer_bench.data.sources import ImageFiles
+from fer_bench.data.sources import KIND, ImageFiles
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.threads import in_order
 from fer_bench.storage.array_cache import Sources, Store, Wanted
-from fer_bench.storage.cache import existing
 
 # Without a cache, up to this many bytes of decoded images are kept in memory; larger splits are
 # decoded each time.
@@ -128,7 +127,7 @@ def open_split(
     if store is None or change is not None:
         return _decoded(files, on_progress)
     sources = _image_files(manifest, split, check)
-    key = _key(files, manifest.root)
+    key = _key(files, sources)
     note = {"dataset": manifest.name, "split": split, "images": len(files), "size": size}
     wanted = Wanted("images", key, files.shape, "uint8", note)
     blocks = partial(_decoded_blocks, files, on_progress, sources.digests)
@@ -142,7 +141,7 @@ def open_split(
     if kept is None:
         return found
     found = replace(found, contents=sources.digest(kept))
-    sources.compare(kept, lambda: _known_contents(sources))
+    sources.compare(kept)
     return found
 
 
@@ -164,21 +163,8 @@ def split_contents(manifest: Manifest, split: str, verify: Verify = "sample") ->
             raise ValueError("it has no digests")
         return kept
 
-    hashed = _hashed_names(sources.paths, manifest.root)
-    return sources.digest(
-        cached_result("contents", hashed.hexdigest(), make, read, sources.changed)
-    )
-
-
-def _known_contents(sources: ImageFiles) -> Digests | None:
-    """What `split_contents` has kept of these files before, if it has."""
-    key = _hashed_names(sources.paths, sources.root).hexdigest()
-    if (entry := existing("contents", key)) is None:
-        return None
-    try:
-        return sources.kept(entry)
-    except (OSError, ValueError):
-        return None
+    key = sources.names().hexdigest()
+    return sources.digest(cached_result(KIND, key, make, read, sources.changed))
 
 
 def _image_files(manifest: Manifest, split: str, check: Verification) -> ImageFiles:
@@ -189,29 +175,12 @@ def _image_files(manifest: Manifest, split: str, check: Verification) -> ImageFi
     return ImageFiles(manifest.root, split, paths, ids, check, manifest.source_digest)
 
 
-def _key(files: Split, root: Path) -> str:
+def _key(files: Split, sources: ImageFiles) -> str:
     """Everything that the pixels of a split depend on; files by name, size and time of change."""
-    hashed = _hashed_names(files.paths.tolist(), root)
+    hashed = sources.names()
     if files.boxes is not None:
         hashed.update(files.boxes.tobytes())
     return f"{VERSION} {files.size} {files.channels} {hashed.hexdigest()}"
-
-
-def _hashed_names(paths: Sequence[str], root: Path) -> Any:
-    """A hash that has the name, size and time of change of each file."""
-    hashed, above = hashlib.sha256(), f"{root}{os.sep}"
-    for path in paths:
-        status = _status(path)
-        name = path.removeprefix(above)
-        hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return hashed
-
-
-def _status(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)  # noqa: PTH116 - twice as fast as Path for 100,000 files
-    except OSError as error:
-        raise unreadable(path, error) from error
 
 
 def _checked(

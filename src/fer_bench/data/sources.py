@@ -1,15 +1,21 @@
 """The image files of one split: what the cache and a run know of their content."""
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fer_bench.data import contents
 from fer_bench.data.contents import Digests, Verification
 from fer_bench.errors import DataError
+from fer_bench.storage.cache import existing
+
+# The kind of the entries of the cache that have the digests alone, of splits that are not decoded.
+KIND = "contents"
 
 
 @dataclass(frozen=True)
@@ -68,23 +74,26 @@ class ImageFiles:
             rows = self._check_now(kept, expected, is_of_run=is_of_run)
         return _CHANGED.format(files=self._named(rows), split=self.split)
 
-    def compare(self, present: Digests, before: Callable[[], Digests | None]) -> None:
-        """Make sure that files which were read just now are those of the run.
-
-        Args:
-            present: their digests.
-            before: gives those that were kept when the run began, if there still are any.
+    def compare(self, present: Digests) -> None:
+        """Make sure that files which were read just now, with these digests, are those of the run.
 
         Raises:
             DataError: they are not; the message names them if it can.
         """
-        expected = self._expected
-        if expected in (None, self.digest(present)):
-            return
-        kept = before()
-        if kept is None or self.digest(kept) != expected:
-            raise self._refusal([])
-        raise self._refusal(np.flatnonzero((present != kept).any(axis=1)).tolist())
+        if self._expected not in (None, self.digest(present)):
+            raise self._refusal(present, self._known())
+
+    def names(self) -> Any:
+        """A hash that has the name, size and time of change of each file.
+
+        Raises: DataError when one is missing.
+        """
+        hashed, above = hashlib.sha256(), f"{self.root}{os.sep}"
+        for path in self.paths:
+            status = _status(path)
+            name = path.removeprefix(above)
+            hashed.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return hashed
 
     @property
     def _expected(self) -> str | None:
@@ -99,13 +108,24 @@ class ImageFiles:
         present = contents.digests_of(self.paths)
         rows: list[int] = np.flatnonzero((present != kept).any(axis=1)).tolist()
         if self.digest(present) != expected:
-            raise self._refusal(rows if is_of_run else [])
+            raise self._refusal(present, kept if is_of_run else self._known())
         return rows
 
-    def _refusal(self, rows: Sequence[int]) -> DataError:
+    def _known(self) -> Digests | None:
+        """What an entry of `KIND` has kept of these files, if there is one."""
+        try:
+            entry = existing(KIND, self.names().hexdigest())
+            return self.kept(entry) if entry else None
+        except (OSError, ValueError):
+            return None
+
+    def _refusal(self, present: Digests, before: Digests | None) -> DataError:
+        """The error that the files are not those of the run, which had the digests `before`."""
         run = self.check.trained_on
         assert run is not None  # there was something to compare with
-        what = self._named(rows) if rows else f"{self.root}: some of its {self.split} images"
+        what = f"{self.root}: some of its {self.split} images"
+        if before is not None and self.digest(before) == self._expected and not self.source:
+            what = self._named(np.flatnonzero((present != before).any(axis=1)).tolist())
         return DataError(
             f"{what}: the content changed since {run.run_id} was trained, though not "
             f"the names and sizes.\nRestore the original files. {run.advice}"
@@ -125,3 +145,10 @@ _OLDER = (
     "{root}: an older version decoded the {split} images without a digest of each file; they are "
     "read again, once"
 )
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 - twice as fast as Path for 100,000 files
+    except OSError as error:
+        raise contents.unreadable(path, error) from error
