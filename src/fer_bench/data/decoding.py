@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import StringConstraints, TypeAdapter
 
 from fer_bench.data.cached_results import cached_result
-from fer_bench.data.contents import SAMPLED, Digests, Verification, Verify, digests_of
+from fer_bench.data.contents import SAMPLED, Digests, Verification, Verify
 from fer_bench.data.images import VERSION, Box, Pixels, read_image, resize
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.data.sources import KIND, ImageFiles
@@ -153,10 +153,6 @@ def split_contents(manifest: Manifest, split: str, verify: Verify = "sample") ->
     """
     sources = _image_files(manifest, split, Verification(verify))
 
-    def make(folder: Path) -> None:
-        sources.digests[:] = [row.tobytes() for row in digests_of(sources.paths)]
-        sources.keep(folder)
-
     def read(folder: Path) -> Digests:
         kept = sources.kept(folder)
         if kept is None:
@@ -164,7 +160,7 @@ def split_contents(manifest: Manifest, split: str, verify: Verify = "sample") ->
         return kept
 
     key = sources.names().hexdigest()
-    return sources.digest(cached_result(KIND, key, make, read, sources.changed))
+    return sources.digest(cached_result(KIND, key, sources.keep_all, read, sources.changed))
 
 
 def _image_files(manifest: Manifest, split: str, check: Verification) -> ImageFiles:

@@ -45,6 +45,10 @@ class ImageFiles:
         """Write the collected digests into a folder."""
         contents.write(folder, contents.as_array(self.digests))
 
+    def keep_all(self, folder: Path) -> None:
+        """Read all files, and write their digests into a folder. Raises: DataError."""
+        contents.write(folder, contents.digests_of(self.paths))
+
     def kept(self, folder: Path) -> Digests | None:
         """What `keep` wrote. Raises: ValueError or OSError when it is damaged."""
         return contents.read(folder, len(self.paths))
@@ -138,8 +142,8 @@ class ImageFiles:
 
 
 _CHANGED = (
-    "warning: {files}: the content changed, though name, size and time of change did not; what the "
-    "cache holds of the {split} images is made again"
+    "warning: {files}: the content changed, though name and size did not; what the cache holds "
+    "of the {split} images is made again"
 )
 _OLDER = (
     "{root}: an older version decoded the {split} images without a digest of each file; they are "

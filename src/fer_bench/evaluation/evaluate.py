@@ -144,6 +144,7 @@ def _without_copies(
         None,
         partial(display.progress, "reading all images"),
         partial(display.progress, "comparing images"),
+        measurement.verify,
     )
     if not seen:
         return {}
