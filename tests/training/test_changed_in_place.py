@@ -57,7 +57,7 @@ def change(path: Path) -> bytes:
 
 def image_of(config: Path, split: str) -> Path:
     manifest = load_manifest(load_experiment(config).dataset)
-    return manifest.root / manifest.split(split)["path"].iloc[3]
+    return manifest.root / str(manifest.split(split)["path"].iloc[3])
 
 
 def interrupt(fer: Fer, config: Path, outputs: Path, patch: pytest.MonkeyPatch) -> None:
