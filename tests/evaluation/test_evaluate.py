@@ -440,6 +440,9 @@ def test_copies_of_training_images_are_measured_apart(
     document = yaml.safe_load((copied_run / "config.yaml").read_text())
     document["dataset"]["root"] = str(root)
     (copied_run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    record = read(copied_run / "run.json")
+    del record["dataset"]["content_digest"]  # as if it had been trained on these images
+    (copied_run / "run.json").write_text(json.dumps(record))
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent)
     assert result.exit_code == 0, result.output
     without = read(copied_run / "metrics/test.json")["without_twins"]

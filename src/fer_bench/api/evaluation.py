@@ -9,6 +9,7 @@ from fer_bench.api.devices import Progress, open_device, open_display
 from fer_bench.api.experiments import experiment_file
 from fer_bench.api.metrics import Metrics
 from fer_bench.api.runs import Run, directory_of, written_page
+from fer_bench.data.contents import Verify
 from fer_bench.display import Display
 from fer_bench.evaluation.corruptions import select
 from fer_bench.evaluation.cross_dataset import ClassRule
@@ -39,6 +40,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     progress: Progress = None,
     threads: int | None = None,
     places: Mapping[str, Any] | None = None,
+    verify: Verify = "sample",
 ) -> Metrics:
     """Predict a split with a trained model; save predictions, metrics, figures and the run's page.
 
@@ -61,6 +63,8 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
         progress: as for `train`.
         threads: threads to compute with on the CPU; None for one per usable core.
         places: where the data is now, if it was moved: `{"dataset.root": "faces"}`.
+        verify: which files of the dataset are read again to find out whether they changed:
+            `sample`, `all` or `none`.
 
     Raises:
         FerError: the run is not finished, or its model or its data are not there.
@@ -68,6 +72,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     one_of("split", split, SPLITS)
     one_of("views", views, get_args(Views))
     one_of("class_rule", class_rule, get_args(ClassRule))
+    one_of("verify", verify, get_args(Verify))
     conditions = select(corruptions) if corruptions else []
     overrides = [f"{key}={value}" for key, value in (places or {}).items()]
     elsewhere = None
@@ -75,7 +80,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
         elsewhere = load_data(experiment_file(Path(data), Path(outputs)), overrides)
     protocol = Protocol(split, elsewhere, views, class_rule)
     trained = open_trained_run(directory_of(run, outputs), () if elsewhere else overrides)
-    measurement = open_measurement(trained, protocol)
+    measurement = open_measurement(trained, protocol, verify)
     with open_display(progress) as display:
         chosen = open_device(device, threads, message=display.message)
         document = measure(measurement, chosen, display, conditions)

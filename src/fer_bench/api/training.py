@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from fer_bench.api.choices import one_of
 from fer_bench.api.devices import Progress, open_device, open_display
 from fer_bench.api.experiments import experiment_file, load_experiment
 from fer_bench.api.runs import Run
 from fer_bench.config.experiment import Experiment
+from fer_bench.data.contents import Verify
 from fer_bench.display import Display
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.training.parent import longer
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from fer_bench.device.selection import Device
 
 
-def train(
+def train(  # noqa: PLR0913 - the options of `fer train`
     experiment: Experiment | str | Path,
     outputs: str | Path = "outputs",
     device: str = "auto",
@@ -26,6 +28,7 @@ def train(
     fresh: bool = False,
     more_epochs: int | None = None,
     threads: int | None = None,
+    verify: Verify = "sample",
 ) -> Run:
     """Train an experiment to its end, or continue where it was interrupted.
 
@@ -46,15 +49,23 @@ def train(
         more_epochs: train the finished run of this experiment for so many more epochs of its last
             stage, as a new run.
         threads: threads to compute with on the CPU; None for one per usable core.
+        verify: which files of the dataset are read again to find out whether they changed:
+            `sample`, `all` or `none`.
 
     Raises:
         FerError: the experiment, the data, the device or the run directory do not allow it.
         Interrupted: the user stopped it; the state is saved, and the same call continues.
     """
+    one_of("verify", verify, get_args(Verify))
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment_file(Path(experiment), Path(outputs)))
     training = prepare_training(
-        experiment, Path(outputs), fresh=fresh, more_epochs=more_epochs, skip_finished=not fresh
+        experiment,
+        Path(outputs),
+        fresh=fresh,
+        more_epochs=more_epochs,
+        skip_finished=not fresh,
+        verify=verify,
     )
     with open_display(progress) as display:
         chosen = None
@@ -83,12 +94,15 @@ def prepare_training(
     fresh: bool,
     more_epochs: int | None,
     skip_finished: bool,
+    verify: Verify = "sample",
 ) -> PreparedTraining:
     """Check everything that can be checked before TensorFlow is imported. Raises: FerError."""
     run = RunDirectory(outputs / longer(experiment, more_epochs or 0).run_id)
     if skip_finished and is_finished(run):
         return PreparedTraining(run, None)
-    checked = check_training(experiment, outputs, fresh=fresh, more_epochs=more_epochs)
+    checked = check_training(
+        experiment, outputs, fresh=fresh, more_epochs=more_epochs, verify=verify
+    )
     return PreparedTraining(run, checked)
 
 
@@ -111,4 +125,5 @@ def run_training(
         fresh=fresh,
         manifest=checked.manifest,
         parent=checked.parent,
+        verify=checked.verify,
     )

@@ -18,6 +18,7 @@ from fer_bench.cli.options import (
     Runs,
     SplitName,
     Threads,
+    VerifyFiles,
 )
 from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.directory import RunDirectory
@@ -55,6 +56,7 @@ def evaluate(
             "occlusion), names, or name:severity.",
         ),
     ] = None,
+    verify: VerifyFiles = "sample",
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     threads: Threads = None,
@@ -74,6 +76,7 @@ def evaluate(
     one_of("--split", split, SPLITS)
     one_of("--class-rule", class_rule, ("mask_logits", "intersection"))
     one_of("--views", views, ("none", "flip", "ten_crop"))
+    one_of("--verify", verify, ("sample", "all", "none"))
     conditions = select(corruptions) if corruptions else []
     # With --data, --set says where that data is; otherwise, where the data of the runs is.
     experiment = load_data(data, places or ()) if data else None
@@ -81,7 +84,7 @@ def evaluate(
 
     def open_one(typed: str) -> "Measurement":
         trained = open_trained_run(named_run(outputs, typed), () if data else places or ())
-        return open_measurement(trained, protocol)
+        return open_measurement(trained, protocol, verify)  # type: ignore[arg-type]
 
     measurements, errors = try_each(run_ids, open_one)
     if not measurements:

@@ -57,6 +57,15 @@ Places = Annotated[
 SplitName = Annotated[
     str, typer.Option("--split", help="train, validation or test.", autocompletion=splits)
 ]
+VerifyFiles = Annotated[
+    str,
+    typer.Option(
+        "--verify",
+        metavar="FILES",
+        help="Which files of the dataset are read again to find out whether they changed: sample "
+        "(200 images of each split), all or none.",
+    ),
+]
 Outputs = Annotated[Path, typer.Option(help="Folder of the runs.")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
 Threads = Annotated[

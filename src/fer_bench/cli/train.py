@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fer_bench.api.choices import one_of
 from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import (
@@ -14,6 +15,7 @@ from fer_bench.cli.options import (
     Outputs,
     Overrides,
     Threads,
+    VerifyFiles,
     WorkerAddresses,
     WorkerIndex,
 )
@@ -56,6 +58,7 @@ def train(
             help="Check the data, build the network, print the plan, and train nothing.",
         ),
     ] = False,
+    verify: VerifyFiles = "sample",
     workers: WorkerAddresses = None,
     index: WorkerIndex = None,
 ) -> None:
@@ -68,6 +71,7 @@ def train(
     from fer_bench.config.loading import load_experiment
     from fer_bench.device.workers import find_workers
 
+    one_of("--verify", verify, ("sample", "all", "none"))
     together = find_workers(workers, index, os.environ)
     changes = [*(overrides or []), *([f"seed={seed}"] if seed is not None else [])]
 
@@ -80,6 +84,7 @@ def train(
             fresh=fresh,
             more_epochs=more_epochs,
             skip_finished=not (fresh or together),
+            verify=verify,  # type: ignore[arg-type]
         )
 
     trainings, errors = try_each(configs, prepare)

@@ -42,12 +42,17 @@ _CHECKSUMS = TypeAdapter(dict[str, _Checksum])
 
 
 def cached_result(
-    kind: str, key: str, make: Callable[[Path], None], read: Callable[[Path], Result]
+    kind: str,
+    key: str,
+    make: Callable[[Path], None],
+    read: Callable[[Path], Result],
+    changed: Callable[[Path], str | None] | None = None,
 ) -> Result:
     """What `read` makes of the cache entry of this kind and key, which `make` fills.
 
-    An entry with a file that is missing, cut short or changed is made again, with a warning.
-    Entries of older versions have no checksums: there `read` alone decides.
+    An entry with a file that is missing, cut short or changed is made again, with a warning, and so
+    is one whose sources changed. Entries of older versions have no checksums: there `read`
+    alone decides.
 
     Args:
         kind: what sort of entry, a folder of the cache.
@@ -55,19 +60,28 @@ def cached_result(
         make: fills an empty folder with files, or with folders of files.
         read: reads such a folder. Raises: ValueError or OSError for content that is not what
             `make` writes.
+        changed: says of an entry that was found why it has to be made again; None if it is up to
+            date. Raises like `read`.
 
     Raises:
         DataError: the cache cannot be written.
     """
+    made = False
 
     def make_checked(folder: Path) -> None:
+        nonlocal made
+        made = True
         make(folder)
         (folder / CHECKSUMS).write_bytes(_CHECKSUMS.dump_json(_checksums(folder)))
 
     folder = cached(kind, key, make_checked)
     try:
         _check(folder)
-        return read(folder)
+        result = read(folder)
+        reason = changed(folder) if changed and not made else None
+        if not reason:
+            return result
+        _logger.warning("%s", reason)
     except (OSError, ValueError) as error:
         if folder.is_dir():  # otherwise another process has just removed it
             _logger.warning("warning: %s is damaged and is made again: %s", folder, error)

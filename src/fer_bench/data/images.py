@@ -14,6 +14,7 @@ see the same pixels. The content of a file determines its format, not the suffix
 Colour profiles are not applied.
 """
 
+import hashlib
 import struct
 import warnings
 import zlib
@@ -97,13 +98,16 @@ class UnusableError(ValueError):
     """An image can be decoded but not used; the message says why, without the name of the file."""
 
 
-def read_image(path: str, channels: int, box: Box = None) -> Pixels:
+def read_image(
+    path: str, channels: int, box: Box = None, digests: list[bytes] | None = None
+) -> Pixels:
     """Decode a file.
 
     Args:
         path: the name of the file.
         channels: 1 for grey, 3 for RGB.
         box: the part of the upright image that is used; it is clipped to the image.
+        digests: the SHA-256 of the file is appended to it.
 
     Returns:
         Values in [0, 255], shape (height, width, channels).
@@ -111,7 +115,7 @@ def read_image(path: str, channels: int, box: Box = None) -> Pixels:
     Raises:
         ImageError: the file cannot be decoded, or no pixel is inside `box`.
     """
-    with _opened(path) as image:
+    with _opened(path, digests) as image:
         image.load()
         upright = _upright(_eight_bits(image), _orientation(image))
         mode = "L" if channels == 1 else "RGB"
@@ -168,8 +172,8 @@ def to_grey(pixels: Pixels) -> Pixels:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """The image in a file, of which only the header has been read.
+def _opened(path: str, digests: list[bytes] | None = None) -> Iterator[Image.Image]:
+    """The image in a file, of which only the header has been read, and all of it for a digest.
 
     Raises:
         ImageError: for anything that Pillow raises within the block.
@@ -178,15 +182,16 @@ def _opened(path: str) -> Iterator[Image.Image]:
         # A file object, not its name: Pillow may map a named file, and then confuses the sides of a
         # TIFF file that EXIF turns by 90 degrees. `Path.open` would take a tenth of the time of a
         # small image.
-        with (
-            open(path, "rb") as file,  # noqa: PTH123
-            Image.open(file, formats=_PILLOW_FORMATS) as image,
-        ):
-            if image.width * image.height > MOST_PIXELS:
-                raise Image.DecompressionBombError(
-                    f"Image size ({image.width * image.height} pixels)"
-                )
-            yield image
+        with open(path, "rb") as file:  # noqa: PTH123
+            if digests is not None:
+                digests.append(hashlib.sha256(file.read()).digest())
+                file.seek(0)
+            with Image.open(file, formats=_PILLOW_FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError(
+                        f"Image size ({image.width * image.height} pixels)"
+                    )
+                yield image
     except FileNotFoundError as error:
         raise ImageError(path, "missing", "no such file") from error
     except _BOMB as error:

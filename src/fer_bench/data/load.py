@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.data.contents import Verify, verifying
 from fer_bench.data.files.folders import listed, read_table, reading
 from fer_bench.data.manifest import Manifest, Problem, regrouped
 from fer_bench.data.spec import DatasetSpec
@@ -19,16 +20,21 @@ from fer_bench.registry import DATASETS
 _GENERAL = "folder"
 
 
-def load_manifest(config: Dataset) -> Manifest:
+def load_manifest(config: Dataset, verify: Verify = "sample") -> Manifest:
     """Read the folder of a dataset, make its splits and undersample its training split.
 
     A test split of the release stays as it is.
+
+    Args:
+        config: section `dataset` of an experiment.
+        verify: which files of labels that the cache knows are read again, see `contents`.
 
     Raises:
         DataError: the folder is missing or incomplete, it does not have the splits that the
             experiment needs, or a class is too small to be split.
     """
-    manifest = read_release(config)
+    with verifying(verify):
+        manifest = read_release(config)
     if config.groups:
         groups = _read_list(config.groups, ("sample_id", "group"))
         samples = join_groups(manifest.samples, groups[groups["group"] != ""])

@@ -137,6 +137,7 @@ class Manifest:
         dropped: the number of rows of the source that were left out, by reason.
         problems: what the user should know.
         image_size: height and width in pixels of every image, if the release fixes them.
+        source_digest: SHA-256 of the file that the images were written from, if they were.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Manifest:
     dropped: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     image_size: tuple[int, int] | None = None
+    source_digest: str | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.samples]

@@ -89,6 +89,7 @@ def _save_predictions(model: TrainedModel, measurement: Measurement, results: Ru
         native_size(protocol.views, config.image.size),
         partial(model.display.progress, f"decoding {protocol.split} images"),
         store=Store(config.cache.max_bytes, model.display.message),
+        check=measurement.check,
     )
     outputs = model.predict(images, protocol.views)
     rows = manifest.split(protocol.split)
@@ -143,6 +144,7 @@ def _without_copies(
         None,
         partial(display.progress, "reading all images"),
         partial(display.progress, "comparing images"),
+        measurement.verify,
     )
     if not seen:
         return {}

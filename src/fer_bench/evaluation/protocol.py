@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_bench.config.dataset import Dataset
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.loading import load_experiment
+from fer_bench.data.contents import Verification, Verify
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import ConfigError, DataError, RunError
@@ -29,6 +30,10 @@ PLACES = tuple(
     f"dataset.{name}"
     for name, field in Dataset.model_fields.items()
     if Path in (field.annotation, *get_args(field.annotation))
+)
+
+OTHER_DATA = (
+    "Or evaluate on the changed images as on other data: --data with an experiment file for them."
 )
 
 FloatArray = NDArray[np.float64]
@@ -71,12 +76,16 @@ class TrainedRun:
     config: Experiment
     classes: tuple[str, ...]
 
-    def own_dataset(self) -> Manifest:
-        """The dataset that it was trained on. Raises: DataError when it is missing or changed."""
+    def own_dataset(self, verify: Verify = "sample") -> Manifest:
+        """The dataset that it was trained on. Raises: DataError when it is missing or changed.
+
+        `verify` says which files of labels that the cache knows are read again.
+        """
         root = self.config.dataset.root
         try:
-            manifest = load_manifest(self.config.dataset)
+            manifest = load_manifest(self.config.dataset, verify)
             self.run.check_dataset(manifest.root, manifest.fingerprint)
+            self.run.check_labels(manifest)
         except DataError as error:
             here = "" if root.is_absolute() else f" ({root.resolve()} from this folder)"
             raise DataError(
@@ -151,11 +160,19 @@ class Measurement:
         trained: the run.
         protocol: the split, the views and the rule for classes.
         manifest: the dataset; if it is not that of the run, only the images of shared classes.
+        verify: which image files are read again to find out whether they changed.
     """
 
     trained: TrainedRun
     protocol: Protocol
     manifest: Manifest
+    verify: Verify = "sample"
+
+    @property
+    def check(self) -> Verification:
+        """What the content of the images is compared with."""
+        own = self.protocol.data is None
+        return Verification(self.verify, self.trained.run.trained_on(OTHER_DATA) if own else None)
 
     def of_split(self, split: str) -> "Measurement":
         """The same measurement on another split."""
@@ -190,19 +207,23 @@ class Measurement:
         return cross_dataset.answers(probabilities, known, shared, self.protocol.class_rule)
 
 
-def open_measurement(trained: TrainedRun, protocol: Protocol) -> Measurement:
+def open_measurement(
+    trained: TrainedRun, protocol: Protocol, verify: Verify = "sample"
+) -> Measurement:
     """Read the dataset that a run is measured on. With `protocol.data`, its own is not needed.
+
+    `verify` says which of its files are read again to find out whether they changed.
 
     Raises:
         DataError: it is missing, does not have the split, or differs from what the run recorded; or
             it shares fewer than two classes with the run.
     """
     if protocol.data is None:
-        manifest = trained.own_dataset()
+        manifest = trained.own_dataset(verify)
     else:
-        other = load_manifest(protocol.data.dataset)
+        other = load_manifest(protocol.data.dataset, verify)
         manifest = cross_dataset.restricted(
             other, cross_dataset.shared_classes(trained.classes, other)
         )
     manifest.split(protocol.split)
-    return Measurement(trained, protocol, manifest)
+    return Measurement(trained, protocol, manifest, verify)

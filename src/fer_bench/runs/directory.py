@@ -24,6 +24,8 @@ from fer_bench.storage.locks import (
 )
 
 if TYPE_CHECKING:
+    from fer_bench.data.contents import TrainedOn
+    from fer_bench.data.manifest import Manifest
     from fer_bench.runs.record import RunRecord, Status
 
 # Metrics take kilobytes, corruptions some more.
@@ -131,6 +133,28 @@ class RunDirectory:
     def is_adopted(self) -> bool:
         """Whether its predictions were adopted, so that it has no model."""
         return self.read_record().is_adopted
+
+    def trained_on(self, advice: str) -> "TrainedOn":
+        """The content that this run was trained on. Raises: RunError."""
+        from fer_bench.data.contents import TrainedOn
+
+        return TrainedOn(self.run_id, advice, self.read_record().dataset.content_digest or {})
+
+    def check_labels(self, manifest: "Manifest") -> None:
+        """Check that class, valence, arousal and attributes are those this run was trained on.
+
+        Raises:
+            DataError: some of them are not.
+        """
+        from fer_bench.data.contents import LABELS, labels_digest
+
+        trained_on = (self.read_record().dataset.content_digest or {}).get(LABELS)
+        if trained_on not in (None, labels_digest(manifest.samples)):
+            raise DataError(
+                f"{manifest.root}: labels of the {len(manifest.samples):,} samples changed since "
+                f"{self.run_id} was trained (valence, arousal, or the attributes of people).\n"
+                "Restore the files, or train the run again with --fresh."
+            )
 
     def check_dataset(self, root: Path, fingerprint: str, trained_on: str | None = None) -> None:
         """Check that the dataset at `root` is the one this run was trained on.

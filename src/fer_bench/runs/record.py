@@ -62,6 +62,8 @@ class DatasetRecord:
         dropped: rows that were left out, per reason.
         labels: which of several labels the release has; None where it has one.
         class_labels: per class, the labels of the release that it takes; None where all are kept.
+        content_digest: SHA-256 over the content of the images of each split, and over `labels`: all
+            classes, valence, arousal and attributes; None for runs of older versions.
     """
 
     name: str | None = None
@@ -73,9 +75,15 @@ class DatasetRecord:
     dropped: Mapping[str, Count] = field(default_factory=dict)
     labels: str | None = None
     class_labels: Mapping[str, Sequence[str]] | None = None
+    content_digest: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, manifest: "Manifest", config: "Dataset") -> "DatasetRecord":
+    def of(
+        cls,
+        manifest: "Manifest",
+        config: "Dataset",
+        content_digest: Mapping[str, str] | None = None,
+    ) -> "DatasetRecord":
         """The section for a dataset that was read as `config` says."""
         from fer_bench.data.splits import split_digest
 
@@ -87,6 +95,7 @@ class DatasetRecord:
             classes=list(manifest.classes),
             counts=manifest.counts(),
             dropped=dict(manifest.dropped),
+            content_digest=dict(content_digest) if content_digest else None,
             **config.label_choice,
         )
 

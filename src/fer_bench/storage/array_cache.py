@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,20 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """What an array is computed from, where its key does not say everything about it.
+
+    Attributes:
+        keep: writes what identifies the sources into the folder of a new array.
+        changed: given that folder later, says why the array has to be made again; None if it is up
+            to date. Raises: ValueError or OSError when what was kept is damaged.
+    """
+
+    keep: Callable[[Path], None]
+    changed: Callable[[Path], str | None]
+
+
+@dataclass(frozen=True)
 class Store:
     """Where a command keeps its arrays.
 
@@ -54,16 +69,24 @@ class Store:
     limit: int
     say: Callable[[str], None]
 
-    def keep(self, wanted: Wanted, blocks: Blocks, beside: Sequence[StoredArray] = ()) -> Any:
+    def keep(
+        self,
+        wanted: Wanted,
+        blocks: Blocks,
+        beside: Sequence[StoredArray] = (),
+        sources: Sources | None = None,
+    ) -> Any:
         """The `StoredArray` that is wanted, found or made; None if there is no room for it.
 
-        A damaged array is made again, with a warning. Two processes that want the same array make
-        it once. If there is not enough room, the least recently used arrays are removed.
+        A damaged array, or one whose sources changed, is made again, with a message. Two processes
+        that want the same array make it once. If there is not enough room, the least recently used
+        arrays are removed.
 
         Args:
             wanted: the array.
             blocks: computes its rows, block by block, in order; its exceptions pass through.
             beside: arrays that must not be removed for it.
+            sources: tells whether a found array is up to date.
 
         Raises:
             DataError: the cache cannot be written.
@@ -75,13 +98,18 @@ class Store:
                 if entry.fresh:
                     self._make_room(wanted, beside)
                     made = array_file.write(entry.fresh, wanted.shape, wanted.dtype, blocks())
+                    if sources:
+                        sources.keep(entry.fresh)
                     return replace(made, path=entry.path / made.path.name)
             try:
-                return array_file.read(entry.path)
+                array = array_file.read(entry.path)
+                if not (reason := _reason_to_renew(entry.path, sources)):
+                    return array
+                self.say(reason)
             except DamagedArray as damage:
                 self.say(f"warning: a cached array is damaged and is made again: {damage}")
             cache.remove(entry.path)
-            return self.keep(wanted, blocks, beside)
+            return self.keep(wanted, blocks, beside, sources)
         return None
 
     def _make_room(self, wanted: Wanted, beside: Sequence[StoredArray]) -> None:
@@ -92,6 +120,14 @@ class Store:
         free = shutil.disk_usage(cache.cache_root()).free
         if stored + wanted.bytes > self.limit or wanted.bytes + RESERVE > free:
             raise _NoRoomError
+
+
+def _reason_to_renew(entry: Path, sources: Sources | None) -> str | None:
+    """Why an array has to be made again. Raises: DamagedArray."""
+    try:
+        return sources.changed(entry) if sources else None
+    except (OSError, ValueError) as error:
+        raise DamagedArray(str(error)) from error
 
 
 class _NoRoomError(Exception):

@@ -120,7 +120,7 @@ def filling(
 
     Raises: DataError when the cache cannot be written.
     """
-    path = cache_root() / kind / hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = _path(kind, key)
     if not _found(path):
         with _explained(), temporary_lock(_lock_of(path), on_wait or say_nothing) as lock:
             if not _found(path):  # another process may have made it meanwhile
@@ -130,6 +130,12 @@ def filling(
                     yield Filling(path, fresh)
                 return
     yield Filling(path, None)
+
+
+def existing(kind: str, key: str) -> Path | None:
+    """The folder of the entry of this kind and key; None where there is none."""
+    path = _path(kind, key)
+    return path if _found(path) else None
 
 
 def entries(kinds: Collection[str] | None = None) -> list[Entry]:
@@ -216,6 +222,10 @@ def make_room(needed: int, limit: int, keep: Collection[Path] = ()) -> list[Entr
             removed.append(entry)
         total -= entry.bytes  # also if another process has removed it
     return removed
+
+
+def _path(kind: str, key: str) -> Path:
+    return cache_root() / kind / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _lock_of(entry: Path) -> Path:

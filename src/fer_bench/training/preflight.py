@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_bench.config.experiment import Experiment
+from fer_bench.data.contents import Verify
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import RunError
@@ -25,11 +26,13 @@ class Checked:
         config: what is trained.
         parent: the run to continue; None for a new run, or one with a checkpoint.
         manifest: the dataset.
+        verify: which files of the dataset are read again to find out whether they changed.
     """
 
     config: Experiment
     parent: Parent | None
     manifest: Manifest
+    verify: Verify = "sample"
 
 
 def is_finished(run: RunDirectory) -> bool:
@@ -59,7 +62,12 @@ def has_finished(run: RunDirectory) -> bool:
 
 
 def check_training(
-    config: Experiment, outputs: Path, *, fresh: bool = False, more_epochs: int | None = None
+    config: Experiment,
+    outputs: Path,
+    *,
+    fresh: bool = False,
+    more_epochs: int | None = None,
+    verify: Verify = "sample",
 ) -> Checked:
     """Make sure that the packages, the weights and the dataset that `config` names exist.
 
@@ -68,6 +76,7 @@ def check_training(
         outputs: the folder of all runs.
         fresh: whether to start again.
         more_epochs: train the finished run of `config` for so many more epochs, as a new run.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Raises:
         FerError: something is missing or cannot be read.
@@ -78,4 +87,4 @@ def check_training(
     parent = find_parent(config, more_epochs, outputs) if begins and more_epochs else None
     if begins and not parent:
         find_weights(config.model, outputs)
-    return Checked(wanted, parent, load_manifest(config.dataset))
+    return Checked(wanted, parent, load_manifest(config.dataset, verify), verify)

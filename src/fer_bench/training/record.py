@@ -36,7 +36,7 @@ def write_record(session: Session, status: Status) -> None:
         threads=device.threads,
         workers=device.workers,
         versions=versions("fer-bench", "tensorflow", "keras", "numpy"),
-        dataset=DatasetRecord.of(session.manifest, config.dataset),
+        dataset=DatasetRecord.of(session.manifest, config.dataset, session.contents),
         model=ModelRecord(
             backbone=config.model.backbone,
             weights=config.model.weights,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.data import decoding, pipeline
+from fer_bench.data.contents import LABELS, TrainedOn, Verification, Verify, labels_digest
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.device import collective
@@ -44,6 +45,7 @@ NO_STATE = (
     "model, of epoch {epoch}, with a new optimizer, which is not what one longer run would have "
     "done; training.keep_state_mb (now {limit:g}) sets the largest checkpoint to keep"
 )
+FRESH = "Or train the run again: --fresh."
 COSINE_OF_ALL = (
     "from here on, the learning rate follows the cosine over all {epochs} epochs of the last stage"
 )
@@ -79,6 +81,7 @@ class Session:
         origin: when the run began, with which weights and which dataset.
         store: the cache of decoded images and frozen features.
         splits: the decoded images for training and for selection.
+        contents: what `run.json` records of the content of the dataset.
         parent: the run that this one continues; None for a new run, or one with a checkpoint.
         found: the checkpoint that was restored; None for a new run.
         progress: how far training is.
@@ -97,6 +100,7 @@ class Session:
     origin: Origin
     store: Store
     splits: dict[str, decoding.Split]
+    contents: dict[str, str]
     parent: Parent | None
     found: Found | None
     progress: Progress
@@ -128,7 +132,7 @@ class Session:
         return checkpoint.size(self.run) <= self.config.training.keep_state_mb * 1e6
 
 
-def open_session(
+def open_session(  # noqa: PLR0913 - what is trained, where, and on which data
     config: Experiment,
     run: RunDirectory,
     device: Device,
@@ -137,6 +141,7 @@ def open_session(
     *,
     manifest: Manifest | None = None,
     start: Found | Parent | None = None,
+    verify: Verify = "sample",
 ) -> Session:
     """Check, build, load and resume everything, cheapest first; nothing is written.
 
@@ -153,6 +158,7 @@ def open_session(
         stop: whether to stop.
         manifest: the dataset, if it has been read already.
         start: the checkpoint of `run` to resume from, or the run to continue; None: a new run.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Raises:
         FerError: the stages, the weights, the data or the checkpoint do not allow it.
@@ -164,8 +170,11 @@ def open_session(
     if source is None:
         find_weights(config.model, run.outputs)
     progress = _first_progress(config, start)
-    manifest = _open_dataset(config, device, display, manifest)
+    manifest = _open_dataset(
+        config, device, display, manifest or load_manifest(config.dataset, verify)
+    )
     origin = _origin(source, progress, manifest, display) if source else None
+    trained_on = _trained_on(source, manifest) if source else None
     backbone = _build_backbone(config, device)
     if origin is None:
         weights_digest = _load_weights(backbone, config, run, device, display)
@@ -173,6 +182,8 @@ def open_session(
     progress.origin = replace(origin, started=now()) if parent else origin
     model, stages = _build_model(backbone, config, device, len(manifest.classes))
     store = Store(config.cache.max_bytes, display.message)
+    check = Verification(verify, trained_on)
+    splits = _decode(config, manifest, store, device, display, stop, check)
     session = Session(
         config=config,
         run=run,
@@ -184,7 +195,8 @@ def open_session(
         stages=stages,
         origin=progress.origin,
         store=store,
-        splits=_decode(config, manifest, store, device, display, stop),
+        splits=splits,
+        contents=_contents(manifest, splits, check),
         parent=parent,
         found=found,
         progress=progress,
@@ -230,6 +242,19 @@ def _origin(
     return replace(origin, fingerprint=manifest.fingerprint)
 
 
+def _trained_on(source: RunDirectory, manifest: Manifest) -> TrainedOn | None:
+    """The content that a run was trained on; None if its `run.json` is damaged.
+
+    Raises:
+        DataError: the labels of the dataset changed since.
+    """
+    try:
+        source.check_labels(manifest)
+        return source.trained_on(FRESH)
+    except RunError:  # reported before
+        return None
+
+
 # The dataset -----------------------------------------------------------------------------------
 
 
@@ -237,10 +262,9 @@ def _open_dataset(
     config: Experiment,
     device: Device,
     display: Display,
-    manifest: Manifest | None,
+    manifest: Manifest,
 ) -> Manifest:
-    """Read the dataset, which is the same for all workers."""
-    manifest = manifest or load_manifest(config.dataset)
+    """Check the dataset, which is the same for all workers."""
     if "valence_arousal" in config.model.targets:
         _check_valence_arousal(manifest, config)
     for warning in manifest.warnings():
@@ -267,16 +291,33 @@ def _decode(
     device: Device,
     display: Display,
     stop: Stop,
+    check: Verification,
 ) -> dict[str, decoding.Split]:
     """Decode the images for training and those for selection."""
     splits = {
         name: decoding.open_split(
-            manifest, name, config.image.size, _show_decoding(display, name, stop), store=store
+            manifest,
+            name,
+            config.image.size,
+            _show_decoding(display, name, stop),
+            store=store,
+            check=check,
         )
         for name in ("train", config.selection_split)
     }
     _check_shares(config, device, splits)
     return splits
+
+
+def _contents(
+    manifest: Manifest, splits: dict[str, decoding.Split], check: Verification
+) -> dict[str, str]:
+    """What `run.json` records of the content: that of the run which is continued, else of now."""
+    found = {LABELS: labels_digest(manifest.samples)}
+    for name in manifest.split_sizes():
+        known = splits[name].contents if name in splits else ""
+        found[name] = known or decoding.split_contents(manifest, name, check.which)
+    return found | dict(check.trained_on.contents if check.trained_on else {})
 
 
 def _show_decoding(display: Display, split: str, stop: Stop) -> Callable[[int, int], None]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.data import pipeline
+from fer_bench.data.contents import Verify
 from fer_bench.data.manifest import Manifest
 from fer_bench.device import collective
 from fer_bench.device.selection import Device, out_of_memory
@@ -60,7 +61,7 @@ UNCHANGED = "{run_id}: the earlier run is unchanged"
 REPLACED = "the new run has a checkpoint and has replaced the earlier one: leave out --fresh now"
 
 
-def train(
+def train(  # noqa: PLR0913 - what is trained, where, and on which data
     config: Experiment,
     outputs: Path,
     device: Device,
@@ -69,6 +70,7 @@ def train(
     fresh: bool = False,
     manifest: Manifest | None = None,
     parent: Parent | None = None,
+    verify: Verify = "sample",
 ) -> RunDirectory:
     """Train `config` to the end, from its last checkpoint if there is one.
 
@@ -80,6 +82,7 @@ def train(
         fresh: start again. The earlier run is kept until the new one has a checkpoint.
         manifest: the dataset, if it has been read already.
         parent: the finished run to continue, if this run does not have a checkpoint.
+        verify: which files of the dataset are read again to find out whether they changed.
 
     Returns:
         The folder of the finished run.
@@ -101,7 +104,14 @@ def train(
         successor_place = _beside(run, device, display) if replaced else contextlib.nullcontext(run)
         with successor_place as place:
             session = open_session(
-                config, place, device, display, stop, manifest=manifest, start=found or parent
+                config,
+                place,
+                device,
+                display,
+                stop,
+                manifest=manifest,
+                start=found or parent,
+                verify=verify,
             )
             _run(session)
     return run

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from messages import says
 from PIL import Image
 
-from fer_bench.data import images
+from fer_bench.data import contents, images
 from fer_bench.data.audit import duplicates
 from fer_bench.data.audit.duplicates import find_duplicates, inspect_images, seen_in_training
+from fer_bench.data.cached_results import CHECKSUMS
 from fer_bench.data.manifest import Manifest
+from fer_bench.storage import cache
 
 Make = Callable[..., Manifest]
 
@@ -93,7 +96,30 @@ def test_images_are_read_once(make: Make) -> None:
     first = seen_in_training(manifest, "test", 1)
     for path in manifest.root.glob("*.png"):  # of the same size: the fingerprint stays
         path.write_bytes(bytes(path.stat().st_size))
-    assert seen_in_training(manifest, "test", 1) == first == {"b": "exact"}
+    assert seen_in_training(manifest, "test", 1, verify="none") == first == {"b": "exact"}
+
+
+def test_the_images_are_compared_again_when_one_changed(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = make(a=("train", picture(0)), b=("test", picture(0)), c=("test", picture(1)))
+    assert seen_in_training(manifest, "test", 1) == {"b": "exact"}
+    assert caplog.messages == []
+    path = manifest.root / "a.png"
+    path.write_bytes(bytes(path.stat().st_size))  # of the same size: the fingerprint stays
+    assert seen_in_training(manifest, "test", 1) == {}
+    says(caplog.messages[0], "warning", path, "content changed")
+
+
+def test_a_result_of_an_older_version_is_used(make: Make) -> None:
+    manifest = make(a=("train", picture(0)), b=("test", picture(0)))
+    first = seen_in_training(manifest, "test", 1)
+    (entry,) = cache.entries(["twins"])
+    (entry.path / contents.FILE).unlink()
+    (entry.path / CHECKSUMS).unlink()
+    path = manifest.root / "a.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert seen_in_training(manifest, "test", 1) == first
 
 
 def test_what_an_older_decoder_found_is_not_used(

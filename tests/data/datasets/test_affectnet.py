@@ -32,6 +32,8 @@ from messages import says
 from pandas.testing import assert_frame_equal
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.data import contents
+from fer_bench.data.contents import verifying
 from fer_bench.data.datasets import affectnet
 from fer_bench.data.datasets.affectnet import shared
 from fer_bench.data.files.links import Links
@@ -665,12 +667,35 @@ def test_the_second_start_uses_the_table(
     assert len(damaged) == 9
     for path in damaged:
         path.write_bytes(b"damaged")
-    second = read(tmp_path)
+    with verifying("none"):  # else some are read again
+        second = read(tmp_path)
     assert_frame_equal(second.samples, first.samples)
     assert second.fingerprint == first.fingerprint
     assert (second.dropped, second.problems) == (first.dropped, first.problems)
     assert len(caplog.messages) == 1
     assert len(list((cache / TABLES).iterdir())) == 1
+
+
+def test_an_annotation_that_changed_in_place_is_noticed(
+    tmp_path: Path,
+    some: Sequence[Face],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sets_2021(tmp_path, some)
+    first = read(tmp_path).samples
+    assert_frame_equal(read(tmp_path).samples, first)
+    assert caplog.messages == []
+    path = sorted(tmp_path.glob("train_set/annotations/*_val.npy"))[2]
+    number = path.name.partition("_")[0]
+    np.save(path, np.array(0.125))
+    monkeypatch.setattr(contents, "SAMPLE", 1)
+    with verifying("all"):
+        second = read(tmp_path).samples
+    says(caplog.messages[0], "warning", path.with_name(f"{number}_"), "content changed")
+    (row,) = np.flatnonzero(first["valence"] != second["valence"])
+    assert second["sample_id"].iloc[row] == f"train/{number}"
+    assert second["valence"].iloc[row] == 0.125
 
 
 def test_the_table_is_made_again_after_an_image_is_added(

@@ -30,6 +30,7 @@ from messages import says
 from PIL import Image
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.data import contents
 from fer_bench.data.datasets import fer2013 as adapter
 from fer_bench.data.datasets.fer2013 import pixel_table
 from fer_bench.data.datasets.fer2013.shared import SPLIT_OF_USAGE
@@ -128,6 +129,27 @@ def test_two_tables_of_one_size_and_time_are_two(tmp_path: Path) -> None:
     for root in tables:
         os.utime(root / "fer2013.csv", ns=(0, 0))
     assert [read(root).samples["label"].iloc[0] for root in tables] == ["anger", "disgust"]
+
+
+def test_a_table_that_changed_in_place_is_read_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read(table(tmp_path, *GOOD))
+    assert first.source_digest is not None
+    assert read(tmp_path).source_digest == first.source_digest
+    assert caplog.messages == []
+    path = tmp_path / "fer2013.csv"
+    status = path.stat()
+    table(tmp_path, row(1), *GOOD[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(contents, "LABEL_BYTES", status.st_size - 1)
+        assert read(tmp_path).samples["label"].iloc[0] == "anger"
+    second = read(tmp_path)
+    says(caplog.messages[0], "warning", path, "content changed")
+    assert second.samples["label"].iloc[0] == "disgust"
+    assert second.source_digest != first.source_digest
 
 
 def test_the_fingerprint_is_of_the_table_and_not_of_the_png_files(tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from fer_bench.data.audit.image_files import Seen, inspect_all
 from fer_bench.data.audit.perceptual_hash import CORRELATION, DISTANCE, SIDE, near_pairs
 from fer_bench.data.audit.poses import RESEMBLANCE, VIEWS
 from fer_bench.data.cached_results import cached_result
+from fer_bench.data.contents import FILE, Verification, Verify
 from fer_bench.data.images import VERSION, Box
 from fer_bench.data.manifest import BOX, Manifest
+from fer_bench.data.sources import ImageFiles
 from fer_bench.data.splits import split_digest
 
 Relation = Literal["exact", "near"]
@@ -52,11 +54,12 @@ def seen_in_training(
     workers: int | None,
     on_progress: Progress | None = None,
     on_compared: Progress | None = None,
+    verify: Verify = "sample",
 ) -> dict[str, Relation]:
     """The samples of `split` with a duplicate in another split, and whether it is exact or near.
 
     In a test split, these are the images that training or model selection has seen. Every image is
-    read once; the result is kept in the cache.
+    read once; the result is kept in the cache, and found again if an image changed.
 
     Args:
         manifest: the dataset in the splits of the experiment.
@@ -64,7 +67,10 @@ def seen_in_training(
         workers: number of threads; None means one per usable core.
         on_progress: called with (images read, all images).
         on_compared: called with (different images compared, all different images).
+        verify: which images are read again to find out whether they changed.
     """
+    paths, ids = _paths(manifest), manifest.samples["sample_id"].tolist()
+    files = ImageFiles(manifest.root, "compared", paths, ids, Verification(verify))
 
     def find(folder: Path) -> None:
         own = (manifest.samples["split"] == split).to_numpy()
@@ -72,13 +78,18 @@ def seen_in_training(
         duplicates = find_duplicates(seen, own, on_compared)
         found = _seen_elsewhere(manifest.samples["sample_id"].to_numpy(), own, duplicates)
         (folder / "twins.json").write_text(json.dumps(found), encoding="utf-8")
+        files.keep_all(folder)
 
     def read(folder: Path) -> dict[str, Relation]:
         return _SEEN.validate_json((folder / "twins.json").read_bytes())
 
+    def changed(folder: Path) -> str | None:
+        # To find twins takes minutes: the result of an older version, without digests, is used.
+        return files.changed(folder) if (folder / FILE).exists() else None
+
     rule = (SIDE, DISTANCE, CORRELATION, VIEWS.tolist(), RESEMBLANCE, LEVELS, LEAST_SHARED)
     parts = (VERSION, manifest.fingerprint, split_digest(manifest.samples), split, *rule)
-    return cached_result("twins", " ".join(map(str, parts)), find, read)
+    return cached_result("twins", " ".join(map(str, parts)), find, read, changed)
 
 
 def _seen_elsewhere(
@@ -96,9 +107,12 @@ def inspect_images(
     manifest: Manifest, workers: int | None, on_progress: Progress | None = None
 ) -> list[Seen]:
     """The content of every image file, in the order of the manifest."""
-    names = [f"{manifest.root}/{path}" for path in manifest.samples["path"]]
-    files = list(zip(names, _boxes(manifest.samples), strict=True))
+    files = list(zip(_paths(manifest), _boxes(manifest.samples), strict=True))
     return inspect_all(files, "L" if manifest.channels == 1 else "RGB", workers, on_progress)
+
+
+def _paths(manifest: Manifest) -> list[str]:
+    return [f"{manifest.root}/{path}" for path in manifest.samples["path"].tolist()]
 
 
 def _boxes(samples: pd.DataFrame) -> list[Box]:

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.cached_results import cached_result
+from fer_bench.data.contents import chosen, verified
 from fer_bench.data.datasets.affectnet.shared import (
     EMOTIONS,
     NO_FILE,
@@ -112,7 +113,7 @@ def _table(folder: Path, followed: Links, dropped: Counter[str]) -> pd.DataFrame
     """The content of the four folders, one row per image, from the cache if it was read before.
 
     A million tiny files take minutes to read. Adding or removing a file changes the time of its
-    folder and with it the cache key; changing a file in place does not.
+    folder and with it the cache key; for files that changed in place, some are read again.
     """
     missing = [name for name in NPY_FOLDERS if not has_folder(folder, name)]
     if missing:
@@ -123,11 +124,45 @@ def _table(folder: Path, followed: Links, dropped: Counter[str]) -> pd.DataFrame
     identities = [f"{of.st_dev} {of.st_ino} {of.st_mtime_ns}" for of in statuses]
     key = "\n".join([f"format {FORMAT}", *identities])
     make = partial(_write_table, folder, followed)
-    table, beside = cached_result("affectnet-npy", key, make, _read_entry)
+    tables: list[pd.DataFrame] = []
+
+    def read(entry: Path) -> tuple[pd.DataFrame, _Beside]:
+        table, beside = _read_entry(entry)
+        tables.append(table)
+        return table, beside
+
+    table, beside = cached_result(
+        "affectnet-npy", key, make, read, lambda _: _changed(folder, tables[-1])
+    )
     dropped.update(beside.dropped)
     for link in beside.links:
         followed.refusal(f"{folder}/{link}")
     return table
+
+
+def _changed(folder: Path, table: pd.DataFrame) -> str | None:
+    """Which of the annotations that are read again the table does not have; None if it has all."""
+    complete = table[table["state"] == COMPLETE]
+    rows = complete.iloc[chosen(len(complete), verified())]
+    starts = [_annotation_start(folder, path) for path in rows["path"].tolist()]
+    kept = rows[list(ANNOTATIONS.values())].to_numpy(np.float64)
+    found = [values for values, _ in _all_values([(start, set(ANNOTATIONS)) for start in starts])]
+    # The table has rounded some values in their last digit.
+    same = np.isclose(np.reshape(found, kept.shape), kept, rtol=0, atol=1e-6, equal_nan=True)
+    wrong = np.flatnonzero(~same.all(axis=1)).tolist()
+    if not wrong:
+        return None
+    more = f" and those of {len(wrong) - 1:,} more images" if len(wrong) > 1 else ""
+    return (
+        f"warning: {starts[wrong[0]]}_*.npy{more}: the content changed, though the time of the "
+        "folder did not; all annotations are read again"
+    )
+
+
+def _annotation_start(folder: Path, path: str) -> str:
+    """What the names of the annotations of an image begin with, from its path below `folder`."""
+    name, _, image = path.split("/")
+    return f"{folder}/{name}/annotations/{image.rpartition('.')[0]}"
 
 
 def _read_entry(folder: Path) -> tuple[pd.DataFrame, _Beside]:

@@ -66,7 +66,16 @@ def read(config: Dataset) -> Manifest:
         found = _read_layout(config.root, links)
     problems = (*found.problems, *links.problems())
     manifest = Manifest(
-        NAME, "", found.root, CLASSES, 1, found.samples, found.dropped, problems, (SIDE, SIDE)
+        name=NAME,
+        release="",
+        root=found.root,
+        classes=CLASSES,
+        channels=1,
+        samples=found.samples,
+        dropped=found.dropped,
+        problems=problems,
+        image_size=(SIDE, SIDE),
+        source_digest=found.source_digest,
     )
     manifest = with_release(manifest, found.layout, {found.layout: RELEASES[found.layout]})
     return _with_votes(manifest, found, config) if config.labels else manifest

@@ -1,6 +1,7 @@
 """FER2013 as one table with the pixels of an image in each row, as the challenge published it."""
 
 import csv
+import json
 import logging
 import os
 import warnings
@@ -8,15 +9,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
 from fer_bench.data.cached_results import cached_result
+from fer_bench.data.contents import label_file_changed, label_file_digest
 from fer_bench.data.datasets.fer2013.shared import NAME, SIDE, SPLIT_OF_USAGE, Found
 from fer_bench.data.files.archive_formats import format_of
 from fer_bench.data.files.folders import INCOMPLETE
@@ -45,6 +47,8 @@ class _BadRows:
 
 
 _BAD_ROWS = TypeAdapter(_BadRows)
+_DIGEST = TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")])
+_SOURCE = "source.json"
 
 
 def find_table(folder: Path) -> Path | None:
@@ -68,13 +72,24 @@ def read_pixel_table(path: Path) -> Found:
 
     def make(folder: Path) -> None:
         _logger.info("%s: its images are written to %s, once", path, cache_root())
+        (folder / _SOURCE).write_text(json.dumps(label_file_digest(path)), encoding="utf-8")
         _write_images(path, folder)
 
-    root, samples, bad = cached_result("fer2013-csv", f"{FORMAT} {identity}", make, _read_entry)
+    def changed(folder: Path) -> str | None:
+        kept = _source_digest(folder)
+        if kept is None or not label_file_changed(path, kept):
+            return None
+        return (
+            f"warning: {path}: its content changed, though its size and time of change did not; "
+            "its images are written again"
+        )
+
+    key = f"{FORMAT} {identity}"
+    root, samples, bad = cached_result("fer2013-csv", key, make, _read_entry, changed)
     text = "rows of the table cannot be used (counted from 0); download it again"
     count = sum(bad.dropped.values())
     problems = (Problem("bad_rows", "error", count, bad.examples, text),) if count else ()
-    return Found("fer2013-csv", root, samples, bad.dropped, problems)
+    return Found("fer2013-csv", root, samples, bad.dropped, problems, _source_digest(root))
 
 
 def _read_entry(folder: Path) -> tuple[Path, pd.DataFrame, _BadRows]:
@@ -83,6 +98,14 @@ def _read_entry(folder: Path) -> tuple[Path, pd.DataFrame, _BadRows]:
         folder / "samples.csv", dtype=_TYPES, keep_default_na=False, usecols=list(_TYPES)
     )
     return folder, samples, _BAD_ROWS.validate_json((folder / "bad_rows.json").read_bytes())
+
+
+def _source_digest(folder: Path) -> str | None:
+    """The SHA-256 of the table of an entry; None where an older version kept none."""
+    try:
+        return _DIGEST.validate_json((folder / _SOURCE).read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _write_images(path: Path, folder: Path) -> None:

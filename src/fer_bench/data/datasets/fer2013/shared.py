@@ -17,10 +17,14 @@ SPLIT_OF_USAGE = {"Training": "train", "PublicTest": "validation", "PrivateTest"
 
 @dataclass(frozen=True)
 class Found:
-    """The samples of one layout; `root` is the folder that their `path` is relative to."""
+    """The samples of one layout; `root` is the folder that their `path` is relative to.
+
+    `source_digest` is that of the table that the images were written from, if they were.
+    """
 
     layout: str
     root: Path
     samples: pd.DataFrame
     dropped: Mapping[str, int]
     problems: tuple[Problem, ...]
+    source_digest: str | None = None
