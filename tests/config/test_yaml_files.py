@@ -235,7 +235,7 @@ def laughs(levels: int) -> str:
         ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 40 levels"),
         ("a: &a [*a]", "contains itself"),
         ("a: &a {b: *a}", "contains itself"),
-        ("a: " + "x" * 2**20, "larger than 1 MiB"),
+        ("a: " + "x" * 2**20, "1,048,576"),
     ],
 )
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -74,7 +74,8 @@ def test_a_pipe_that_takes_the_place_of_a_file_does_not_hang(
     path, file = tmp_path / "x", tmp_path / "file"
     file.write_text("x")
     os.mkfifo(path)
-    monkeypatch.setattr(Path, "stat", lambda _: os.stat(file))
+    before = file.stat()
+    monkeypatch.setattr(Path, "stat", lambda _: before)
     with pytest.raises(ValueError, match="a named pipe"):
         read_bounded(path)
 

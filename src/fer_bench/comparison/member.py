@@ -20,6 +20,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import evaluate_command, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import RunRecord
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 # Of `config.yaml` the comparison only checks what it uses.
 Document = Mapping[str, Any]
@@ -102,9 +103,10 @@ def _read_all(path: Path) -> tuple[Predictions, str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        config = yaml.load(read_bounded(path).decode(), Loader=_LOADER)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        found = str(error) if isinstance(error, yaml.YAMLError) else why_unreadable(error)
+        reason = " ".join(found.split())
         raise RunError(f"{path}: cannot be read as YAML ({reason})") from error
     if not isinstance(config, dict):
         raise RunError(f"{path}: expected a mapping, found {type(config).__name__}")

@@ -16,6 +16,7 @@ import yaml
 
 from fer_bench.errors import ConfigError
 from fer_bench.registry import did_you_mean
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 MOST_BYTES = 2**20
 DEEPEST = 40
@@ -295,8 +296,7 @@ def read_yaml(path: Path, kind: Kind) -> dict[str, Any]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        return read_bounded(path, MOST_BYTES)
     except FileNotFoundError as error:
         beside = sorted(other.name for other in path.parent.glob("*.yaml"))
         hint = did_you_mean(path.name, beside)
@@ -304,14 +304,11 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: no such file. {found}".strip()) from error
     except IsADirectoryError as error:
         raise ConfigError(f"{what_folder_holds(path)}\nGive one of its files.") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from error
-    if len(content) > MOST_BYTES:
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: is larger than {MOST_BYTES // 2**20} MiB, too large for such a file.\n"
-            "Give the YAML file of an experiment."
-        )
-    return content
+            f"{path}: cannot be read ({why_unreadable(error)}).\n"
+            "Give the YAML file of an experiment, a suite or a search space."
+        ) from error
 
 
 def what_folder_holds(folder: Path) -> str:

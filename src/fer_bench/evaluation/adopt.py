@@ -21,7 +21,7 @@ from fer_bench.evaluation.foreign_table import AdoptionError, ForeignTable, read
 from fer_bench.labels import SPLITS
 from fer_bench.metrics.document import compute
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.predictions import read_predictions, write_predictions
+from fer_bench.runs.predictions import LARGEST_BYTES, read_predictions, write_predictions
 from fer_bench.runs.record import (
     DatasetRecord,
     ModelRecord,
@@ -30,7 +30,7 @@ from fer_bench.runs.record import (
     now,
     versions,
 )
-from fer_bench.storage.files import write_atomically, write_json
+from fer_bench.storage.files import read_bounded, why_unreadable, write_atomically, write_json
 from fer_bench.storage.replacement import abandoned, working_folder
 
 # As in an experiment: the name is the first part of the run id, and so of a folder's name.
@@ -65,9 +65,10 @@ class Adoption:
     def content(self) -> bytes:
         """The content of the file. Raises: AdoptionError when it cannot be read."""
         try:
-            return self.source.read_bytes()
-        except OSError as error:
-            raise AdoptionError(f"{self.source}: cannot be read ({error.strerror}).") from error
+            return read_bounded(self.source, LARGEST_BYTES)
+        except (OSError, ValueError) as error:
+            reason = why_unreadable(error)
+            raise AdoptionError(f"{self.source}: cannot be read ({reason}).") from error
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,6 @@
 """The run directory: the name of every file in it, its readers and its lock."""
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
-from fer_bench.storage.files import read_bounded, write_beside
+from fer_bench.storage.files import read_json, why_unreadable, write_beside
 from fer_bench.storage.locks import (
     LOCK,
     BusyError,
@@ -25,9 +24,6 @@ from fer_bench.storage.locks import (
 
 if TYPE_CHECKING:
     from fer_bench.runs.record import RunRecord, Status
-
-# Metrics take kilobytes, corruptions some more.
-LARGEST_JSON = 50 * 2**20
 
 # A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
 # the process that holds the run.
@@ -114,12 +110,12 @@ class RunDirectory:
     def read_json(self, path: Path) -> dict[str, Any]:
         """One JSON object of an evaluation. Raises: RunError naming the file and the problem."""
         try:
-            document = json.loads(read_bounded(path, LARGEST_JSON))
+            document = read_json(path)
             if not isinstance(document, dict):
                 raise ValueError(f"expected an object, found {type(document).__name__}")
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(
-                f"{path}: cannot be read as JSON ({error}).\n"
+                f"{path}: cannot be read as JSON ({why_unreadable(error)}).\n"
                 f"Evaluate the run again: fer evaluate {self.run_id}"
             ) from error
         return document

@@ -61,15 +61,15 @@ def synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_readable(path: Path, most: int = MOST_BYTES) -> None:
-    """Check that `path` is a file of at most `most` bytes, without opening it.
+def check_readable(path: Path, most: int | None = None) -> None:
+    """Check that `path` is a file of at most `most` bytes (by default 50 MiB), without opening it.
 
     Raises:
         OSError: it is missing, or its folder cannot be read.
         IsADirectoryError: it is a folder.
         ValueError: it is a pipe, a socket or a device, or is larger.
     """
-    _check(path, path.stat(), most)
+    _check(path, path.stat(), MOST_BYTES if most is None else most)
 
 
 def _check(path: Path, found: os.stat_result, most: int) -> None:
@@ -79,16 +79,17 @@ def _check(path: Path, found: os.stat_result, most: int) -> None:
     if kind in _NO_FILES:
         raise ValueError(f"is {_NO_FILES[kind]}, not a file")
     if found.st_size > most:
-        raise ValueError(f"it has {found.st_size:,} bytes, at most {most:,} are read")
+        raise ValueError(f"has {found.st_size:,} bytes, at most {most:,} are read")
 
 
-def read_bounded(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a file that has at most `most` bytes.
+def read_bounded(path: Path, most: int | None = None) -> bytes:
+    """The content of a file that has at most `most` bytes, by default 50 MiB.
 
     Raises:
         OSError: it is missing, is a folder, or cannot be read.
         ValueError: it is a pipe, a socket or a device, or is larger.
     """
+    most = MOST_BYTES if most is None else most
     check_readable(path, most)
     # If a pipe took its place since, opening it does not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -96,7 +97,7 @@ def read_bounded(path: Path, most: int = MOST_BYTES) -> bytes:
         _check(path, os.fstat(descriptor), most)
         content = file.read(most + 1)
     if len(content) > most:  # it grew, or is a file of the kernel, which has no size
-        raise ValueError(f"it has more than the {most:,} bytes that are read")
+        raise ValueError(f"has more than the {most:,} bytes that are read")
     return content
 
 
@@ -105,35 +106,33 @@ def why_unreadable(error: OSError | ValueError) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+def read_json(path: Path, most: int | None = None) -> Any:
     """The value in a JSON file: strict JSON, of limited size and depth.
 
     Raises:
         OSError: as `read_bounded`.
-        ValueError: as `read_bounded`; or it is no JSON, holds NaN or infinity, or is nested more
-            than `MOST_LEVELS` levels deep.
+        ValueError: as `read_bounded`; or it is no JSON, holds NaN or infinity, or is nested deeper
+            than `MOST_LEVELS`.
     """
     return parse_json(read_bounded(path, most))
 
 
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text, see `read_json`. Raises: ValueError."""
-    if _is_deeper(content, MOST_LEVELS):
-        raise ValueError(f"is nested more than {MOST_LEVELS} levels deep")
+    check_levels(content)
     try:
         return json.loads(content, parse_constant=_refuse)
     except ValueError as error:
-        raise ValueError(f"cannot be read as JSON ({error})") from error
+        raise ValueError(f"is not JSON ({error})") from error
 
 
-def _is_deeper(content: bytes, most: int) -> bool:
-    """Whether brackets are nested more than `most` levels deep."""
+def check_levels(content: bytes) -> None:
+    """Check how deep the brackets of a JSON text are nested. Raises: ValueError."""
     level = 0
     for bracket in _TEXT.sub(b"", content).translate(None, _NO_BRACKETS):
         level += 1 if bracket in b"{[" else -1
-        if level > most:
-            return True
-    return False
+        if level > MOST_LEVELS:
+            raise ValueError(f"is nested more than {MOST_LEVELS} levels deep")
 
 
 def _refuse(constant: str) -> None:

@@ -6,7 +6,6 @@ arrays are written first, under new names, and then `progress.json` is replaced 
 at any moment leaves files that belong together.
 """
 
-import json
 import shutil
 import zipfile
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.storage.files import write_json
+from fer_bench.storage.files import read_json, why_unreadable, write_json
 
 
 @dataclass
@@ -145,13 +144,18 @@ def read_progress(run: RunDirectory) -> Progress | None:
     if not path.exists():
         return None
     try:
-        document = json.loads(path.read_text())
+        document = read_json(path)
         in_stage = StageProgress(**document.pop("in_stage"))
         return Progress(**document, in_stage=in_stage)
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}).\nStart again with `fer train --fresh`."
+            f"{path}: cannot be read ({_reason(error)}).\nStart again with `fer train --fresh`."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    is_unreadable = isinstance(error, OSError | ValueError)
+    return why_unreadable(error) if is_unreadable else str(error)
 
 
 def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[Any]) -> None:
