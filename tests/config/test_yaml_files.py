@@ -8,8 +8,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import says
 
 from fer_bench.config.loading import load_experiment
+from fer_bench.config.overrides import with_override
 from fer_bench.config.yaml_files import parse_value, read_yaml
 from fer_bench.errors import ConfigError
 from fer_bench.sweep.search.space import load_space
@@ -240,6 +242,45 @@ def laughs(levels: int) -> str:
 )
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in refusal(tmp_path / "huge.yaml", text)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(
+            "1" * 100_000,
+            "0x1" + "f" * 5000,
+            "0b" + "1" * 100_000,
+            "0" * 100_000 + "7",
+            "0o" + "7" * 5000,
+        ),
+        *(
+            "1_" * 50_000 + "1",
+            "1" + ":1" * 50_000,
+            "1" + ":1" * 50_000 + ".5",
+            "1." + "1" * 100_000,
+        ),
+        *(
+            "-" + "9" * 5000,
+            "!!int " + "1" * 5000,
+            "!!int '" + "1" * 5000 + "'",
+            "!!float " + "1" * 500,
+        ),
+    ],
+    ids=lambda number: number[:8],
+)
+def test_a_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
+    """Python's own message named `sys.set_int_max_str_digits`, or there was a traceback."""
+    says(refusal(tmp_path / "x.yaml", f"a: 1\nb: {number}"), "line 2", "characters")
+    with pytest.raises(ConfigError) as raised:
+        with_override({}, f"seed={number}")
+    says(raised.value, "--set seed=", "characters")
+    assert len(str(raised.value)) < 500
+
+
+def test_a_long_text_is_no_number() -> None:
+    assert parse_value("f" * 1000) == "f" * 1000
+    assert parse_value(f"'{'1' * 1000}'") == "1" * 1000
 
 
 def test_anchors_and_merges_stay() -> None:
