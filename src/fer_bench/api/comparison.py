@@ -12,7 +12,7 @@ from fer_bench.api.runs import Run
 from fer_bench.comparison.groups import Pairs
 from fer_bench.report.wording import write_cell, write_heading
 from fer_bench.runs.directory import RunDirectory, list_runs
-from fer_bench.runs.names import named_run, run_at
+from fer_bench.runs.names import check_evaluation, named_run, run_at
 
 RunName = Run | str | Path
 
@@ -109,6 +109,7 @@ def compare(
         ConfigError: `where`, `sort` or `pairs` cannot be understood.
     """
     one_of("pairs", pairs, get_args(Pairs))
+    check_evaluation(split)
     given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     found = comparison.collect(_chosen(paths, Path(outputs)), split, where, sort, pairs)

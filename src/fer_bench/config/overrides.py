@@ -43,6 +43,10 @@ def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
     context = f"--set {override if len(override) <= _LONGEST else override[:_LONGEST] + '...'}"
     if not equals or not dotted:
         raise ConfigError(f"{context}: expected KEY=VALUE, for example training.batch_size=16.")
+    if not text.strip():  # mostly a variable of the shell that is not set
+        raise ConfigError(
+            f"{context}: there is no value. Write {dotted}=null for the default of this key."
+        )
     try:
         value = parse_value(text)
     except ValueError as error:

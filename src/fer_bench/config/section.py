@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -29,11 +30,20 @@ class Section(BaseModel):
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-            raise ValueError(
-                f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off "
-                "as booleans; put a text in quotes)"
-            )
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, bool) and not _takes_booleans(annotation):
+                raise ValueError(
+                    f"must not be a boolean, got {str(one).lower()} (YAML reads yes, no, on and "
+                    "off as booleans; put a text in quotes)"
+                )
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _path_is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, str) and not value.strip() and _mentions(annotation, Path):
+            raise ValueError(f"must be a path, got {value!r}")
         return value
 
     @field_validator("*", mode="before")
@@ -48,6 +58,15 @@ class Section(BaseModel):
         if isinstance(value, str) and _CONTROL.search(value):
             raise ValueError(f"must not hold control characters, got {shortened(value)}")
         return value
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    return _mentions(annotation, bool) or _mentions(annotation, Any)
+
+
+def _mentions(annotation: Any, wanted: Any) -> bool:
+    """Whether a value, or the values in a list, may be of a type."""
+    return annotation is wanted or any(_mentions(one, wanted) for one in get_args(annotation))
 
 
 def _literals(annotation: Any) -> Iterator[str]:

@@ -14,6 +14,8 @@ import pandas as pd
 import yaml
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.config.experiment import NAME
+from fer_bench.config.section import shortened
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import RunError
@@ -34,7 +36,6 @@ from fer_bench.storage.files import read_bounded, why_unreadable, write_atomical
 from fer_bench.storage.replacement import abandoned, working_folder
 
 # As in an experiment: the name is the first part of the run id, and so of a folder's name.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ADOPTING, NEW, OLD = ".adopting-", "new", "old"
 UNKNOWN_ORIGIN = (
     "the predictions come from elsewhere: how the model was selected, and whether it was trained "
@@ -96,10 +97,10 @@ def adopt(adoption: Adoption, outputs: Path, *, fresh: bool = False) -> RunDirec
         RunError: the run exists already.
         DataError: the dataset is missing or does not have the split.
     """
-    if not NAME.fullmatch(adoption.name):
+    if not re.fullmatch(NAME, adoption.name):
         raise AdoptionError(
-            f"NAME {adoption.name!r}: expected letters, digits, '.', '_' or '-', beginning with a "
-            "letter or digit."
+            f"NAME {shortened(adoption.name)}: expected up to 200 letters, digits, '.', '_' or "
+            "'-', beginning with a letter or digit."
         )
     if adoption.split not in SPLITS:
         raise AdoptionError(f"split {adoption.split!r}: expected {', '.join(SPLITS)}.")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_bench.config.section import shortened
 from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
-from fer_bench.storage.files import read_json, why_unreadable, write_beside
+from fer_bench.storage.files import check_name, read_json, why_unreadable, write_beside
 from fer_bench.storage.locks import (
     LOCK,
     BusyError,
@@ -83,19 +84,19 @@ class RunDirectory:
 
     def predictions(self, evaluation: str) -> Path:
         """The saved predictions of one evaluation: a split, `test+flip` or `test@other`."""
-        return self.path / "predictions" / f"{evaluation}.csv"
+        return self.path / "predictions" / _file(evaluation, "csv")
 
     def metrics(self, evaluation: str) -> Path:
         """The metrics computed from the saved predictions of one evaluation."""
-        return self.path / "metrics" / f"{evaluation}.json"
+        return self.path / "metrics" / _file(evaluation, "json")
 
     def corruptions(self, evaluation: str) -> Path:
         """The robustness of one evaluation to corrupted images; the predictions are beside it."""
-        return self.path / "corruptions" / f"{evaluation}.json"
+        return self.path / "corruptions" / _file(evaluation, "json")
 
     def explanations(self, split: str) -> Path:
         """The folder of the Grad-CAM sheets of a split."""
-        return self.path / "explanations" / split
+        return self.path / "explanations" / _file(split)
 
     def read_record(self) -> "RunRecord":
         """`run.json`. Raises: RunError naming the file, the key and the problem."""
@@ -214,18 +215,36 @@ class RunDirectory:
         return record.status == "finished" and bool(record.ended) and not record.state_kept
 
 
+def _file(evaluation: str, suffix: str = "") -> str:
+    """The name of a file of an evaluation. Raises: RunError for a path out of its folder."""
+    try:
+        return check_name(f"{check_name(evaluation)}.{suffix}" if suffix else evaluation)
+    except ValueError as error:
+        raise RunError(
+            f"{shortened(evaluation)}: is no evaluation; it {error}.\n"
+            "Give a split, or a name such as test+flip or test@fer2013_csv."
+        ) from error
+
+
 def find_run(outputs: Path, run_id: str) -> RunDirectory:
     """The run called `run_id`. Raises: RunError naming the existing runs."""
-    run = RunDirectory(outputs / run_id)
+    try:
+        run = RunDirectory(outputs / check_name(run_id))
+    except ValueError as error:
+        raise _no_run(outputs, run_id, f"it {error}, and ") from error
     with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
     if run.run_json.exists():
         run.clear_left_behind()
         return run
+    raise _no_run(outputs, run_id)
+
+
+def _no_run(outputs: Path, run_id: str, why: str = "") -> RunError:
     present = [other.run_id for other in list_runs(outputs)]
-    found = f"it holds {', '.join(present[:8])}" if present else "it holds no runs"
-    raise RunError(
-        f"{outputs}: no run called '{run_id}'; {found}.\n"
+    found = f"holds {', '.join(present[:8])}" if present else "holds no runs"
+    return RunError(
+        f"{outputs}: no run called {shortened(run_id)}; {why}the folder {found}.\n"
         "Give one of these, or the folder that holds the run with --outputs."
     )
 

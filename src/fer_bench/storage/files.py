@@ -17,6 +17,8 @@ from fer_bench.storage.locks import created_locked
 
 # The most bytes that are read of a table, a list or a document.
 MOST_BYTES = 50 * 2**20
+# What common file systems allow, in bytes.
+LONGEST_NAME = 255
 # A document of metrics has about seven levels.
 MOST_LEVELS = 32
 # What is no file, and what it is called.
@@ -59,6 +61,37 @@ def synchronise(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def check_name(text: str) -> str:
+    """`text`, if it may be one part of a path: it never leads out of the folder that it is put in.
+
+    Raises: ValueError that says why not, in words that can follow the text.
+    """
+    if not text:
+        raise ValueError("is empty")
+    if text in (".", ".."):
+        raise ValueError("is a folder above or beside, not a name")
+    if "/" in text:
+        raise ValueError("is a path, not a name")
+    if "\0" in text:
+        raise ValueError("holds a NUL character")
+    try:
+        size = len(os.fsencode(text))
+    except UnicodeEncodeError as error:
+        raise ValueError("cannot be the name of a file") from error
+    if size > LONGEST_NAME:
+        raise ValueError(f"has {size:,} bytes, a name has at most {LONGEST_NAME}")
+    return text
+
+
+def is_name(text: str) -> bool:
+    """Whether `check_name` accepts it."""
+    try:
+        check_name(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_readable(path: Path, most: int | None = None) -> None:
