@@ -51,6 +51,7 @@ def test_what_is_no_file_is_named_and_never_opened(
     for read in (read_bounded, check_readable, read_json):
         with pytest.raises((OSError, ValueError)) as refused:
             read(path)
+        assert isinstance(refused.value, OSError | ValueError)
         says(why_unreadable(refused.value), kind)
 
 

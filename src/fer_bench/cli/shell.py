@@ -111,7 +111,7 @@ def _with_paths(name: str, value: Any) -> Any:
     try:
         return expanded(value)
     except ValueError as error:
-        raise ConfigError(f"{value}: {error}.") from error
+        raise ConfigError(f"{_shown(value)}: {error}.") from error
 
 
 class Typer(typer.Typer):

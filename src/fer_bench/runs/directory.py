@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from fer_bench.storage.locks import (
 if TYPE_CHECKING:
     from fer_bench.runs.record import RunRecord, Status
 
+# Nothing is written deeper than `explanations/test/x.png`; folders that others made may be.
+_HIDDEN = (".*", "*/.*", "*/*/.*")
 # A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
 # the process that holds the run.
 _TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
@@ -199,7 +202,7 @@ class RunDirectory:
                 self._clear_left_behind()
 
     def _clear_left_behind(self) -> None:
-        for path in self.path.rglob(".*"):
+        for path in chain.from_iterable(map(self.path.glob, _HIDDEN)):
             named = _TEMPORARY.fullmatch(path.name)
             if named and not is_alive(int(named["process"] or 0)):
                 remove_unlocked(path)
@@ -231,7 +234,9 @@ def find_run(outputs: Path, run_id: str) -> RunDirectory:
     try:
         run = RunDirectory(outputs / check_name(run_id))
     except ValueError as error:
-        raise _no_run(outputs, run_id, f"it {error}, and ") from error
+        # A path that leads nowhere is said to be no run, a name only if it could be one.
+        why = "" if "/" in run_id else f"it {error}, and "
+        raise _no_run(outputs, run_id, why) from error
     with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
     if run.run_json.exists():

@@ -154,8 +154,7 @@ def read_progress(run: RunDirectory) -> Progress | None:
 
 
 def _reason(error: Exception) -> str:
-    is_unreadable = isinstance(error, OSError | ValueError)
-    return why_unreadable(error) if is_unreadable else str(error)
+    return why_unreadable(error) if isinstance(error, OSError | ValueError) else str(error)
 
 
 def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[Any]) -> None:
