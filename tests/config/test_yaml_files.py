@@ -12,7 +12,7 @@ from messages import says
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.config.overrides import with_override
-from fer_bench.config.yaml_files import parse_value, read_yaml
+from fer_bench.config.yaml_files import parse_value, parse_written, read_yaml
 from fer_bench.errors import ConfigError
 from fer_bench.sweep.search.space import load_space
 from fer_bench.sweep.suite import load_suite
@@ -276,6 +276,31 @@ def test_a_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
         with_override({}, f"seed={number}")
     says(raised.value, "--set seed=", "characters")
     assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (laughs(9), "more than 100,000 values"),
+        ("[" * 50_000, "nesting"),
+        ("[" * 900 + "]" * 900, "40 levels"),
+        ("a: &a [*a]", "levels"),
+        ("a: &a {b: *a}", "levels"),
+        ("a: " + "1" * 100_000, "digits"),
+        ("a: 1" + ":1" * 5000 + ".5", "large"),
+        ("a: b: c", "mapping values"),
+        ("\udcff", "utf-8"),
+    ],
+)
+def test_what_a_colleague_may_have_written_is_bounded_too(text: str, words: str) -> None:
+    """A comparison of runs unfolded the anchors of a `config.yaml`, and never ended."""
+    with pytest.raises(ValueError, match=words):
+        parse_written(text.encode("utf-8", "surrogateescape"))
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    assert parse_written(EXPERIMENT.encode())["stages"][0]["epochs"] == 1
+    assert parse_written(b"a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
 
 
 def test_a_long_text_is_no_number() -> None:

@@ -258,6 +258,36 @@ def _parse(text: str) -> Any:
         raise ValueError(f"not valid YAML.\n{error}") from error
 
 
+_Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_written(content: bytes) -> Any:
+    """The value of a YAML file that this package wrote, ten times faster than one of a user.
+
+    Raises: ValueError: it is not YAML, or anchors make it too large, too deep or endless.
+    """
+    try:
+        value = yaml.load(content.decode(), _Fast)
+        _size(value, {}, DEEPEST)
+    except (yaml.YAMLError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return value
+
+
+def _size(value: Any, known: dict[int, int], levels: int) -> int:
+    """How many values there are in one, each counted as often as an alias repeats it."""
+    if not isinstance(value, dict | list):
+        return 1
+    if not levels:
+        raise ValueError(f"more than {DEEPEST} levels of nesting")
+    if id(value) not in known:
+        inside = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(one, known, levels - 1) for one in inside)
+    if known[id(value)] > MOST_VALUES:
+        raise ValueError(f"more than {_MOST}")
+    return known[id(value)]
+
+
 def parse_value(text: str) -> Any:
     """The value of `--set KEY=text`. Raises: ValueError; the message follows what was typed."""
     try:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fer_bench.config.yaml_files import MOST_BYTES, parse_written
 from fer_bench.errors import RunError
 from fer_bench.metrics.schema import (
     CorruptionsDocument,
@@ -14,7 +15,7 @@ from fer_bench.metrics.schema import (
     check_metrics,
 )
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.storage.files import read_json
+from fer_bench.storage.files import read_bounded, read_json
 
 T = TypeVar("T")
 
@@ -34,6 +35,16 @@ def read_corruptions(run: RunDirectory, evaluation: str) -> CorruptionsDocument:
     """Read and check `corruptions/<evaluation>.json`. Raises: RunError, as `read_metrics`."""
     again = evaluate_command(run, evaluation, corruptions=True)
     return _read(run.corruptions(evaluation), check_corruptions, again)
+
+
+def read_config(path: Path) -> Any:
+    """The value in a `config.yaml`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, too large, no YAML, or its anchors unfold to too much.
+    """
+    return parse_written(read_bounded(path, MOST_BYTES))
 
 
 def evaluate_command(run: RunDirectory, evaluation: str, corruptions: bool = False) -> str:

@@ -467,3 +467,16 @@ def test_listed() -> None:
     assert folders.listed([]) == "nothing"
     assert folders.listed("abcdefgh") == "a, b, c, d, e, f, g, h"
     assert folders.listed("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
+
+
+def test_folders_that_are_nested_a_thousand_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ended in a traceback."""
+    for _ in range(1000):
+        monkeypatch.chdir(tmp_path if not _ else "d")
+        Path("d").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as raised:
+        list(folders.file_paths(tmp_path, Counter()))
+    says(raised.value, "250 levels")

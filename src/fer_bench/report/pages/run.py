@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from markupsafe import Markup
 
 from fer_bench.comparison.member import look_up
+from fer_bench.config.yaml_files import parse_written
 from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.predictions import Predictions
@@ -117,8 +117,8 @@ def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError) as error:
         raise RunError(f"{run.config}: cannot be read ({why_unreadable(error)}).") from error
     try:
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
+        config = parse_written(text.encode())
+    except ValueError:
         config = None  # shown as it is
     return config if isinstance(config, dict) else {}, text
 
