@@ -42,8 +42,9 @@ def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
             return _explain_unknown_key(item["loc"], location, schema)
         case "missing":
             return f"{location}: missing"
-        case "value_error":  # raised in this package; contains the value found
-            return f"{location}: {message}"
+        case "value_error" | "boolean_in_list":  # raised in this package; contains the value found
+            place = item["ctx"].get("place")
+            return f"{location}{'' if place is None else f'.{place}'}: {message}"
         case "names_its_key":
             return message
         case "literal_error":

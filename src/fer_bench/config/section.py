@@ -30,12 +30,14 @@ class Section(BaseModel):
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, bool) and not _takes_booleans(annotation):
-                raise ValueError(
-                    f"must not be a boolean, got {str(one).lower()} (YAML reads yes, no, on and "
-                    "off as booleans; put a text in quotes)"
-                )
+        if _takes_booleans(annotation):
+            return value
+        if isinstance(value, bool):
+            raise ValueError(_no_boolean(value))
+        for place, one in enumerate(value if isinstance(value, list | tuple) else ()):
+            if isinstance(one, bool):
+                found = {"place": place, "message": _no_boolean(one)}
+                raise PydanticCustomError("boolean_in_list", "{message}", found)
         return value
 
     @field_validator("*", mode="before")
@@ -58,6 +60,13 @@ class Section(BaseModel):
         if isinstance(value, str) and _CONTROL.search(value):
             raise ValueError(f"must not hold control characters, got {shortened(value)}")
         return value
+
+
+def _no_boolean(value: bool) -> str:
+    return (
+        f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off as "
+        "booleans; put a text in quotes)"
+    )
 
 
 def _takes_booleans(annotation: Any) -> bool:
