@@ -235,7 +235,7 @@ def find_run(outputs: Path, run_id: str) -> RunDirectory:
         run = RunDirectory(outputs / check_name(run_id))
     except ValueError as error:
         # A path that leads nowhere is said to be no run, a name only if it could be one.
-        why = "" if "/" in run_id else f"it {error}, and "
+        why = "" if "/" in run_id else f"that {error}; "
         raise _no_run(outputs, run_id, why) from error
     with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
@@ -249,7 +249,7 @@ def _no_run(outputs: Path, run_id: str, why: str = "") -> RunError:
     present = [other.run_id for other in list_runs(outputs)]
     found = f"holds {', '.join(present[:8])}" if present else "holds no runs"
     return RunError(
-        f"{outputs}: no run called {shortened(run_id)}; {why}the folder {found}.\n"
+        f"{outputs}: no run called {shortened(run_id)}; {why}it {found}.\n"
         "Give one of these, or the folder that holds the run with --outputs."
     )
 
