@@ -4,6 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+# Of the name of a run, which is a part of the name of its folder.
+LONGEST = 200
+
 
 def known_as(typed: str, known: Iterable[str]) -> str:
     """The one known name that `typed` can only mean, else `typed` itself.
@@ -24,7 +27,7 @@ def _bare(name: str) -> str:
 def slug(text: str) -> str:
     """A name for a run, made from any text: `My Run (final) ü` gives `my-run-final-u`.
 
-    If no character can be kept, the name is `experiment`.
+    It has at most `LONGEST` characters. If none can be kept, the name is `experiment`.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9_.]+", "-", plain.lower()).strip("-._") or "experiment"
+    return re.sub(r"[^a-z0-9_.]+", "-", plain.lower())[:LONGEST].strip("-._") or "experiment"

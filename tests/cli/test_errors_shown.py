@@ -103,7 +103,7 @@ def test_unknown_key(train: Refused) -> None:
 
 
 def test_wrong_type(train: Refused) -> None:
-    says(train("stages.1.epochs=few"), "stages.1.epochs", "integer", "'few'")
+    says(train("stages.1.epochs=few"), "stages.1.epochs", "whole number", "'few'")
 
 
 def test_missing_file(refused: Refused, write_config: WriteConfig, outputs: Path) -> None:

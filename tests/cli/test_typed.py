@@ -1,6 +1,7 @@
 """Runs, folders, options and names as people type them."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -438,3 +439,91 @@ def test_a_name_that_means_none_or_several_is_refused(here: Path, typed: str) ->
     key = "training.optimizer" if typed.startswith("A") else "model.backbone"
     with pytest.raises(ConfigError, match=typed):
         load_experiment(Path("tiny.yaml"), [f"{key}={typed}"])
+
+
+# Files that are none, and damaged ones -----------------------------------------------------------
+
+
+@pytest.fixture(params=["pipe", "device", "folder", "loop"])
+def no_file(request: pytest.FixtureRequest, here: Path) -> str:
+    """The name of something that cannot be read as a file, and would hang or fill the memory."""
+    path = here / "none.yaml"
+    if request.param == "pipe":
+        os.mkfifo(path)
+    elif request.param == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if request.param == "device" else path)
+    return path.name
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["validate"], ["sweep", "--dry-run"], ["check-table"], ["adopt", "name"], ["data", "stats"]],
+    ids=" ".join,
+)
+def test_what_is_no_file_is_refused_by_every_command(
+    no_file: str, fer: Fer, command: list[str]
+) -> None:
+    result = fer(*command, no_file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    says(result.stderr, no_file)
+
+
+@pytest.mark.parametrize("part", ["run.json", "config.yaml", "metrics", "predictions"])
+def test_a_run_with_a_pipe_in_it_is_left_out(run: RunDirectory, fer: Fer, part: str) -> None:
+    places = {"metrics": run.metrics("test"), "predictions": run.predictions("test")}
+    path = places.get(part, run.path / part)
+    path.unlink()
+    os.mkfifo(path)
+    result = fer("compare", "--json", "outputs")
+    (reason,) = [one["reason"] for one in json.loads(result.stdout)["left_out"]]
+    says(reason, path, "a named pipe")
+
+
+def test_anchors_of_a_config_are_not_unfolded(run: RunDirectory, fer: Fer) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    run.config.write_text("\n".join(lines))
+    result = fer("compare", "--json", "outputs")
+    (reason,) = [one["reason"] for one in json.loads(result.stdout)["left_out"]]
+    says(reason, run.config, "100,000")
+    assert fer("report", "one").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "d/" * 1500, "d/" * 3000])
+def test_a_path_that_is_too_long_is_named(here: Path, fer: Fer, name: str) -> None:
+    commands = (
+        ["report", "one", "--outputs", name], ["adopt", "a", "one.csv", "--outputs", name],
+        ["validate", name], ["compare", name], ["compare", "outputs", "--csv", f"{name}/x.csv"],
+    )  # fmt: skip
+    for command in commands:
+        result = fer(*command)
+        assert result.exit_code == 2, result.exception
+        says(result.stderr, name[:20])
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["tset", "../../x", "..", "", "test+flop", "test@..", "x" * 300])
+def test_compare_does_not_take_what_is_no_evaluation(here: Path, fer: Fer, split: str) -> None:
+    result = fer("compare", "outputs", "--split", split)
+    assert (result.exit_code, result.stdout) == (2, "")
+    says(result.stderr, "--split", "test")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", ".", "a.png.pdf"])
+def test_a_figure_is_a_png(here: Path, fer: Fer, name: str) -> None:
+    for command in (["show", "tiny.yaml", "-o", name], ["stats", "tiny.yaml", "--plot", name]):
+        result = fer("data", *command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        says(result.stderr, name, ".png")
+    result = fer("models", "show", "tiny.yaml", "--plot", name)
+    assert result.exit_code == 2
+
+
+def test_what_is_no_run_and_no_folder_is_named(here: Path, fer: Fer) -> None:
+    result = fer("compare", "tiny.yaml")
+    assert result.exit_code == 2
+    says(result.stderr, "tiny.yaml")

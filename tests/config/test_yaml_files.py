@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import says
 
 from fer_bench.config.loading import load_experiment
-from fer_bench.config.yaml_files import parse_value, read_yaml
+from fer_bench.config.overrides import with_override
+from fer_bench.config.yaml_files import parse_value, parse_written, read_yaml
 from fer_bench.errors import ConfigError
 from fer_bench.sweep.search.space import load_space
 from fer_bench.sweep.suite import load_suite
@@ -235,11 +237,75 @@ def laughs(levels: int) -> str:
         ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 40 levels"),
         ("a: &a [*a]", "contains itself"),
         ("a: &a {b: *a}", "contains itself"),
-        ("a: " + "x" * 2**20, "larger than 1 MiB"),
+        ("a: " + "x" * 2**20, "1,048,576"),
     ],
 )
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in refusal(tmp_path / "huge.yaml", text)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(
+            "1" * 100_000,
+            "0x1" + "f" * 5000,
+            "0b" + "1" * 100_000,
+            "0" * 100_000 + "7",
+            "0o" + "7" * 5000,
+        ),
+        *(
+            "1_" * 50_000 + "1",
+            "1" + ":1" * 50_000,
+            "1" + ":1" * 50_000 + ".5",
+            "1." + "1" * 100_000,
+        ),
+        *(
+            "-" + "9" * 5000,
+            "!!int " + "1" * 5000,
+            "!!int '" + "1" * 5000 + "'",
+            "!!float " + "1" * 500,
+        ),
+    ],
+    ids=lambda number: number[:8],
+)
+def test_a_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
+    """Python's own message named `sys.set_int_max_str_digits`, or there was a traceback."""
+    says(refusal(tmp_path / "x.yaml", f"a: 1\nb: {number}"), "line 2", "characters")
+    with pytest.raises(ConfigError) as raised:
+        with_override({}, f"seed={number}")
+    says(raised.value, "--set seed=", "characters")
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (laughs(9), "more than 100,000 values"),
+        ("[" * 50_000, "nesting"),
+        ("[" * 900 + "]" * 900, "40 levels"),
+        ("a: &a [*a]", "levels"),
+        ("a: &a {b: *a}", "levels"),
+        ("a: " + "1" * 100_000, "digits"),
+        ("a: 1" + ":1" * 5000 + ".5", "large"),
+        ("a: b: c", "mapping values"),
+        ("\udcff", "utf-8"),
+    ],
+)
+def test_what_a_colleague_may_have_written_is_bounded_too(text: str, words: str) -> None:
+    """A comparison of runs unfolded the anchors of a `config.yaml`, and never ended."""
+    with pytest.raises(ValueError, match=words):
+        parse_written(text.encode("utf-8", "surrogateescape"))
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    assert parse_written(EXPERIMENT.encode())["stages"][0]["epochs"] == 1
+    assert parse_written(b"a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_long_text_is_no_number() -> None:
+    assert parse_value("f" * 1000) == "f" * 1000
+    assert parse_value(f"'{'1' * 1000}'") == "1" * 1000
 
 
 def test_anchors_and_merges_stay() -> None:

@@ -16,10 +16,10 @@ from messages import says
 
 from fer_bench.comparison.collect import collect
 from fer_bench.config.dataset import Dataset
-from fer_bench.config.experiment import Experiment
+from fer_bench.config.experiment import NAME, Experiment
 from fer_bench.data.load import load_manifest
 from fer_bench.errors import DataError, FerError, RunError
-from fer_bench.evaluation.adopt import NAME, Adoption, adopt
+from fer_bench.evaluation.adopt import Adoption, adopt
 from fer_bench.evaluation.foreign_table import AdoptionError
 from fer_bench.metrics.document import compute
 from fer_bench.report.pages import write_run_report
@@ -353,9 +353,14 @@ def test_an_invalid_name(refused: Refused, table: pd.DataFrame, name: str) -> No
     says(refused(table, name=name), repr(name), "letters, digits")
 
 
+def test_a_name_that_is_too_long(refused: Refused, table: pd.DataFrame) -> None:
+    """It was the name of a folder, and ended in a traceback."""
+    says(refused(table, name="x" * 300), "'xxx", "200")
+
+
 def test_names_are_those_of_experiments() -> None:
     (pattern,) = [item.pattern for item in Experiment.model_fields["name"].metadata]
-    assert pattern == f"^{NAME.pattern}$"
+    assert pattern == f"^{NAME}$"
 
 
 def test_an_unknown_split(refused: Refused, table: pd.DataFrame) -> None:

@@ -7,8 +7,8 @@ import pytest
 from messages import says
 
 from fer_bench.errors import RunError
-from fer_bench.runs import directory
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
+from fer_bench.storage import files as storage_files
 from fer_bench.storage.files import write_atomically, write_json
 from fer_bench.storage.locks import created_locked
 
@@ -91,7 +91,7 @@ def test_unreadable_json(run: RunDirectory, content: bytes | None, message: str)
 def test_json_that_is_too_large_is_not_read(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "LARGEST_JSON", 10)
+    monkeypatch.setattr(storage_files, "MOST_BYTES", 10)
     write_json(run.metrics("test"), {"n": "0123456789"})
     with pytest.raises(RunError) as raised:
         run.read_json(run.metrics("test"))

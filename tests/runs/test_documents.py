@@ -11,9 +11,9 @@ import pytest
 from messages import says
 
 from fer_bench.errors import RunError
-from fer_bench.runs import documents
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
+from fer_bench.storage import files
 
 Damage = Callable[[dict[str, Any]], object]
 
@@ -124,7 +124,7 @@ def test_damaged_corruptions_are_reported(name: str, run: RunDirectory) -> None:
         ("[]", "list"),
         ('{"n": NaN}', "NaN"),
         ('{"accuracy": {"value": 1e999, "low": 0, "high": 1}}', "accuracy.value"),
-        ('{"n": ' + "[" * 100 + "]" * 100 + "}", f"{documents.MOST_LEVELS} levels"),
+        ('{"n": ' + "[" * 100 + "]" * 100 + "}", f"{files.MOST_LEVELS} levels"),
         ("\x00\xff", "JSON"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_document_is_reported(content: str, part: str, run: Ru
 def test_a_file_that_is_too_large_is_not_read(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "MOST_BYTES", 100)
+    monkeypatch.setattr(files, "MOST_BYTES", 100)
     with pytest.raises(RunError) as caught:
         read_metrics(run, "test")
     says(caught.value, run.metrics("test"), "bytes", "100")

@@ -8,7 +8,6 @@ import pytest
 from messages import says
 
 from fer_bench.errors import RunError
-from fer_bench.runs import record as record_module
 from fer_bench.runs.record import (
     BestRecord,
     DatasetRecord,
@@ -18,6 +17,7 @@ from fer_bench.runs.record import (
     StageRecord,
     read_record,
 )
+from fer_bench.storage import files
 from fer_bench.storage.files import write_json
 
 RECORD = RunRecord(
@@ -117,7 +117,7 @@ def test_what_is_no_record_at_all_is_named(content: str | bytes, path: Path) -> 
 
 
 def test_a_file_that_is_too_large_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_module, "LARGEST_BYTES", 10)
+    monkeypatch.setattr(files, "MOST_BYTES", 10)
     says(damage(path, '{"name": "long"}'), path, "16 bytes", 10)
 
 

@@ -124,9 +124,9 @@ def essence(trials: Any) -> list[tuple[Any, ...]]:
         ({"low": 0, "high": 0.1, "log": True}, "log: true"),
         ({"low": 0, "high": 0.5, "integer": True}, "integer: true"),
         ({"low": 0, "high": 0.1, "choices": [0]}, "either choices, or low and high"),
-        ({"choices": []}, "at least 1 item"),
+        ({"choices": []}, "at least 1 entry"),
         ({"choices": [0.1, 0.1]}, "duplicate choice: 0.1"),
-        ({"choices": [2.5, "x", 0.1]}, "must be a valid number"),
+        ({"choices": [2.5, "x", 0.1]}, "must be a number"),
         ({"low": True, "high": 2}, "must not be a boolean"),
         ({"low": 0, "high": 0.2, "intger": True}, "'integer'"),
         ({"low": 0, "high": 1.5}, "got 1.5"),
@@ -151,7 +151,7 @@ def test_an_invalid_parameter_is_refused(
         ("dataset.split_seed", "other images"),
         ("dataset.split.train", "other images"),
         ("training", "training.select"),
-        ("", "Known keys"),
+        ("", "is empty"),
     ],
 )
 def test_a_key_that_cannot_be_varied_is_refused(

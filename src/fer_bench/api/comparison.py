@@ -10,9 +10,10 @@ from fer_bench.api.choices import one_of
 from fer_bench.api.metrics import html_table
 from fer_bench.api.runs import Run
 from fer_bench.comparison.groups import Pairs
+from fer_bench.errors import RunError
 from fer_bench.report.wording import write_cell, write_heading
 from fer_bench.runs.directory import RunDirectory, list_runs
-from fer_bench.runs.names import named_run, run_at
+from fer_bench.runs.names import check_evaluation, named_run, run_at
 
 RunName = Run | str | Path
 
@@ -109,6 +110,7 @@ def compare(
         ConfigError: `where`, `sort` or `pairs` cannot be understood.
     """
     one_of("pairs", pairs, get_args(Pairs))
+    check_evaluation(split)
     given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     found = comparison.collect(_chosen(paths, Path(outputs)), split, where, sort, pairs)
@@ -131,4 +133,9 @@ def _chosen(paths: Sequence[Path], outputs: Path) -> Path | list[RunDirectory]:
             found += list_runs(path) if path.is_dir() else []
         else:
             found.append(named_run(outputs, str(path)))
+    if not found:
+        raise RunError(
+            f"{', '.join(map(str, paths[:8]))}: no run, and no folder that holds runs.\n"
+            "Give the folder that contains your runs, or a run by its id."
+        )
     return list({run.path.resolve(): run for run in found}.values())

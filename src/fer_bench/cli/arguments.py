@@ -52,6 +52,16 @@ def raise_all(errors: Sequence[FerError]) -> None:
         raise FerError("\n".join(map(str, errors)))
 
 
+def check_png(option: str, path: Path | None) -> None:
+    """Check the name of a figure to write. Raises: ConfigError for another suffix than `.png`."""
+    if path and path.suffix.lower() != ".png":
+        suffix = f"the suffix {path.suffix}" if path.suffix else "no suffix"
+        raise ConfigError(
+            f"{option} {path}: a PNG file is written, the name has {suffix}.\n"
+            f"Give for example {path.with_suffix('.png') if path.name else 'figure.png'}."
+        )
+
+
 # Options that do not exist -----------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_bench.api.choices import one_of
+from fer_bench.cli.arguments import check_png
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import ConfigFile, Data, Json, Overrides, SplitName
 from fer_bench.cli.shell import Commands, Typer, mention, notify, open_device, open_display
@@ -62,6 +63,7 @@ def stats(
     from fer_bench.data.load import load_manifest, read_release
     from fer_bench.data.summary import describe
 
+    check_png("--plot", plot)
     dataset = _dataset(data, overrides or [])
     manifest = read_release(dataset) if data.is_dir() else load_manifest(dataset)
     description = describe(manifest)
@@ -172,6 +174,7 @@ def show(
     from fer_bench.labels import SPLITS
 
     one_of("--split", split, SPLITS)
+    check_png("--output", output)
     if augmented and split != "train":
         raise ConfigError(f"--augmented: only training images are augmented, not {split}.")
     experiment = load_experiment(experiment_file(config, Path("outputs")), overrides or [])

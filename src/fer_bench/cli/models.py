@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fer_bench.cli.arguments import check_png
 from fer_bench.cli.console import messages, results, say
 from fer_bench.cli.options import ConfigFile, Json, Outputs, Overrides
 from fer_bench.cli.shell import Commands, Typer, mention, open_device
@@ -50,6 +51,7 @@ def show(
     from fer_bench.api.experiments import experiment_file
     from fer_bench.config.loading import load_experiment
 
+    check_png("--plot", plot)
     experiment = load_experiment(experiment_file(config, outputs), overrides or [])
     open_device("cpu")
 

@@ -29,7 +29,10 @@ NOT_OUR_FAULT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
 }
+# Of a path in a message.
+_LONGEST = 300
 WRITE_ADVICE = "Give another path, or check its permissions and the free space on that disk."
 
 
@@ -108,7 +111,7 @@ def _with_paths(name: str, value: Any) -> Any:
     try:
         return expanded(value)
     except ValueError as error:
-        raise ConfigError(f"{value}: {error}.") from error
+        raise ConfigError(f"{_shown(value)}: {error}.") from error
 
 
 class Typer(typer.Typer):
@@ -149,12 +152,18 @@ class Commands(TyperGroup):
                 raise
             discard_output()
             _report_end(
-                "error", f"{error.filename or 'disk'}: {error.strerror}.\n{WRITE_ADVICE}", "red"
+                "error", f"{_shown(error.filename)}: {error.strerror}.\n{WRITE_ADVICE}", "red"
             )
             raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
             _report_end("stopped", str(stop) or "by the user", "yellow")
             raise typer.Exit(130) from stop
+
+
+def _shown(path: Any) -> str:
+    """The path of an error, shortened in the middle if it fills a screen."""
+    text = str(path or "disk")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
 
 
 def mention(kind: str, path: Path) -> None:

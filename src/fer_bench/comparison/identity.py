@@ -15,6 +15,8 @@ from typing import Any
 
 from fer_bench.comparison.member import Member, look_up
 from fer_bench.comparison.result import PAIR_METRICS, LeftOut
+from fer_bench.runs.predictions import LARGEST_BYTES
+from fer_bench.storage.files import read_bounded
 
 # Runs of one experiment may differ in these, which do not change what is trained (of the cache,
 # only the number of augmented views does).
@@ -115,7 +117,7 @@ def _with_equal_predictions(members: Iterable[Member]) -> Iterator[list[Member]]
 
 def _digest(path: Path) -> str:
     """SHA-256 of the rows of a table, independent of their order and of the line endings."""
-    header, *rows = path.read_bytes().splitlines()
+    header, *rows = read_bounded(path, LARGEST_BYTES).splitlines()
     return hashlib.sha256(b"\n".join([header, *sorted(rows)])).hexdigest()
 
 

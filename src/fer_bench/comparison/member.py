@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from fer_bench.comparison.filter import Condition
 from fer_bench.comparison.result import PAIR_METRICS, Row
 from fer_bench.errors import RunError
@@ -17,14 +15,14 @@ from fer_bench.metrics.predictions import Predictions
 from fer_bench.metrics.schema import MetricsDocument, headline_cells
 from fer_bench.runs.answers import read_answers
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import evaluate_command, read_metrics
+from fer_bench.runs.documents import evaluate_command, read_config, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import RunRecord
+from fer_bench.storage.files import why_unreadable
 
 # Of `config.yaml` the comparison only checks what it uses.
 Document = Mapping[str, Any]
 # The C implementation reads a configuration ten times as fast, where PyYAML was built with it.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,9 @@ def _read_all(path: Path) -> tuple[Predictions, str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{path}: cannot be read as YAML ({reason})") from error
+        config = read_config(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as YAML ({why_unreadable(error)})") from error
     if not isinstance(config, dict):
         raise RunError(f"{path}: expected a mapping, found {type(config).__name__}")
     published = config.get("published") or []

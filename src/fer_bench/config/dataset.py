@@ -30,7 +30,12 @@ def written_path(value: Any) -> Any:
         raise ValueError(f"{error}, got {shortened(str(value))}") from error
 
 
-WrittenPath = Annotated[Path, BeforeValidator(written_path)]
+# In the schema for editors, too, a path is not empty.
+WrittenPath = Annotated[
+    Path,
+    BeforeValidator(written_path),
+    WithJsonSchema({"type": "string", "format": "path", "pattern": r"\S"}),
+]
 
 
 def _part_or_name(value: Any) -> Any:

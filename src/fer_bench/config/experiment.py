@@ -20,7 +20,8 @@ from fer_bench.registry import BACKBONES
 
 SCHEMA_ID = "urn:fer-bench:schema:experiment"
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+# Run ids begin with it, and are the names of folders: those have at most 255 characters.
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 
 
 class Published(Section):

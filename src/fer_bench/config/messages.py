@@ -42,23 +42,40 @@ def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
             return _explain_unknown_key(item["loc"], location, schema)
         case "missing":
             return f"{location}: missing"
-        case "value_error":  # raised in this package; contains the value found
-            return f"{location}: {message}"
+        case "value_error" | "boolean_in_list":  # raised in this package; contains the value found
+            place = item["ctx"].get("place")
+            return f"{location}{'' if place is None else f'.{place}'}: {message}"
         case "names_its_key":
             return message
         case "literal_error":
             known = re.findall("'([^']*)'", str(item["ctx"]["expected"]))
             hint = did_you_mean(str(found), known)
             return f"{location}: {_must_be(message)}, got {shortened(found)}. {hint}".rstrip(". ")
+        case "too_short" | "too_long":
+            message = _number_of_entries(item)
     return f"{location}: {_PLAIN.get(item['type'], _must_be(message))}, got {shortened(found)}"
+
+
+def _number_of_entries(item: Mapping[str, Any]) -> str:
+    few = item["type"] == "too_short"
+    number = item["ctx"]["min_length" if few else "max_length"]
+    entries = "entry" if number == 1 else "entries"
+    return f"must have at {'least' if few else 'most'} {number} {entries}"
 
 
 # Messages of pydantic that use terms of Python.
 _PLAIN = {
     "model_type": "must be a mapping of keys",
     "tuple_type": "must be a list",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', "
+    "string_pattern_mismatch": "must be up to 200 letters, digits, '.', '_' or '-', "
     "with a letter or digit at the beginning",
+    "string_type": "must be a text",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "mapping_type"), "must be a mapping of keys"),
+    **dict.fromkeys(("list_type", "set_type", "frozen_set_type"), "must be a list"),
+    **dict.fromkeys(("path_type", "path_not_file"), "must be a path"),
 }
 
 

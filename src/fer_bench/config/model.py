@@ -11,6 +11,7 @@ from fer_bench.config.dataset import written_path
 from fer_bench.config.section import Section, is_none, registered_name, shortened
 from fer_bench.registry import BACKBONES, did_you_mean
 from fer_bench.spelling import known_as
+from fer_bench.storage.files import is_name
 
 
 class Augment(Section):
@@ -127,7 +128,7 @@ class Model(Section):
         run = weights.removeprefix("run:")
         if weights in ("none", "imagenet") or weights.endswith((".h5", ".keras")):
             return str(written_path(weights)) if "$" in weights or "~" in weights else weights
-        if run != weights and run and "/" not in run:
+        if run != weights and is_name(run):
             return weights
         hint = did_you_mean(weights, ("none", "imagenet"))
         raise ValueError(

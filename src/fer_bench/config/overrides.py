@@ -8,6 +8,9 @@ from typing import Any
 from fer_bench.config.yaml_files import parse_value
 from fer_bench.errors import ConfigError
 
+# Of what was typed, in a message.
+_LONGEST = 120
+
 
 def overridden(
     document: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]
@@ -37,15 +40,18 @@ def with_override(document: dict[str, Any], override: str) -> dict[str, Any]:
     """
     dotted, equals, text = override.partition("=")
     dotted = _dotted(dotted)
+    context = f"--set {override if len(override) <= _LONGEST else override[:_LONGEST] + '...'}"
     if not equals or not dotted:
+        raise ConfigError(f"{context}: expected KEY=VALUE, for example training.batch_size=16.")
+    if not text.strip():  # mostly a variable of the shell that is not set
         raise ConfigError(
-            f"--set {override}: expected KEY=VALUE, for example training.batch_size=16."
+            f"{context}: there is no value. Write {dotted}=null for the default of this key."
         )
     try:
         value = parse_value(text)
     except ValueError as error:
-        raise ConfigError(f"--set {override}: {error}") from error
-    return with_value(document, dotted, value, f"--set {override}")
+        raise ConfigError(f"{context}: {error}") from error
+    return with_value(document, dotted, value, context)
 
 
 def with_value(document: dict[str, Any], key: str, value: Any, context: str) -> dict[str, Any]:
@@ -62,6 +68,10 @@ def with_value(document: dict[str, Any], key: str, value: Any, context: str) -> 
     """
     document = copy.deepcopy(document)
     *parents, last = key.split(".")
+    if not all(part.strip() for part in (*parents, last)):
+        raise ConfigError(
+            f"{context}: a part of the key is empty. Write it as in training.batch_size."
+        )
     place: Any = document
     for part in parents:
         place = _child(place, part, context)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -29,11 +30,22 @@ class Section(BaseModel):
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-            raise ValueError(
-                f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off "
-                "as booleans; put a text in quotes)"
-            )
+        if _takes_booleans(annotation):
+            return value
+        if isinstance(value, bool):
+            raise ValueError(_no_boolean(value))
+        for place, one in enumerate(value if isinstance(value, list | tuple) else ()):
+            if isinstance(one, bool):
+                found = {"place": place, "message": _no_boolean(one)}
+                raise PydanticCustomError("boolean_in_list", "{message}", found)
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _path_is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, str) and not value.strip() and _mentions(annotation, Path):
+            raise ValueError(f"must be a path, got {value!r}")
         return value
 
     @field_validator("*", mode="before")
@@ -48,6 +60,22 @@ class Section(BaseModel):
         if isinstance(value, str) and _CONTROL.search(value):
             raise ValueError(f"must not hold control characters, got {shortened(value)}")
         return value
+
+
+def _no_boolean(value: bool) -> str:
+    return (
+        f"must not be a boolean, got {str(value).lower()} (YAML reads yes, no, on and off as "
+        "booleans; put a text in quotes)"
+    )
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    return _mentions(annotation, bool) or _mentions(annotation, Any)
+
+
+def _mentions(annotation: Any, wanted: Any) -> bool:
+    """Whether a value, or the values in a list, may be of a type."""
+    return annotation is wanted or any(_mentions(one, wanted) for one in get_args(annotation))
 
 
 def _literals(annotation: Any) -> Iterator[str]:

@@ -14,6 +14,8 @@ import pandas as pd
 import yaml
 
 from fer_bench.config.dataset import Dataset
+from fer_bench.config.experiment import NAME
+from fer_bench.config.section import shortened
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
 from fer_bench.errors import RunError
@@ -21,7 +23,7 @@ from fer_bench.evaluation.foreign_table import AdoptionError, ForeignTable, read
 from fer_bench.labels import SPLITS
 from fer_bench.metrics.document import compute
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.predictions import read_predictions, write_predictions
+from fer_bench.runs.predictions import LARGEST_BYTES, read_predictions, write_predictions
 from fer_bench.runs.record import (
     DatasetRecord,
     ModelRecord,
@@ -30,11 +32,10 @@ from fer_bench.runs.record import (
     now,
     versions,
 )
-from fer_bench.storage.files import write_atomically, write_json
+from fer_bench.storage.files import read_bounded, why_unreadable, write_atomically, write_json
 from fer_bench.storage.replacement import abandoned, working_folder
 
 # As in an experiment: the name is the first part of the run id, and so of a folder's name.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ADOPTING, NEW, OLD = ".adopting-", "new", "old"
 UNKNOWN_ORIGIN = (
     "the predictions come from elsewhere: how the model was selected, and whether it was trained "
@@ -65,9 +66,10 @@ class Adoption:
     def content(self) -> bytes:
         """The content of the file. Raises: AdoptionError when it cannot be read."""
         try:
-            return self.source.read_bytes()
-        except OSError as error:
-            raise AdoptionError(f"{self.source}: cannot be read ({error.strerror}).") from error
+            return read_bounded(self.source, LARGEST_BYTES)
+        except (OSError, ValueError) as error:
+            reason = why_unreadable(error)
+            raise AdoptionError(f"{self.source}: cannot be read ({reason}).") from error
 
     @property
     def digest(self) -> str:
@@ -95,10 +97,10 @@ def adopt(adoption: Adoption, outputs: Path, *, fresh: bool = False) -> RunDirec
         RunError: the run exists already.
         DataError: the dataset is missing or does not have the split.
     """
-    if not NAME.fullmatch(adoption.name):
+    if not re.fullmatch(NAME, adoption.name):
         raise AdoptionError(
-            f"NAME {adoption.name!r}: expected letters, digits, '.', '_' or '-', beginning with a "
-            "letter or digit."
+            f"NAME {shortened(adoption.name)}: expected up to 200 letters, digits, '.', '_' or "
+            "'-', beginning with a letter or digit."
         )
     if adoption.split not in SPLITS:
         raise AdoptionError(f"split {adoption.split!r}: expected {', '.join(SPLITS)}.")

@@ -62,7 +62,9 @@ def _curves(history: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> It
 
 
 def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
-    """The first epoch of each stage, and the name of the stage."""
+    """The first epoch of each stage, and the name of the stage; none where they have no names."""
+    if "stage" not in history:
+        return []
     first = history[history["stage"] != history["stage"].shift()]
     return [
         (int(epoch), str(name)) for epoch, name in zip(first["epoch"], first["stage"], strict=True)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_bench.metrics.predictions import Classification, Predictions
+from fer_bench.runs.predictions import LARGEST_BYTES
+from fer_bench.storage.files import read_bounded
 
 _Bytes = NDArray[np.uint8]
 
@@ -25,7 +27,7 @@ def read_answers(path: Path) -> tuple[Predictions, str] | None:
     300 runs, that would make `fer compare` 14% slower.
     """
     try:
-        header, _, body = path.read_bytes().partition(b"\n")
+        header, _, body = read_bounded(path, LARGEST_BYTES).partition(b"\n")
         names = header.decode().split(",")
     except (OSError, ValueError):
         return None

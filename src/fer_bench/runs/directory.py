@@ -1,18 +1,19 @@
 """The run directory: the name of every file in it, its readers and its lock."""
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_bench.config.section import shortened
 from fer_bench.errors import DataError, RunError
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
-from fer_bench.storage.files import read_bounded, write_beside
+from fer_bench.storage.files import check_name, read_json, why_unreadable, write_beside
 from fer_bench.storage.locks import (
     LOCK,
     BusyError,
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from fer_bench.data.manifest import Manifest
     from fer_bench.runs.record import RunRecord, Status
 
-# Metrics take kilobytes, corruptions some more.
-LARGEST_JSON = 50 * 2**20
-
+# Nothing is written deeper than `explanations/test/x.png`; folders that others made may be.
+_HIDDEN = (".*", "*/.*", "*/*/.*")
 # A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
 # the process that holds the run.
 _TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
@@ -89,19 +89,19 @@ class RunDirectory:
 
     def predictions(self, evaluation: str) -> Path:
         """The saved predictions of one evaluation: a split, `test+flip` or `test@other`."""
-        return self.path / "predictions" / f"{evaluation}.csv"
+        return self.path / "predictions" / _file(evaluation, "csv")
 
     def metrics(self, evaluation: str) -> Path:
         """The metrics computed from the saved predictions of one evaluation."""
-        return self.path / "metrics" / f"{evaluation}.json"
+        return self.path / "metrics" / _file(evaluation, "json")
 
     def corruptions(self, evaluation: str) -> Path:
         """The robustness of one evaluation to corrupted images; the predictions are beside it."""
-        return self.path / "corruptions" / f"{evaluation}.json"
+        return self.path / "corruptions" / _file(evaluation, "json")
 
     def explanations(self, split: str) -> Path:
         """The folder of the Grad-CAM sheets of a split."""
-        return self.path / "explanations" / split
+        return self.path / "explanations" / _file(split)
 
     def read_record(self) -> "RunRecord":
         """`run.json`. Raises: RunError naming the file, the key and the problem."""
@@ -116,12 +116,12 @@ class RunDirectory:
     def read_json(self, path: Path) -> dict[str, Any]:
         """One JSON object of an evaluation. Raises: RunError naming the file and the problem."""
         try:
-            document = json.loads(read_bounded(path, LARGEST_JSON))
+            document = read_json(path)
             if not isinstance(document, dict):
                 raise ValueError(f"expected an object, found {type(document).__name__}")
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(
-                f"{path}: cannot be read as JSON ({error}).\n"
+                f"{path}: cannot be read as JSON ({why_unreadable(error)}).\n"
                 f"Evaluate the run again: fer evaluate {self.run_id}"
             ) from error
         return document
@@ -231,7 +231,7 @@ class RunDirectory:
                 self._clear_left_behind()
 
     def _clear_left_behind(self) -> None:
-        for path in self.path.rglob(".*"):
+        for path in chain.from_iterable(map(self.path.glob, _HIDDEN)):
             named = _TEMPORARY.fullmatch(path.name)
             if named and not is_alive(int(named["process"] or 0)):
                 remove_unlocked(path)
@@ -247,18 +247,38 @@ class RunDirectory:
         return record.status == "finished" and bool(record.ended) and not record.state_kept
 
 
+def _file(evaluation: str, suffix: str = "") -> str:
+    """The name of a file of an evaluation. Raises: RunError for a path out of its folder."""
+    try:
+        return check_name(f"{check_name(evaluation)}.{suffix}" if suffix else evaluation)
+    except ValueError as error:
+        raise RunError(
+            f"{shortened(evaluation)}: is no evaluation; it {error}.\n"
+            "Give a split, or a name such as test+flip or test@fer2013_csv."
+        ) from error
+
+
 def find_run(outputs: Path, run_id: str) -> RunDirectory:
     """The run called `run_id`. Raises: RunError naming the existing runs."""
-    run = RunDirectory(outputs / run_id)
+    try:
+        run = RunDirectory(outputs / check_name(run_id))
+    except ValueError as error:
+        # A path that leads nowhere is said to be no run, a name only if it could be one.
+        why = "" if "/" in run_id else f"that {error}; "
+        raise _no_run(outputs, run_id, why) from error
     with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
     if run.run_json.exists():
         run.clear_left_behind()
         return run
+    raise _no_run(outputs, run_id)
+
+
+def _no_run(outputs: Path, run_id: str, why: str = "") -> RunError:
     present = [other.run_id for other in list_runs(outputs)]
-    found = f"it holds {', '.join(present[:8])}" if present else "it holds no runs"
-    raise RunError(
-        f"{outputs}: no run called '{run_id}'; {found}.\n"
+    found = f"holds {', '.join(present[:8])}" if present else "holds no runs"
+    return RunError(
+        f"{outputs}: no run called {shortened(run_id)}; {why}it {found}.\n"
         "Give one of these, or the folder that holds the run with --outputs."
     )
 

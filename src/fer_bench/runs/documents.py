@@ -1,13 +1,11 @@
 """Reading the documents of an evaluation: its metrics, and those on corrupted images."""
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
+from fer_bench.config.yaml_files import MOST_BYTES, parse_written
 from fer_bench.errors import RunError
 from fer_bench.metrics.schema import (
     CorruptionsDocument,
@@ -17,10 +15,7 @@ from fer_bench.metrics.schema import (
     check_metrics,
 )
 from fer_bench.runs.directory import RunDirectory
-
-# A metrics document has about 50 kB and seven levels; anything far larger is no such document.
-MOST_BYTES = 50 * 2**20
-MOST_LEVELS = 32
+from fer_bench.storage.files import read_bounded, read_json
 
 T = TypeVar("T")
 
@@ -40,6 +35,16 @@ def read_corruptions(run: RunDirectory, evaluation: str) -> CorruptionsDocument:
     """Read and check `corruptions/<evaluation>.json`. Raises: RunError, as `read_metrics`."""
     again = evaluate_command(run, evaluation, corruptions=True)
     return _read(run.corruptions(evaluation), check_corruptions, again)
+
+
+def read_config(path: Path) -> Any:
+    """The value in a `config.yaml`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, too large, no YAML, or its anchors unfold to too much.
+    """
+    return parse_written(read_bounded(path, MOST_BYTES))
 
 
 def evaluate_command(run: RunDirectory, evaluation: str, corruptions: bool = False) -> str:
@@ -67,29 +72,9 @@ def _read(path: Path, check: Callable[[object], T], again: str) -> T:
         raise RunError(f"{path}: {reason}; write it again with `{again}`.") from error
 
 
-def _parse(path: Path) -> Any:
-    """The content of a JSON file. Raises: ValueError when it is no strict JSON, OSError."""
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"has {size:,} bytes, more than {MOST_BYTES:,}")
-    content = path.read_bytes()
-    if _levels(content) > MOST_LEVELS:
-        raise ValueError(f"is nested more than {MOST_LEVELS} levels deep")
-    try:
-        document = json.loads(content, parse_constant=_refuse)
-    except ValueError as error:
-        raise ValueError(f"cannot be read as JSON ({error})") from error
+def _parse(path: Path) -> dict[str, Any]:
+    """The content of a JSON file. Raises: ValueError when it is no JSON object, OSError."""
+    document = read_json(path)
     if not isinstance(document, dict):
         raise ValueError(f"expected a JSON object, found {type(document).__name__}")
     return document
-
-
-def _levels(content: bytes) -> int:
-    """How deep brackets are nested, at most: those in texts are counted, too."""
-    marks = np.frombuffer(content, dtype=np.uint8)
-    opened = np.isin(marks, list(b"{[")).astype(np.int64)
-    return int((opened - np.isin(marks, list(b"}]"))).cumsum().max(initial=0))
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_bench.errors import RunError
-from fer_bench.storage.files import read_bounded
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 # A million epochs take about this much.
 LARGEST_BYTES = 200 * 2**20
@@ -68,9 +68,13 @@ def read_history(path: Path) -> list[Epoch]:
     except (OSError, ValueError, csv.Error) as error:
         config = path.with_name("config.yaml")
         raise RunError(
-            f"{path}: cannot be read as a table of epochs ({error}).\n"
+            f"{path}: cannot be read as a table of epochs ({_reason(error)}).\n"
             f"Train the run again: fer train {config} --fresh"
         ) from error
+
+
+def _reason(error: OSError | ValueError | csv.Error) -> str:
+    return str(error) if isinstance(error, csv.Error) else why_unreadable(error)
 
 
 def _epochs(lines: Iterable[list[str]]) -> list[Epoch]:

@@ -1,12 +1,19 @@
 """The ways to name a run on the command line, which all commands share."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fer_bench.errors import RunError
+from fer_bench.config.section import shortened
+from fer_bench.errors import ConfigError, RunError
+from fer_bench.labels import SPLITS
+from fer_bench.registry import did_you_mean
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
+from fer_bench.storage.files import is_name
 
 LATEST = "latest"
+# How often each image was shown; `none` is no part of a name.
+VIEWS = ("flip", "ten_crop")
 
 
 def named_run(outputs: Path, typed: str) -> RunDirectory:
@@ -19,11 +26,11 @@ def named_run(outputs: Path, typed: str) -> RunDirectory:
     Raises:
         RunError: there is no such run, or more than one; names the existing ones.
     """
-    if run := run_at(outputs / typed) or run_at(Path(typed)):
+    if (is_name(typed) and (run := run_at(outputs / typed))) or (run := run_at(Path(typed))):
         return run
     present = list_runs(outputs)
     if typed == LATEST and present:
-        return max(present, key=lambda run: (run.read_record().started or "", run.run_id))
+        return max(present, key=lambda run: (_started(run), run.run_id))
     matching = [run for run in present if typed and run.run_id.startswith(typed)]
     if len(matching) == 1:
         return matching[0]
@@ -35,13 +42,42 @@ def named_run(outputs: Path, typed: str) -> RunDirectory:
     return find_run(outputs, typed)
 
 
+def _started(run: RunDirectory) -> str:
+    """When a run began; empty, the earliest, where that is not known."""
+    try:
+        return run.read_record().started or ""
+    except RunError:  # reported by whatever needs this run, not because of another one
+        return ""
+
+
+def check_evaluation(name: str) -> None:
+    """Check the name of an evaluation: `test`, `test+flip`, `test@fer2013_csv`, or all of these.
+
+    Raises: ConfigError naming what is known.
+    """
+    rest, plus, views = name.partition("+")
+    split, at, data = rest.partition("@")
+    wrong = ""
+    if split not in SPLITS:
+        wrong = did_you_mean(split, SPLITS) or f"The splits are {', '.join(SPLITS)}."
+    elif at and not is_name(data):
+        wrong = "After @ comes the name of a dataset."
+    elif plus and views not in VIEWS:
+        wrong = f"After + comes {' or '.join(VIEWS)}."
+    if wrong:
+        raise ConfigError(
+            f"--split {shortened(name)}: is no evaluation. {wrong}\n"
+            "Give a split, or a name such as test+flip or test@fer2013_csv."
+        )
+
+
 def run_at(path: Path) -> RunDirectory | None:
     """The run with this folder, or with this file in its folder; None if there is none."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - False, too, for what no file system could hold
         return None
     for folder in (path,) if path.is_dir() else path.parents:
-        # `.` has no name, but the id of a run is the name of its folder.
-        run = RunDirectory(folder if folder.name else folder.resolve())
+        # `.` and `..` are no names, but the id of a run is the name of its folder.
+        run = RunDirectory(folder if folder.name not in ("", "..") else folder.resolve())
         if run.run_json.is_file():
             return run
     return None

@@ -3,7 +3,6 @@
 The one writer and the one reader of these files. `answers` reads the usual ones faster.
 """
 
-import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.arrays import FloatArray, IntArray
 from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
-from fer_bench.storage.files import write_atomically
+from fer_bench.storage.files import check_readable, why_unreadable, write_atomically
 
 # How far written probabilities, valence and arousal may be off by rounding.
 TOLERANCE = 1e-3
@@ -74,9 +73,10 @@ def read_predictions(path: Path) -> Predictions:
             `predicted` is not the most probable class, or valence or arousal is not a number in
             [-1, 1] (a true one may be empty); numbers are compared within `TOLERANCE`.
     """
-    with contextlib.suppress(OSError):  # explained below
-        if (size := path.stat().st_size) > LARGEST_BYTES:
-            raise _wrong(path, f"has {size:,} bytes, at most {LARGEST_BYTES:,} are read.")
+    try:
+        check_readable(path, LARGEST_BYTES)
+    except (OSError, ValueError) as error:
+        raise _wrong(path, f"cannot be read as a table ({why_unreadable(error)}).") from error
     try:
         return _check(path, _read_numbers(path))
     except (RunError, ValueError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from fer_bench.errors import RunError
-from fer_bench.storage.files import read_bounded
+from fer_bench.storage.files import check_levels, read_bounded, why_unreadable
 
 if TYPE_CHECKING:
     from fer_bench.config.dataset import Dataset
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # The version of the format. It changes when a key gets another meaning, not when one is added.
 SCHEMA = 1
-# A record of a run with thousands of classes is far smaller: more than this is not a record.
-LARGEST_BYTES = 50 * 2**20
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 Count = Annotated[int, Field(ge=0)]
@@ -226,12 +224,14 @@ def read_record(path: Path) -> RunRecord:
             is not what its key allows. The message names the file and the key.
     """
     try:
+        content = read_bounded(path)
+        check_levels(content)
         # Strict: "3" is not a number, and 3 is not a name.
-        return _reader().validate_json(read_bounded(path, LARGEST_BYTES), strict=True)
+        return _reader().validate_json(content, strict=True)
     except ValidationError as error:
         found = _explained(error)
     except (OSError, ValueError) as error:
-        found = f"cannot be read ({error})"
+        found = why_unreadable(error)
     config = path.with_name("config.yaml")
     raise RunError(f"{path}: {found}.\nTrain the run again: fer train {config} --fresh")
 

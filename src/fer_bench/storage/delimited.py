@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from fer_bench.storage.files import check_readable, why_unreadable
+
+# A list of millions of images, with long paths, takes a tenth of this.
+LARGEST_BYTES = 5 * 2**30
 SEPARATORS = ",;\t|"
 # The line with which spreadsheets announce the separator, above the heading.
 _SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?\s*\n", re.IGNORECASE)
@@ -30,6 +34,10 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         TableFormatError: it is no such text, or lacks one of the columns.
     """
+    try:
+        check_readable(path, LARGEST_BYTES)
+    except ValueError as error:
+        raise TableFormatError(f"cannot be read ({why_unreadable(error)}).") from error
     with path.open("rb") as file:
         is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = "utf-16" if is_utf16 else "utf-8-sig"

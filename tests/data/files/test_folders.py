@@ -467,3 +467,17 @@ def test_listed() -> None:
     assert folders.listed([]) == "nothing"
     assert folders.listed("abcdefgh") == "a, b, c, d, e, f, g, h"
     assert folders.listed("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
+
+
+def test_folders_that_are_nested_deeper_than_any_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of them ended in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(260):
+        Path("d").mkdir()
+        monkeypatch.chdir("d")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as raised:
+        list(folders.file_paths(tmp_path, Counter()))
+    says(raised.value, "250 levels")

@@ -19,6 +19,7 @@ from fer_bench.comparison.printed.table import (
     PrintedTable,
     TableError,
 )
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 # Dashes of any length, too.
 _MISSING = {"", "-", "--", "\u2013", "\u2014", "n/a", "na", "nan", "none", "null"}
@@ -53,13 +54,20 @@ class _Row:
 def read_printed(path: Path) -> PrintedTable:
     """Read a printed table from a file. Raises: TableError naming the file and the line."""
     try:
-        return parse_printed(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read ({error.strerror}).") from error
+        return parse_printed(_text_of(path))
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: is not UTF-8 text.\nSave the table as text.") from error
     except TableError as error:
         raise TableError(f"{path}: {error}") from error
+
+
+def _text_of(path: Path) -> str:
+    """Raises: TableError, UnicodeDecodeError."""
+    try:
+        content = read_bounded(path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"cannot be read ({why_unreadable(error)}).") from error
+    return content.decode("utf-8-sig")
 
 
 def parse_printed(text: str) -> PrintedTable:

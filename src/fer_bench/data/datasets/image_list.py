@@ -26,7 +26,8 @@ from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import ATTRIBUTES, AXES, EXPRESSIONS, SPELLINGS, canonical, key, ordered
 from fer_bench.registry import DATASETS, did_you_mean
-from fer_bench.storage.delimited import TableFormatError, delimited_rows
+from fer_bench.storage.delimited import LARGEST_BYTES, TableFormatError, delimited_rows
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 NAME = "list"
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -125,7 +126,11 @@ def _table(config: Dataset) -> Path:
 
 def _rows(path: Path) -> list[_Row]:
     """The rows below the heading. Raises: TableFormatError, DataError."""
-    (_, heading), *rows = delimited_rows(path.read_bytes())
+    try:
+        content = read_bounded(path, LARGEST_BYTES)
+    except (OSError, ValueError) as error:
+        raise TableFormatError(f"cannot be read ({why_unreadable(error)}).") from error
+    (_, heading), *rows = delimited_rows(content)
     places = _places(heading)
     return [
         _Row(line, {name: cells[place] for name, place in places.items()}) for line, cells in rows

@@ -46,6 +46,7 @@ from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, decode
 from fer_bench.registry import DATASETS
 from fer_bench.storage.delimited import TableFormatError, decode_text
+from fer_bench.storage.files import read_bounded
 
 NAME = "rafdb"
 CLASSES = EXPRESSIONS[:7]
@@ -194,7 +195,7 @@ def _label_list(folder: Path) -> Path:
 def _read_label_list(path: Path) -> pd.DataFrame:
     """Columns `image` and `label`, as text. Raises: DataError for a line that is not a pair."""
     try:
-        lines = decode_text(path.read_bytes()).split("\n")
+        lines = decode_text(read_bounded(path)).split("\n")
     except TableFormatError as error:
         raise DataError(f"'{path.name}' {error}\n{INCOMPLETE}") from error
     pairs = []

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
 from fer_bench.errors import DataError
+from fer_bench.storage.files import is_name
 
 # Images hardly compress: an archive that expands a hundredfold was made to fill a disk.
 LARGEST_RATIO = 100
@@ -160,6 +161,8 @@ def _path_of(name: str, archive: Path, is_file: bool) -> PurePosixPath:
     trouble = "" if is_file else "a link or a device"
     if not path.parts or path.is_absolute() or ".." in path.parts or _DRIVE.match(path.parts[0]):
         trouble = "a path outside the folder"
+    elif not trouble and not all(map(is_name, path.parts)):
+        trouble = "a name that no folder can hold"
     if trouble:
         raise DataError(
             f"{archive}: unsafe member {name!r}, {trouble}; nothing was unpacked.\n"

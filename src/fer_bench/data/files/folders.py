@@ -16,6 +16,7 @@ from stat import S_IFDIR, S_ISDIR, S_ISLNK, S_ISREG
 import pandas as pd
 
 from fer_bench import labels
+from fer_bench.config.paths import DEEPEST
 from fer_bench.data.files import links
 from fer_bench.data.files.file_names import (
     ARCHIVE_SUFFIXES,
@@ -204,12 +205,21 @@ def file_paths(folder: Path, dropped: Counter[str]) -> Iterator[str]:
     """The paths of all files at any depth below `folder`, like `image_paths`.
 
     A folder that several links lead to is entered through the first of them only.
+
+    Raises: DataError when folders are nested deeper than `DEEPEST`.
     """
     return _file_paths(folder, dropped, set())
 
 
-def _file_paths(folder: Path, dropped: Counter[str], linked: set[Path]) -> Iterator[str]:
+def _file_paths(
+    folder: Path, dropped: Counter[str], linked: set[Path], depth: int = 0
+) -> Iterator[str]:
     """`file_paths` without the folders `linked`, which were entered through another link."""
+    if depth > DEEPEST:
+        raise DataError(
+            f"folders are nested more than {DEEPEST} levels deep, as in no dataset.\n"
+            "Give the folder that holds the images."
+        )
     for entry in visible(folder, dropped):
         if entry.is_file():
             yield entry.name
@@ -220,7 +230,7 @@ def _file_paths(folder: Path, dropped: Counter[str], linked: set[Path]) -> Itera
         else:
             if entry.is_symlink():
                 linked.add(Path(entry.path).resolve())
-            inner = _file_paths(Path(entry.path), dropped, linked)
+            inner = _file_paths(Path(entry.path), dropped, linked, depth + 1)
             yield from (f"{entry.name}/{path}" for path in inner)
 
 

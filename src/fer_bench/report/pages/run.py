@@ -1,6 +1,5 @@
 """The page of one run: its results, its data, its training and its configuration."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from markupsafe import Markup
 
 from fer_bench.comparison.member import look_up
+from fer_bench.config.yaml_files import parse_written
 from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.predictions import Predictions
@@ -30,7 +29,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_corruptions, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
-from fer_bench.storage.files import write_atomically
+from fer_bench.storage.files import read_bounded, read_json, why_unreadable, write_atomically
 
 # Sheets of `fer explain`, in the order in which they are shown.
 SHEETS = {
@@ -114,12 +113,12 @@ def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
     if not run.config.exists():
         return {}, ""
     try:
-        text = run.config.read_text(encoding="utf-8")
+        text = read_bounded(run.config).decode()
     except (OSError, ValueError) as error:
-        raise RunError(f"{run.config}: cannot be read ({error}).") from error
+        raise RunError(f"{run.config}: cannot be read ({why_unreadable(error)}).") from error
     try:
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
+        config = parse_written(text.encode())
+    except ValueError:
         config = None  # shown as it is
     return config if isinstance(config, dict) else {}, text
 
@@ -258,7 +257,7 @@ def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
 def _explanation(folder: Path) -> str:
     """The layer and the classes of the sheets in a sentence; empty if not known."""
     try:
-        document = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
+        document = read_json(folder / "explanations.json")
     except (OSError, ValueError):
         return ""  # only the alternative text of the images
     means = look_up(document, "mean_maps") or {}

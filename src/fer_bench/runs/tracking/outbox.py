@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import read_metrics
+from fer_bench.runs.documents import read_config, read_metrics
 from fer_bench.storage.files import write_json
 from fer_bench.storage.locks import held
 
@@ -189,7 +187,7 @@ def parameters(run: RunDirectory) -> dict[str, str]:
     """Every key of `config.yaml`, flat: `stages.0.epochs` is the first stage's number of epochs."""
     if not run.config.exists():
         return {}
-    return dict(_flat(yaml.safe_load(run.config.read_text(encoding="utf-8")), ""))
+    return dict(_flat(read_config(run.config), ""))
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
