@@ -1,10 +1,14 @@
-"""Try many damaged inputs: `make fuzz SEED=1 INPUTS=5000`. Prints what failed, and a table."""
+"""Try damaged inputs: `make fuzz SEED=1 INPUTS=5000`. Prints what failed, and a table.
+
+`python -m fuzz 1 5000` tries the inputs 1-0 to 1-4999, `python -m fuzz 1-77` one of them again.
+"""
 
 import collections
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +16,44 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from fuzz import trial, world
 
+Table = dict[str, collections.Counter[str]]
 
-def main(seed: str, inputs: int) -> int:
-    """Returns how many inputs failed."""
+
+def fer(*arguments: object) -> Any:
+    """Call a command in this process."""
     from typer.testing import CliRunner
 
     from fer_bench.cli import app
 
-    def fer(*arguments: object) -> Any:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
-    verdicts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    start = time.monotonic()
+
+def main(seeds: Iterable[str]) -> int:
+    """Try an input of every seed; returns how many failed."""
+    table: Table = collections.defaultdict(collections.Counter)
     with tempfile.TemporaryDirectory() as folder:
-        tried = world.build(Path(folder), fer)
-        for number in range(inputs):
-            done = trial.attempt(tried, fer, f"{seed}-{number}")
-            verdicts[done.target][done.verdict.split(":")[0]] += 1
+        trials = trial.Trials(world.build(Path(folder), fer), fer)
+        start, computed = time.monotonic(), time.process_time()
+        for seed in seeds:
+            done = trials.attempt(seed)
+            table[done.target][done.verdict.split(":")[0]] += 1
             if not done.is_good:
-                print(f"\n{done.seed}  {done.what}\n  fer {done.command}\n  {done.verdict}")
-                sys.stdout.flush()
-    print(f"\n{inputs} inputs, seed {seed}, {time.monotonic() - start:.0f} s\n")
-    for name, counts in sorted(verdicts.items()):
+                print(f"\n{done}", flush=True)
+        seconds = time.monotonic() - start, time.process_time() - computed
+    _show(table, *seconds)
+    return sum(counts.total() - counts[trial.PROMISED] for counts in table.values())
+
+
+def _show(table: Table, seconds: float, computed: float) -> None:
+    number = sum(counts.total() for counts in table.values())
+    print(
+        f"\n{number} inputs, {seconds:.0f} s, {computed / max(number, 1):.2f} s of CPU an input\n"
+    )
+    for name, counts in sorted(table.items()):
         print(f"{name:26} {dict(counts)}")
-    return sum(n for counts in verdicts.values() for v, n in counts.items() if v != trial.PROMISED)
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(sys.argv[1], int(sys.argv[2])), 1))
+    given, *rest = sys.argv[1:]
+    tried = [f"{given}-{number}" for number in range(int(rest[0]))] if rest else [given]
+    sys.exit(min(main(tried), 1))

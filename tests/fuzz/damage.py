@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-Path_ = tuple[Any, ...]  # keys and positions that lead to a value of a document
+Place = tuple[Any, ...]  # keys and positions that lead to a value of a document
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ TEXTS: tuple[Damager, ...] = (utf_16, marked_merge, lost_line, inserted_bytes)
 # Documents of keys and values -------------------------------------------------------------------
 
 
-def _places(document: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+def _places(document: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
     yield path, document
     children: Any = ()
     if isinstance(document, dict):
@@ -133,7 +133,7 @@ def _places(document: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
         yield from _places(value, (*path, key))
 
 
-def _replaced(document: Any, path: Path_, value: Any) -> Any:
+def _replaced(document: Any, path: Place, value: Any) -> Any:
     if not path:
         return value
     copy = dict(document) if isinstance(document, dict) else list(document)
@@ -141,7 +141,7 @@ def _replaced(document: Any, path: Path_, value: Any) -> Any:
     return copy
 
 
-def _removed(document: Any, path: Path_) -> Any:
+def _removed(document: Any, path: Place) -> Any:
     copy = dict(document) if isinstance(document, dict) else list(document)
     if len(path) == 1:
         del copy[path[0]]
@@ -158,18 +158,12 @@ def _wrong(random: Random, value: Any) -> tuple[Any, bool]:
         wrong = random.choice((*NOT_A_NUMBER, -1e300, 10**400))
         return wrong, False
     if isinstance(value, str):
-        return (
-            (random.choice(NOT_TEXT), False)
-            if random.random() < 0.6
-            else (
-                random.choice(STRANGE_TEXT),
-                True,
-            )
-        )
+        is_text = random.random() < 0.4
+        return random.choice(STRANGE_TEXT if is_text else NOT_TEXT), is_text
     return random.choice(NOT_A_LIST if isinstance(value, list) else NOT_A_MAPPING), False
 
 
-def _shown(path: Path_) -> str:
+def _shown(path: Place) -> str:
     return ".".join(map(str, path)) or "the document"
 
 
@@ -327,7 +321,7 @@ def another_array(random: Random, content: bytes) -> Damage:
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez(buffer, **{"0": np.zeros(random.choice((0, 3)), "float32")})
+    np.savez(buffer, np.zeros(random.choice((0, 3)), "float32"))
     return Damage("another array", buffer.getvalue(), may_be_valid=False)
 
 
@@ -385,6 +379,7 @@ def put_sparse(place: Path, size: int) -> None:
         file.truncate(size)
 
 
-def is_plain(path: Path) -> bool:
-    """Whether a path is a regular file, without following links."""
-    return stat.S_ISREG(path.lstat().st_mode)
+def is_small(path: Path) -> bool:
+    """Whether a path is a regular file that can be read as a whole; links are not followed."""
+    found = path.lstat() if os.path.lexists(path) else None
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_size < 1 << 28

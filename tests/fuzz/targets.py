@@ -49,11 +49,11 @@ def _compare(world: World) -> Sequence[object]:
     return ("compare", world.outputs, "--json")
 
 
-def _report(world: World) -> Sequence[object]:
+def report(world: World) -> Sequence[object]:
     return ("report", world.finished, "--outputs", world.outputs)
 
 
-def _evaluate(world: World) -> Sequence[object]:
+def evaluate(world: World) -> Sequence[object]:
     return ("evaluate", world.finished, "--outputs", world.outputs, "--json")
 
 
@@ -61,14 +61,9 @@ def _explain(world: World) -> Sequence[object]:
     return ("explain", world.finished, "--outputs", world.outputs, "-n", "2", "--json")
 
 
-def _resume(world: World) -> Sequence[object]:
+def resume(world: World) -> Sequence[object]:
     config = world.root / "experiment.yaml"
     return ("train", config, "--set", "seed=7", "--outputs", world.outputs)
-
-
-def _again(world: World) -> Sequence[object]:
-    """Train an experiment that is finished: the command refuses or says so."""
-    return ("train", world.root / "experiment.yaml", "--outputs", world.outputs)
 
 
 def _validate(world: World) -> Sequence[object]:
@@ -92,7 +87,7 @@ def _check_table(world: World) -> Sequence[object]:
     return ("check-table", world.root / "table.txt", "--json")
 
 
-def _adopt(world: World) -> Sequence[object]:
+def adopt(world: World) -> Sequence[object]:
     config, table = world.root / "experiment.yaml", world.root / "predictions.csv"
     return ("adopt", "theirs", table, "--data", config, "--outputs", world.outputs, "--json")
 
@@ -103,12 +98,12 @@ def _listed(world: World) -> Sequence[object]:
     return ("data", "stats", world.root / "experiment.yaml", *sets, "--json")
 
 
-def _audit(world: World) -> Sequence[object]:
-    (*_, config), sets = ("data", "stats", world.root / "experiment.yaml"), _listed(world)[3:]
+def audit(world: World) -> Sequence[object]:
+    (_, _, config, *sets, _) = _listed(world)
     return ("data", "audit", config, *sets)
 
 
-def _prepare(world: World) -> Sequence[object]:
+def prepare(world: World) -> Sequence[object]:
     archive = world.root / "archive.zip"
     return ("data", "prepare", "fer2013", archive, "--root", world.root / "prepared")
 
@@ -121,46 +116,64 @@ def _history(world: World, result: Any) -> str:
     return "\n".join(line.rsplit(",", 2)[0] for line in path.read_text().splitlines())
 
 
-def _page(world: World, result: Any) -> str:
+def _page(world: World) -> str:
     path = world.outputs / world.finished / "report.html"
     return path.read_text(encoding="utf-8") if path.is_file() else "no page"
+
+
+def evidence(target: "Target", command: Arguments, world: World, result: Any) -> str:
+    """What shows what a command did: its page, what it printed, or what the target names."""
+    return _page(world) if command is report else target.evidence(world, result)
+
+
+def results(world: World, command: Arguments) -> Sequence[str]:
+    """Where a command may change files, as beginnings of paths below the world."""
+    run, resumed = (f"outputs/{name}/" for name in (world.finished, world.interrupted))
+    places: dict[Arguments, Sequence[str]] = {
+        report: (f"{run}report.html", f"{run}figures"),
+        evaluate: (f"{run}predictions/", f"{run}metrics/", f"{run}run.json"),
+        _explain: (f"{run}figures",),
+        resume: (resumed,),
+        adopt: ("outputs/theirs",),
+        prepare: ("prepared",),
+        audit: ("listed.",),
+    }
+    return places.get(command, ())
 
 
 def _state(world: World) -> Path:
     return world.outputs / world.interrupted / "state"
 
 
-RUN = (_compare, _report, _evaluate)
+RUN = (_compare, report, evaluate)
 TARGETS: tuple[Target, ...] = (
     Target("run.json", _run("run.json"), damage.JSON, (*RUN, _compare), 8),
-    Target("metrics/*.json", _run("metrics", "test.json"), damage.JSON, (_compare, _report), 8),
+    Target("metrics/*.json", _run("metrics", "test.json"), damage.JSON, (_compare, report), 8),
     Target(
         "corruptions/*.json",
         _glob(lambda w: w.outputs / w.finished / "corruptions", "*.json"),
         damage.JSON,
-        (_compare, _report),
+        (_compare, report),
         4,
     ),
-    Target("history.csv", _run("history.csv"), damage.CSV, (_report, _compare), 4),
-    Target(
-        "predictions/*.csv", _run("predictions", "test.csv"), damage.CSV, (_compare, _report), 6
-    ),
+    Target("history.csv", _run("history.csv"), damage.CSV, (report, _compare), 4),
+    Target("predictions/*.csv", _run("predictions", "test.csv"), damage.CSV, (_compare, report), 6),
     Target("config.yaml of a run", _run("config.yaml"), damage.YAML, (*RUN, _explain), 6),
-    Target("model.keras", _run("model.keras"), damage.ARCHIVES, (_evaluate,), 3),
+    Target("model.keras", _run("model.keras"), damage.ARCHIVES, (evaluate,), 3),
     Target(
         "progress.json",
         lambda world: [_state(world) / "progress.json"],
         tuple(map(damage.surely, damage.JSON)),
-        (_resume,),
+        (resume,),
         4,
         _history,
     ),
-    Target("state/*.npz", _glob(_state, "*.npz"), damage.ARRAYS, (_resume,), 5, _history),
+    Target("state/*.npz", _glob(_state, "*.npz"), damage.ARRAYS, (resume,), 5, _history),
     Target(
         "run.json of a resume",
         lambda world: [world.outputs / world.interrupted / "run.json"],
         damage.JSON,
-        (_resume,),
+        (resume,),
         2,
         _history,
     ),
@@ -168,7 +181,7 @@ TARGETS: tuple[Target, ...] = (
         "history.csv of a resume",
         lambda world: [world.outputs / world.interrupted / "history.csv"],
         damage.CSV,
-        (_resume,),
+        (resume,),
         2,
         _history,
     ),
@@ -176,7 +189,7 @@ TARGETS: tuple[Target, ...] = (
         "cache",
         _glob(lambda w: w.root / "cache", "*"),
         damage.EVERY_BIT,
-        (_stats, _resume, _evaluate, _listed),
+        (_stats, resume, evaluate, _listed),
         8,
     ),
     Target("experiment.yaml", _file("experiment.yaml"), damage.YAML, (_validate, _stats), 8),
@@ -185,10 +198,10 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "printed table", _file("table.txt"), (*damage.ANY_FILE, *damage.TEXTS), (_check_table,), 3
     ),
-    Target("adopted predictions", _file("predictions.csv"), damage.CSV, (_adopt,), 4),
+    Target("adopted predictions", _file("predictions.csv"), damage.CSV, (adopt,), 4),
     Target("labels.csv", _file("listed", "labels.csv"), damage.CSV, (_listed,), 4),
-    Target("images", _glob(lambda w: w.root / "listed", "*.png"), damage.IMAGES, (_audit,), 3),
-    Target("archive.zip", _file("archive.zip"), damage.ARCHIVES, (_prepare,), 3),
+    Target("images", _glob(lambda w: w.root / "listed", "*.png"), damage.IMAGES, (audit,), 3),
+    Target("archive.zip", _file("archive.zip"), damage.ARCHIVES, (prepare,), 3),
 )
 
 

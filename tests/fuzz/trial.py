@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from fuzz import damage, targets
+from fuzz.snapshot import States, is_folder, states
 from fuzz.targets import Target
 from fuzz.world import Fer, World
 
-SECONDS = 60  # after so long a command hangs
-NO_FILE, TOO_LARGE = "is no regular file", "is too large"
+SECONDS = 120  # a command that takes longer hangs; the slowest needs two, alone on the machine
+GIBIBYTES = 6  # of a file that is far too large
 PROMISED = "as promised"
 
 
@@ -38,55 +38,173 @@ class Trial:
     what: str
     command: str
     verdict: str
-    output: str
+    output: str = dataclasses.field(repr=False)
 
     @property
     def is_good(self) -> bool:
         """Whether the command did what is promised."""
         return self.verdict == PROMISED
 
+    def __str__(self) -> str:
+        again = f"again: python -m fuzz {self.seed}"
+        return f"{self.what}\n  fer {self.command}\n  {self.verdict}\n  {again}"
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code.
+        messages: what it wrote for the user: standard error.
+        printed: its result: standard output.
+        evidence: what it did, in the part of the world that the target names.
+    """
+
+    code: int
+    messages: str
+    printed: str
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """A damaged file and the command that reads it."""
+
+    target: Target
+    place: Path
+    command: targets.Arguments
+    what: str
+    may_be_valid: bool
+
 
 class Hangs(BaseException):
     """A command took too long. No `Exception`, so that no handler of the command takes it."""
 
 
-def attempt(world: World, fer: Fer, seed: str) -> Trial:
-    """Damage what `seed` says and run a command on it."""
-    random = Random(seed)
-    world.restore()
-    target = targets.pick(random)
-    place = random.choice(list(target.files(world)))
-    command = random.choice(list(target.commands))
-    intact = _intact(world, fer, target, command)
-    world.restore()
-    what, may_be_valid = _damage(random, target, place)
-    before = _tree(world.root)
-    arguments = [str(argument) for argument in command(world)]
-    result, problem = _call(fer, arguments)
-    if problem is None:
-        problem = _judge(world, target, place, may_be_valid, result, before, intact)
-    shown = f"{place.relative_to(world.root)}: {what}"
-    output = getattr(result, "output", "")
-    return Trial(seed, target.name, shown, " ".join(arguments), problem or PROMISED, output)
+class Trials:
+    """Tries inputs in one world.
+
+    Attributes:
+        world: what is damaged.
+        fer: calls a command in this process.
+    """
+
+    def __init__(self, world: World, fer: Fer) -> None:
+        self.world, self.fer = world, fer
+        self._intact: dict[tuple[str, str], End] = {}
+
+    def attempt(self, seed: str) -> Trial:
+        """Damage what `seed` says and run a command on it."""
+        random = Random(seed)
+        target = targets.pick(random)
+        self.world.restore()
+        place = random.choice(list(target.files(self.world)))
+        command = random.choice(list(target.commands))
+        intact = self.intact(target, command)
+        what, may_be_valid = _damage(random, target, place)
+        tried = Input(target, place, command, what, may_be_valid)
+        try:
+            problem, output = self._judge(tried, intact)
+        finally:
+            self.world.forget(place)
+        typed = " ".join(str(argument) for argument in command(self.world))
+        shown = f"{place.relative_to(self.world.root)}: {what}"
+        return Trial(seed, target.name, shown, typed, problem or PROMISED, output)
+
+    def intact(self, target: Target, command: targets.Arguments) -> End:
+        """What the command gives when nothing is damaged; found out once."""
+        key = (target.name, command.__name__)
+        if key not in self._intact:
+            end = self._end(target, command, self.fer(*command(self.world)))
+            assert end.code in (0, 2), f"{command.__name__}: {end.messages}"
+            self._intact[key] = end
+            self.world.restore()
+        return self._intact[key]
+
+    def _end(self, target: Target, command: targets.Arguments, result: Any) -> End:
+        evidence = targets.evidence(target, command, self.world, result)
+        return End(result.exit_code, result.stderr, result.stdout, evidence)
+
+    def _judge(self, tried: Input, intact: End) -> tuple[str | None, str]:
+        """What is wrong with how the command ends, or None; and what it printed."""
+        damaged = tried.place.read_bytes() if damage.is_small(tried.place) else b""
+        before = states(self.world.root)
+        result, problem = _call(self.fer, [str(part) for part in tried.command(self.world)])
+        if result is None or problem:
+            return problem, getattr(result, "output", "")
+        end = self._end(tried.target, tried.command, result)
+        changed = changes(self.world, before, {tried.place: damaged})
+        if _has_escaped(self.world):
+            problem = "escape: a file was written outside"
+        elif lost := [name for name in changed if not _may_change(self.world, tried, end, name)]:
+            problem = f"loss: exit code {end.code}, but changed {lost[:4]}"
+        else:
+            problem = judge(self.world, tried, intact, end)
+        return problem, result.output
 
 
-_EVIDENCE: dict[tuple[str, str], str] = {}
+def judge(world: World, tried: Input, intact: End, end: End) -> str | None:
+    """What is wrong with the answer of a command, or None."""
+    named = is_named(world, tried.place, intact, end)
+    if end.code == 2:
+        shown = end.messages.strip()[-400:]
+        return None if named else f"unnamed: the message does not name the file\n{shown}"
+    if end.evidence == intact.evidence or named or tried.may_be_valid:
+        return None
+    return f"taken: nothing was said\n{end.messages.strip()[-400:]}"
 
 
-def _intact(world: World, fer: Fer, target: Target, command: targets.Arguments) -> str:
-    """What the command gives when nothing is damaged; computed once."""
-    key = (target.name, command.__name__)
-    if key not in _EVIDENCE:
-        result = fer(*command(world))
-        assert result.exit_code in (0, 2), f"{command(world)}: {result.output}"
-        _EVIDENCE[key] = _evidence(world, target, command(world), result)
-    return _EVIDENCE[key]
+def is_named(world: World, place: Path, intact: End, end: End) -> bool:
+    """Whether a command says more about the file, or its owner, than where nothing is damaged."""
+
+    def is_new(part: str, now: str, before: str) -> bool:
+        part = "".join(part.split())
+        return "".join(now.split()).count(part) > "".join(before.split()).count(part)
+
+    now, before = (e.messages + e.printed + e.evidence for e in (end, intact))
+    if is_new(place.name, now, before):
+        return True
+    return any(is_new(name, end.messages, intact.messages) for name in _owners(world, place))
 
 
-def _evidence(world: World, target: Target, arguments: Any, result: Any) -> str:
-    if arguments[0] == "report":
-        return targets._page(world, result)
-    return target.evidence(world, result)
+def _owners(world: World, place: Path) -> list[str]:
+    """What a message can name in place of a file: its run, or the part of the cache."""
+    parts = place.relative_to(world.root).parts
+    return [parts[1]] if parts[0] == "outputs" else list(parts[:-1])[-1:]
+
+
+def changes(world: World, before: States, damaged: dict[Path, bytes]) -> list[str]:
+    """Files that a command made, removed or gave another content, by relative path."""
+    after = states(world.root)
+    return [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+        and not (is_folder(before.get(name)) and is_folder(after.get(name)))
+        and not _is_equal(world, name, damaged)
+    ]
+
+
+def _is_equal(world: World, name: str, damaged: dict[Path, bytes]) -> bool:
+    place, copy = world.root / name, world.intact / name
+    if not damage.is_small(place):
+        return False
+    if place in damaged:
+        return place.read_bytes() == damaged[place]
+    return copy.is_file() and copy.read_bytes() == place.read_bytes()
+
+
+def _may_change(world: World, tried: Input, end: End, name: str) -> bool:
+    """The cache and locks may change always, the results of a command if it ends well."""
+    if name.startswith("cache/") or Path(name).name in {"lock", ".lock"} or ".locks" in name:
+        return True
+    return end.code == 0 and name.startswith(tuple(targets.results(world, tried.command)))
+
+
+def _has_escaped(world: World) -> bool:
+    places = (world.root.parent / "escaped.txt", Path("/tmp/escaped.txt"), Path("escaped"))
+    return any(place.exists() for place in places)
 
 
 def _damage(random: Random, target: Target, place: Path) -> tuple[str, bool]:
@@ -94,8 +212,8 @@ def _damage(random: Random, target: Target, place: Path) -> tuple[str, bool]:
     if kind < 0.04:
         return f"a {damage.put_no_file(random, place)} in its place", False
     if kind < 0.06:
-        damage.put_sparse(place, 6 << 30)
-        return "6 GiB of zeros", False
+        damage.put_sparse(place, GIBIBYTES << 30)
+        return f"{GIBIBYTES} GiB of zeros", False
     done = random.choice(list(target.damagers))(random, place.read_bytes())
     times = place.stat()
     place.write_bytes(done.content)
@@ -104,7 +222,8 @@ def _damage(random: Random, target: Target, place: Path) -> tuple[str, bool]:
     return done.what, done.may_be_valid
 
 
-def _call(fer: Fer, arguments: list[str]) -> tuple[Any, str | None]:
+def _call(fer: Fer, arguments: Sequence[str]) -> tuple[Any, str | None]:
+    """The result of a command, and what is wrong with its end whatever was damaged."""
     try:
         with _limited(SECONDS):
             result = fer(*arguments)
@@ -114,77 +233,11 @@ def _call(fer: Fer, arguments: list[str]) -> tuple[Any, str | None]:
     if isinstance(error, Hangs):
         return result, f"hang: still running after {SECONDS} s"
     if error is not None and not isinstance(error, SystemExit):
-        last = "".join(traceback.format_exception(error)[-2:])
-        return result, f"traceback: {type(error).__name__}: {error}\n{last}"
+        last = "".join(traceback.format_exception(error)[-3:])
+        return result, f"traceback: {type(error).__name__}: {str(error)[:300]}\n{last[-900:]}"
     if result.exit_code not in (0, 2):
         return result, f"exit code {result.exit_code}"
     return result, None
-
-
-def _judge(
-    world: World,
-    target: Target,
-    place: Path,
-    may_be_valid: bool,
-    result: Any,
-    before: dict[str, str],
-    intact: str,
-) -> str | None:
-    """What is wrong with how a command ended, or None."""
-    if (world.root.parent / "escaped.txt").exists() or Path("escaped").exists():
-        return "escape: a file was written outside"
-    named = _names(result.output, place, world)
-    if result.exit_code == 2:
-        changed = sorted(_changes(before, _tree(world.root)))
-        if changed:
-            return f"loss: refused, but changed {changed[:4]}"
-        return None if named else "unnamed: refused, but the message does not name the file"
-    arguments = result.output
-    evidence = _evidence(world, target, _arguments_of(target, world, result), result)
-    if evidence == intact or named or may_be_valid or place.name in evidence:
-        return None
-    if _is_left_out(world, evidence):
-        return None
-    return f"taken: nothing was said\n{arguments[:300]}"
-
-
-def _arguments_of(target: Target, world: World, result: Any) -> tuple[str, ...]:
-    return ("report",) if "page:" in result.output or "report.html" in result.output else ("",)
-
-
-def _names(output: str, place: Path, world: World) -> bool:
-    """Whether a message names the file, or the folder that belongs to it alone."""
-    flat = "".join(output.split())
-    parts = {place.name, place.stem, world.interrupted if "state" in place.parts else place.name}
-    if "cache" in place.parts:
-        parts |= {place.parent.name, "cache"}
-    return any("".join(part.split()) in flat for part in parts)
-
-
-def _is_left_out(world: World, evidence: str) -> bool:
-    """Whether `compare` shows the other run but not the damaged one as a row."""
-    return world.other in evidence and f'"run_id": "{world.finished}"' not in evidence
-
-
-def _changes(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """Files that are new, gone or different; the cache and locks may change."""
-    for path in before.keys() | after.keys():
-        free = path.startswith("cache/") or Path(path).name in {"lock", ".lock"} or ".locks" in path
-        if not free and before.get(path) != after.get(path):
-            yield path
-
-
-def _tree(root: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            found[name] = f"link to {path.readlink()}"
-        elif path.is_file() and path.stat().st_size < 1 << 28:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif not path.is_dir():
-            found[name] = "special"
-    return found
 
 
 @contextlib.contextmanager

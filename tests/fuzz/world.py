@@ -9,11 +9,14 @@ experiment.yaml suite.yaml space.yaml table.txt predictions.csv
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
+
+from fuzz.snapshot import Snapshot
 
 Fer = Callable[..., Any]
 
@@ -41,7 +44,7 @@ FER2013_FOLDERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """Where everything lies.
 
@@ -58,6 +61,10 @@ class World:
     finished: str
     interrupted: str
     other: str
+    _snapshot: Snapshot = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._snapshot = Snapshot(self.root, self.intact)
 
     @property
     def outputs(self) -> Path:
@@ -66,8 +73,11 @@ class World:
 
     def restore(self) -> None:
         """Everything as it was before the last input, with the times of the files."""
-        shutil.rmtree(self.root)
-        shutil.copytree(self.intact, self.root, symlinks=True)
+        self._snapshot.restore()
+
+    def forget(self, damaged: Path) -> None:
+        """Put a damaged file back in any case."""
+        self._snapshot.forget(damaged)
 
 
 def experiment(root: Path) -> dict[str, Any]:
@@ -102,9 +112,8 @@ def build(folder: Path, fer: Fer) -> World:
     assert result.exit_code == 0, result.output
     interrupted = _interrupt(fer, config, outputs)
     shutil.copy(outputs / other / "predictions" / "test.csv", root / "predictions.csv")
-    world = World(root, folder / "intact", finished, interrupted, other)
-    shutil.copytree(root, world.intact)
-    return world
+    shutil.copytree(root, folder / "intact", symlinks=True)
+    return World(root, folder / "intact", finished, interrupted, other)
 
 
 def _write_inputs(root: Path) -> None:
@@ -168,11 +177,8 @@ def _interrupt(fer: Fer, config: Path, outputs: Path) -> str:
         calls.append(args)
         raise KeyboardInterrupt
 
-    checkpoint.save = stop  # type: ignore[assignment]
-    try:
+    with mock.patch.object(checkpoint, "save", stop):
         result = fer("train", config, "--outputs", outputs, "--set", "seed=7")
-    finally:
-        checkpoint.save = save
     assert result.exit_code == 130, result.output
     (run,) = (path.parent.parent for path in outputs.glob("*-s7-*/state/progress.json"))
     return run.name
