@@ -45,7 +45,7 @@ def _file(*parts: str) -> Callable[[World], Sequence[Path]]:
     return lambda world: [world.root.joinpath(*parts)]
 
 
-def _compare(world: World) -> Sequence[object]:
+def compare(world: World) -> Sequence[object]:
     return ("compare", world.outputs, "--json")
 
 
@@ -145,19 +145,19 @@ def _state(world: World) -> Path:
     return world.outputs / world.interrupted / "state"
 
 
-RUN = (_compare, report, evaluate)
+RUN = (compare, report, evaluate)
 TARGETS: tuple[Target, ...] = (
-    Target("run.json", _run("run.json"), damage.JSON, (*RUN, _compare), 8),
-    Target("metrics/*.json", _run("metrics", "test.json"), damage.JSON, (_compare, report), 8),
+    Target("run.json", _run("run.json"), damage.JSON, (*RUN, compare), 8),
+    Target("metrics/*.json", _run("metrics", "test.json"), damage.JSON, (compare, report), 8),
     Target(
         "corruptions/*.json",
         _glob(lambda w: w.outputs / w.finished / "corruptions", "*.json"),
         damage.JSON,
-        (_compare, report),
+        (compare, report),
         4,
     ),
-    Target("history.csv", _run("history.csv"), damage.CSV, (report, _compare), 4),
-    Target("predictions/*.csv", _run("predictions", "test.csv"), damage.CSV, (_compare, report), 6),
+    Target("history.csv", _run("history.csv"), damage.CSV, (report, compare), 4),
+    Target("predictions/*.csv", _run("predictions", "test.csv"), damage.CSV, (compare, report), 6),
     Target("config.yaml of a run", _run("config.yaml"), damage.YAML, (*RUN, _explain), 6),
     Target("model.keras", _run("model.keras"), damage.ARCHIVES, (evaluate,), 3),
     Target(
