@@ -131,7 +131,9 @@ def results(world: World, command: Arguments) -> Sequence[str]:
     run, resumed = (f"outputs/{name}/" for name in (world.finished, world.interrupted))
     places: dict[Arguments, Sequence[str]] = {
         report: (f"{run}report.html", f"{run}figures"),
-        evaluate: (f"{run}predictions/", f"{run}metrics/", f"{run}run.json"),
+        evaluate: tuple(
+            run + name for name in ("predictions", "metrics", "run.json", "report.html")
+        ),
         _explain: (f"{run}figures",),
         resume: (resumed,),
         adopt: ("outputs/theirs",),
