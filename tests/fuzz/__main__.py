@@ -34,7 +34,9 @@ def main(seeds: Iterable[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trials = trial.Trials(world.build(Path(folder), fer), fer)
         start, computed = time.monotonic(), time.process_time()
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
+            if number % 100 == 0:
+                print(f"{number} inputs, {time.monotonic() - start:.0f} s", file=sys.stderr)
             done = trials.attempt(seed)
             table[done.target][done.verdict.split(":")[0]] += 1
             if not done.is_good:

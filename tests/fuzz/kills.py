@@ -46,12 +46,14 @@ class Job:
         arguments: what is typed, the first time and again.
         weight: how often it is taken, beside the others.
         fresh: paths below the world that are removed first, so that the command makes them.
+        supersedes: the beginning of the paths that it removes once it has something better.
     """
 
     name: str
     arguments: Callable[[World], Sequence[object]]
     weight: int
     fresh: tuple[str, ...] = ()
+    supersedes: Callable[[World], str] = lambda world: "cache/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +75,8 @@ def _retrain(world: World) -> Sequence[object]:
 
 JOBS = (
     Job("train from nothing", _train, 8, ("cache",)),
-    Job("train, resumed", targets.resume, 6),
-    Job("train --fresh", _retrain, 4),
+    Job("train, resumed", targets.resume, 6, (), lambda w: f"outputs/{w.interrupted}/state/"),
+    Job("train --fresh", _retrain, 4, (), lambda w: f"outputs/{w.finished}/"),
     Job("evaluate", targets.evaluate, 4),
     Job("audit", targets.audit, 3, ("cache",)),
     Job("adopt", targets.adopt, 3),
@@ -92,7 +94,9 @@ def main(seeds: Iterable[str]) -> int:
     undisturbed: dict[str, Undisturbed] = {}
     with tempfile.TemporaryDirectory() as folder:
         world = _build(Path(folder))
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
+            if number % 20 == 0:
+                print(f"{number} kills, {time.monotonic() - start:.0f} s", file=sys.stderr)
             random = Random(seed)
             job = random.choices(JOBS, weights=[job.weight for job in JOBS])[0]
             if job.name not in undisturbed:
@@ -167,7 +171,7 @@ def _attempt(world: World, job: Job, random: Random, expected: Undisturbed) -> t
     code, output, _ = _run(world, job, how, at)
     problem = (
         _end(how, code, output)
-        or _lost(before, _files(world), how)
+        or (_lost(before, _files(world), job.supersedes(world)) if how == FULL else None)
         or _again(world, job)
         or _difference(expected.files, _files(world))
     )
@@ -183,10 +187,10 @@ def _end(how: int, code: int, output: str) -> str | None:
     return None if code in allowed else f"end: exit code {code}\n{output[-600:]}"
 
 
-def _lost(before: dict[str, str], after: dict[str, str], how: int) -> str | None:
-    if how != FULL:  # a killed command may stand between two files; the next one puts them right
-        return None
-    gone = [name for name in before if name not in after and not name.startswith("cache/")]
+def _lost(before: dict[str, str], after: dict[str, str], superseded: str) -> str | None:
+    """Files that are gone. What a kill leaves half done is judged by what comes of it again."""
+    free = ("cache/", superseded)
+    gone = [name for name in before if name not in after and not name.startswith(free)]
     return f"loss: {gone[:4]} are gone" if gone else None
 
 
