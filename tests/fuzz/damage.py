@@ -4,6 +4,7 @@ A `Damage` says whether the result can still be a valid file of its kind. What c
 refused, made again or named in a warning; a command that takes it as if nothing were wrong fails.
 """
 
+import dataclasses
 import io
 import json
 import math
@@ -117,6 +118,14 @@ def lost_line(random: Random, content: bytes) -> Damage:
 
 
 TEXTS: tuple[Damager, ...] = (utf_16, marked_merge, lost_line, inserted_bytes)
+
+
+def lost_end(random: Random, content: bytes) -> Damage:
+    """The end is missing of what a person may have copied so."""
+    return dataclasses.replace(cut(random, content), may_be_valid=True)
+
+
+PRINTED: tuple[Damager, ...] = (emptied, lost_end, zeroed, noise, *TEXTS)
 
 
 # Documents of keys and values -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is damaged, how, and the commands that read it afterwards."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,9 +117,15 @@ def _history(world: World, result: Any) -> str:
     return "\n".join(line.rsplit(",", 2)[0] for line in path.read_text().splitlines())
 
 
+# A page shows the text of the configuration; it does not take it for anything.
+_SHOWN_AS_IT_IS = re.compile(r"<summary>Resolved configuration</summary>.*?</details>", re.DOTALL)
+
+
 def _page(world: World) -> str:
     path = world.outputs / world.finished / "report.html"
-    return path.read_text(encoding="utf-8") if path.is_file() else "no page"
+    if not path.is_file():
+        return "no page"
+    return _SHOWN_AS_IT_IS.sub("", path.read_text(encoding="utf-8"))
 
 
 def evidence(target: "Target", command: Arguments, world: World, result: Any) -> str:
@@ -197,9 +204,7 @@ TARGETS: tuple[Target, ...] = (
     Target("experiment.yaml", _file("experiment.yaml"), damage.YAML, (_validate, _stats), 8),
     Target("suite.yaml", _file("suite.yaml"), damage.YAML, (_plan,), 5),
     Target("space.yaml", _file("space.yaml"), damage.YAML, (_search,), 5),
-    Target(
-        "printed table", _file("table.txt"), (*damage.ANY_FILE, *damage.TEXTS), (_check_table,), 3
-    ),
+    Target("printed table", _file("table.txt"), damage.PRINTED, (_check_table,), 3),
     Target("adopted predictions", _file("predictions.csv"), damage.CSV, (adopt,), 4),
     Target("labels.csv", _file("listed", "labels.csv"), damage.CSV, (_listed,), 4),
     Target("images", _glob(lambda w: w.root / "listed", "*.png"), damage.IMAGES, (audit,), 3),

@@ -71,6 +71,8 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
     damages: list[str] = []
     record = _if_intact(run.read_record, damages) or RunRecord()
     config, text = _if_intact(lambda: _config(run), damages) or ({}, "")
+    if text and not config:
+        damages.append(f"{run.config}: is no mapping of keys to values; it is shown as it is.")
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
         for name, metrics in _evaluations(run, damages)
