@@ -1,6 +1,6 @@
 """Try damaged inputs: `make fuzz SEED=1 INPUTS=5000`. Prints what failed, and a table.
 
-`python -m fuzz 1 5000` tries the inputs 1-0 to 1-4999, `python -m fuzz 1-77` one of them again.
+`python -m fuzz 1 5000` tries the inputs 1-0 to 1-4999, `python -m fuzz 1-7 1-9` two of them again.
 """
 
 import collections
@@ -14,7 +14,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from fuzz import trial, world
+from fuzz import damage, trial, world
 
 Table = dict[str, collections.Counter[str]]
 
@@ -56,6 +56,4 @@ def _show(table: Table, seconds: float, computed: float) -> None:
 
 
 if __name__ == "__main__":
-    given, *rest = sys.argv[1:]
-    tried = [f"{given}-{number}" for number in range(int(rest[0]))] if rest else [given]
-    sys.exit(min(main(tried), 1))
+    sys.exit(min(main(damage.seeds(sys.argv[1:])), 1))

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -386,6 +386,13 @@ def put_sparse(place: Path, size: int) -> None:
     """A file of `size` zeros that takes no space."""
     with place.open("wb") as file:
         file.truncate(size)
+
+
+def seeds(arguments: Sequence[str]) -> list[str]:
+    """The seeds of inputs: `1 300` means 1-0 to 1-299, and `1-7 1-9` these two."""
+    if "-" in arguments[0]:
+        return list(arguments)
+    return [f"{arguments[0]}-{number}" for number in range(int(arguments[1]))]
 
 
 def is_small(path: Path) -> bool:

@@ -28,7 +28,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
-from fuzz import targets
+from fuzz import damage, targets
 from fuzz.world import World
 
 COUNT, KILL, HALF, FULL = range(4)  # as in injector.c
@@ -316,6 +316,4 @@ def _typed(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    given, *rest = sys.argv[1:]
-    tried = [f"{given}-{number}" for number in range(int(rest[0]))] if rest else [given]
-    sys.exit(min(main(tried), 1))
+    sys.exit(min(main(damage.seeds(sys.argv[1:])), 1))

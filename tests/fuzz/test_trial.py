@@ -76,6 +76,11 @@ def test_tracebacks_exit_codes_and_hangs_are_found(monkeypatch: pytest.MonkeyPat
     assert problem.startswith("hang")
 
 
+def test_seeds_are_a_range_or_named() -> None:
+    assert damage.seeds(["7", "3"]) == ["7-0", "7-1", "7-2"]
+    assert damage.seeds(["7-5", "8-0"]) == ["7-5", "8-0"]
+
+
 def test_lost_and_changed_files_are_found(world: World) -> None:
     before = states(world.root)
     (world.root / "table.txt").unlink()

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,16 @@ def read_history(path: Path) -> list[Epoch]:
             f"{path}: cannot be read as a table of epochs ({error}).\n"
             f"Train the run again: fer train {config} --fresh"
         ) from error
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether the last row of a history that `read_history` takes is half written.
+
+    Even where no cell is missing, its last number may be: a complete row ends its line.
+    """
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _epochs(lines: Iterable[list[str]]) -> list[Epoch]:

@@ -329,7 +329,14 @@ def test_a_damaged_history_is_explained(run: RunDirectory) -> None:
     says(page, run.history, "fer train", run.run_id)
 
 
-@pytest.mark.parametrize("text", ["a: [", "<<<<<<< HEAD\na: 1\n", "- 1\n", "seed\n"])
+def test_a_history_that_was_cut_off_is_named(run: RunDirectory) -> None:
+    run.history.write_text(run.history.read_text()[:-9])
+    page = write_run_report(run).read_text()
+    check_page(page)
+    says(page, run.history, "last line", "Training")
+
+
+@pytest.mark.parametrize("text", ["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"])
 def test_a_configuration_that_is_no_mapping_is_shown_and_named(
     run: RunDirectory, text: str
 ) -> None:

@@ -28,6 +28,7 @@ from fer_bench.report.pages.svg import Key
 from fer_bench.report.palette import GREY, SPLITS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_corruptions, read_metrics
+from fer_bench.runs.history import is_cut_off
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
 from fer_bench.storage.files import write_atomically
@@ -88,7 +89,7 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         else None,
         sections=sections,
         counts=_counts(record),
-        curves=_if_intact(lambda: learning_curve_charts(run, record), damages) or [],
+        curves=_curves(run, record, damages),
         config=text,
         damages=damages,
     )
@@ -101,6 +102,13 @@ def _if_intact(read: Callable[[], T], damages: list[str]) -> T | None:
     except RunError as error:
         damages.append(str(error))
         return None
+
+
+def _curves(run: RunDirectory, record: RunRecord, damages: list[str]) -> list[Markup]:
+    charts = _if_intact(lambda: learning_curve_charts(run, record), damages) or []
+    if charts and is_cut_off(run.history):
+        damages.append(f"{run.history}: the last line is not complete; it is left out or cut off.")
+    return charts
 
 
 def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -121,7 +129,7 @@ def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
         raise RunError(f"{run.config}: cannot be read ({error}).") from error
     try:
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a number of 5,000 digits is a ValueError
         config = None  # shown as it is
     return config if isinstance(config, dict) else {}, text
 
