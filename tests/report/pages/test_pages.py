@@ -334,6 +334,8 @@ def test_a_history_that_was_cut_off_is_named(run: RunDirectory) -> None:
     page = write_run_report(run).read_text()
     check_page(page)
     says(page, run.history, "last line", "Training")
+    run.history.write_text(HISTORY.splitlines()[0] + "\n1,he")
+    says(write_run_report(run).read_text(), run.history, "last line")
 
 
 @pytest.mark.parametrize("text", ["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"])

@@ -105,10 +105,10 @@ def _if_intact(read: Callable[[], T], damages: list[str]) -> T | None:
 
 
 def _curves(run: RunDirectory, record: RunRecord, damages: list[str]) -> list[Markup]:
-    charts = _if_intact(lambda: learning_curve_charts(run, record), damages) or []
-    if charts and is_cut_off(run.history):
+    charts = _if_intact(lambda: learning_curve_charts(run, record), damages)
+    if charts is not None and run.history.exists() and is_cut_off(run.history):
         damages.append(f"{run.history}: the last line is not complete; it is left out or cut off.")
-    return charts
+    return charts or []
 
 
 def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mapping[str, Any]]]:
