@@ -53,6 +53,15 @@ def test_what_may_be_valid_may_be_taken(world: World) -> None:
     assert trial.judge(world, tried(world, may_be_valid=True), INTACT, other) is None
 
 
+def test_a_mapping_of_any_version_may_be_shown(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("model: {targets: [true]}")
+    assert targets.is_shown_only(targets.compare, config)
+    assert not targets.is_shown_only(targets.evaluate, config)
+    config.write_text("- 1")
+    assert not targets.is_shown_only(targets.compare, config)
+
+
 def test_a_name_that_is_always_printed_says_nothing(world: World) -> None:
     intact = trial.End(0, "Read test.json.", "", "0.5")
     end = trial.End(0, "Read test.json.", "", "0.9")

@@ -103,6 +103,8 @@ class Trials:
         command = random.choice(list(target.commands))
         intact = self.intact(target, command)
         what, may_be_valid = _damage(random, target, place)
+        if damage.is_small(place) and targets.is_shown_only(command, place):
+            may_be_valid = True
         tried = Input(target, place, command, what, may_be_valid)
         try:
             problem, output = self._judge(tried, intact)
