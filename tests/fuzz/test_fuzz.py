@@ -1,6 +1,6 @@
 """300 damaged inputs, of which each must end as promised; `python -m fuzz` tries more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,10 +22,11 @@ def shared_trials(
 
 
 @pytest.fixture
-def trials(shared_trials: trial.Trials, monkeypatch: pytest.MonkeyPatch) -> trial.Trials:
-    """The same, while the commands use its own cache."""
+def trials(shared_trials: trial.Trials, monkeypatch: pytest.MonkeyPatch) -> Iterator[trial.Trials]:
+    """The same, while the commands use its own cache; restored, for pytest to remove it."""
     monkeypatch.setenv("FER_BENCH_CACHE", str(shared_trials.world.root / "cache"))
-    return shared_trials
+    yield shared_trials
+    shared_trials.world.restore()
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
