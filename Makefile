@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest -q -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast test-scale test-large test-all lint types clean
+.PHONY: help quickstart test test-fast test-scale test-large test-all fuzz kills lint types clean
 
 help:  ## show this list
 	@awk -F ':.*## +' '/^[.a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,18 @@ test-large: $(INSTALLED)  ## large networks, and an epoch of every experiment of
 
 test-all: lint types  ## every test, as required before a change is merged
 	$(PYTEST)
+
+# Both print the seed with which each failure is made again. They take long: see docs/reliability.md.
+SEED ?= 1
+INPUTS ?= 5000
+KILLS ?= 1000
+FUZZ := PYTHONPATH=tests $(BIN)/python -m
+
+fuzz: $(INSTALLED)  ## damage INPUTS files, one at a time, and run a command on each (SEED=...)
+	$(FUZZ) fuzz $(SEED) $(INPUTS)
+
+kills: $(INSTALLED)  ## kill commands at KILLS places, or fill the disk there (SEED=..., Linux)
+	$(FUZZ) fuzz.kills $(SEED) $(KILLS)
 
 types: $(INSTALLED)  ## check types
 	$(BIN)/mypy

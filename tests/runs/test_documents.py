@@ -77,6 +77,10 @@ METRICS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
         lambda d: d["temperature"]["before"].update(ecce=d["ece"]),
         ("temperature.before.ecce", "ece"),
     ),
+    "a temperature without its images": (
+        lambda d: d["temperature"].pop("fitted_on"),
+        ("temperature.fitted_on", "missing"),
+    ),
     "without copies": (
         lambda d: d["without_twins"]["accuracy"].update(value=3),
         ("without_twins.accuracy.value", "3"),

@@ -6,7 +6,7 @@ from messages import says
 
 from fer_bench.errors import RunError
 from fer_bench.runs import history as history_module
-from fer_bench.runs.history import Epoch, read_history
+from fer_bench.runs.history import Epoch, is_cut_off, read_history
 
 
 @pytest.fixture
@@ -38,6 +38,14 @@ def test_without_an_epoch_there_is_none(content: str | None, path: Path) -> None
 def test_a_last_row_that_is_half_written_is_left_out(path: Path) -> None:
     path.write_text("epoch,stage,loss\n1,head,0.5\n2,he")
     assert [epoch.number for epoch in read_history(path)] == [1]
+    assert is_cut_off(path)
+
+
+def test_a_number_that_lost_its_last_digits_is_noticed(path: Path) -> None:
+    path.write_text("epoch,stage,loss\n1,head,0.53\n")
+    assert not is_cut_off(path)
+    path.write_text("epoch,stage,loss\n1,head,0.5")
+    assert is_cut_off(path)
 
 
 @pytest.mark.parametrize(

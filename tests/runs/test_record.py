@@ -15,6 +15,7 @@ from fer_bench.runs.record import (
     ParentRecord,
     RunRecord,
     StageRecord,
+    is_newer,
     read_record,
 )
 from fer_bench.storage import files
@@ -132,6 +133,6 @@ def test_a_missing_record_is_named(path: Path) -> None:
     [('{"schema": 2}', True), ('{"schema": 1}', False), ("{}", False), ("{", False), ("[]", False)],
 )
 def test_a_newer_version_is_told_from_damage(content: str, newer: bool, path: Path) -> None:
-    assert not record_module.is_newer(path)  # there is none
+    assert not is_newer(path)  # there is none
     path.write_text(content)
-    assert record_module.is_newer(path) == newer
+    assert is_newer(path) == newer

@@ -85,7 +85,7 @@ class IntervalEntry(TypedDict, total=False):
     seed: int
 
 
-class TemperatureEntry(TypedDict, total=False):
+class TemperatureEntry(TypedDict):
     """Calibration before and after one temperature."""
 
     value: Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,16 @@ def read_history(path: Path) -> list[Epoch]:
 
 def _reason(error: OSError | ValueError | csv.Error) -> str:
     return str(error) if isinstance(error, csv.Error) else why_unreadable(error)
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether the last row of a history that `read_history` takes is half written.
+
+    Even where no cell is missing, its last number may be: a complete row ends its line.
+    """
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _epochs(lines: Iterable[list[str]]) -> list[Epoch]:

@@ -6,7 +6,6 @@ wrote fewer keys, and no `schema`: those have their defaults.
 
 import datetime
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from fer_bench.errors import RunError
-from fer_bench.storage.files import check_levels, read_bounded, why_unreadable
+from fer_bench.storage.files import check_levels, read_bounded, read_json, why_unreadable
 
 if TYPE_CHECKING:
     from fer_bench.config.dataset import Dataset
@@ -239,8 +238,8 @@ def read_record(path: Path) -> RunRecord:
 def is_newer(path: Path) -> bool:
     """Whether a newer version wrote this `run.json`, so that it must not be written again."""
     try:
-        document = json.loads(read_bounded(path, LARGEST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path)
+    except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA
 

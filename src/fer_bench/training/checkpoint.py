@@ -264,10 +264,6 @@ def _digest(path: Path) -> str:
 # Reading ----------------------------------------------------------------------------------------
 
 
-def _reason(error: Exception) -> str:
-    return why_unreadable(error) if isinstance(error, OSError | ValueError) else str(error)
-
-
 def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[Any]) -> None:
     """Set `variables` to the values of a checkpoint, bit for bit.
 

@@ -329,6 +329,25 @@ def test_a_damaged_history_is_explained(run: RunDirectory) -> None:
     says(page, run.history, "fer train", run.run_id)
 
 
+def test_a_history_that_was_cut_off_is_named(run: RunDirectory) -> None:
+    run.history.write_text(run.history.read_text()[:-9])
+    page = write_run_report(run).read_text()
+    check_page(page)
+    says(page, run.history, "last line", "Training")
+    run.history.write_text(HISTORY.splitlines()[0] + "\n1,he")
+    says(write_run_report(run).read_text(), run.history, "last line")
+
+
+@pytest.mark.parametrize("text", ["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"])
+def test_a_configuration_that_is_no_mapping_is_shown_and_named(
+    run: RunDirectory, text: str
+) -> None:
+    run.config.write_text(text)
+    page = write_run_report(run).read_text()
+    check_page(page)
+    says(page, run.config, "no mapping", "Resolved configuration")
+
+
 def test_fer_report_prints_the_path_of_the_page(filled_run: RunDirectory) -> None:
     arguments = ["report", filled_run.run_id, "--outputs", str(filled_run.outputs)]
     result = CliRunner().invoke(app, arguments)

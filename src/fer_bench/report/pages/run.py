@@ -27,6 +27,7 @@ from fer_bench.report.pages.svg import Key
 from fer_bench.report.palette import GREY, SPLITS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_corruptions, read_metrics
+from fer_bench.runs.history import is_cut_off
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
 from fer_bench.storage.files import read_bounded, read_json, why_unreadable, write_atomically
@@ -70,6 +71,8 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
     damages: list[str] = []
     record = _if_intact(run.read_record, damages) or RunRecord()
     config, text = _if_intact(lambda: _config(run), damages) or ({}, "")
+    if text and not config:
+        damages.append(f"{run.config}: is no mapping of keys to values; it is shown as it is.")
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
         for name, metrics in _evaluations(run, damages)
@@ -85,7 +88,7 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         else None,
         sections=sections,
         counts=_counts(record),
-        curves=_if_intact(lambda: learning_curve_charts(run, record), damages) or [],
+        curves=_curves(run, record, damages),
         config=text,
         damages=damages,
     )
@@ -98,6 +101,13 @@ def _if_intact(read: Callable[[], T], damages: list[str]) -> T | None:
     except RunError as error:
         damages.append(str(error))
         return None
+
+
+def _curves(run: RunDirectory, record: RunRecord, damages: list[str]) -> list[Markup]:
+    charts = _if_intact(lambda: learning_curve_charts(run, record), damages)
+    if charts is not None and run.history.exists() and is_cut_off(run.history):
+        damages.append(f"{run.history}: the last line is not complete; it is left out or cut off.")
+    return charts or []
 
 
 def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mapping[str, Any]]]:
