@@ -86,12 +86,6 @@ def decode(code: str, order: str) -> str | None:
     return CODES[order].get(int(number)) if number.is_integer() else None
 
 
-def translation(source: str, target: str) -> dict[int, int | None]:
-    """Code in the order `source` → code in the order `target`; None where it has no such class."""
-    codes = {name: code for code, name in CODES[target].items()}
-    return {code: codes.get(name) for code, name in CODES[source].items()}
-
-
 def chosen(
     classes: Mapping[str, Collection[str]], present: Collection[str], order: str | None = None
 ) -> dict[str, tuple[str, ...]]:
