@@ -5,36 +5,17 @@ same classes and by the same protocol: views at test time, rule for missing clas
 that chose the model. Within a group of comparable runs, pairs are tested on their shared samples.
 """
 
-from fer_bench.comparison.collect import collect
-from fer_bench.comparison.groups import Pairs
-from fer_bench.comparison.result import (
-    COLUMNS,
-    CONCORDANCE,
-    EXPRESSION_METRICS,
-    PAIR_METRICS,
-    Comparison,
-    ExperimentPair,
-    Group,
-    LeftOut,
-    NotComparable,
-    Pair,
-    Row,
-    Seeds,
-)
-
-__all__ = [
-    "COLUMNS",
-    "CONCORDANCE",
-    "EXPRESSION_METRICS",
-    "PAIR_METRICS",
-    "Comparison",
-    "ExperimentPair",
-    "Group",
-    "LeftOut",
-    "NotComparable",
-    "Pair",
-    "Pairs",
-    "Row",
-    "Seeds",
-    "collect",
-]
+from fer_bench.comparison.collect import collect as collect
+from fer_bench.comparison.groups import Pairs as Pairs
+from fer_bench.comparison.result import COLUMNS as COLUMNS
+from fer_bench.comparison.result import CONCORDANCE as CONCORDANCE
+from fer_bench.comparison.result import EXPRESSION_METRICS as EXPRESSION_METRICS
+from fer_bench.comparison.result import PAIR_METRICS as PAIR_METRICS
+from fer_bench.comparison.result import Comparison as Comparison
+from fer_bench.comparison.result import ExperimentPair as ExperimentPair
+from fer_bench.comparison.result import Group as Group
+from fer_bench.comparison.result import LeftOut as LeftOut
+from fer_bench.comparison.result import NotComparable as NotComparable
+from fer_bench.comparison.result import Pair as Pair
+from fer_bench.comparison.result import Row as Row
+from fer_bench.comparison.result import Seeds as Seeds

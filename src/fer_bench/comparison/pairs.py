@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +31,10 @@ PairsWith = Literal["all", "best"]
 
 Draws = Mapping[str, Mapping[str, NDArray[np.float64]]]
 
+AnyPair = TypeVar("AnyPair", bound=Pair)
+
 # Two positions in a sequence of runs, the better first.
 _Two = tuple[int, int]
-
-
-class _Tested(TypedDict):
-    """A `Pair` before the adjustment for multiple tests."""
-
-    a: str
-    b: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    test: str
 
 
 def draw(members: Sequence[Member]) -> Draws:
@@ -78,7 +68,7 @@ def compare_pairs(members: Sequence[Member], draws: Draws, pairs_with: PairsWith
         pairs_with: all pairs, or only those with the best run: for the metrics of expression the
             first one, for valence and arousal the one with the highest sum of correlations.
     """
-    found: list[tuple[_Two, _Tested]] = []
+    found: list[tuple[_Two, Pair]] = []
     for kind in (EXPRESSION_METRICS, CONCORDANCE):
         for metric in kind:
             chosen = [
@@ -90,8 +80,13 @@ def compare_pairs(members: Sequence[Member], draws: Draws, pairs_with: PairsWith
             found += zip(chosen, tested, strict=True)
     # By pair, then by metric, since the sort is stable.
     ordered = [pair for _, pair in sorted(found, key=lambda item: item[0])]
-    adjusted = holm([pair["p"] for pair in ordered])
-    return [Pair(**pair, p_holm=p_holm) for pair, p_holm in zip(ordered, adjusted, strict=True)]
+    return adjusted(ordered)
+
+
+def adjusted(pairs: Sequence[AnyPair]) -> list[AnyPair]:
+    """The same pairs with `p_holm`: p adjusted over all of them."""
+    values = holm([pair.p for pair in pairs])
+    return [replace(pair, p_holm=p_holm) for pair, p_holm in zip(pairs, values, strict=True)]
 
 
 def _positions(
@@ -136,25 +131,16 @@ def _test(
     members: Sequence[Member],
     pairs: Sequence[_Two],
     draws: Mapping[str, NDArray[np.float64]],
-) -> list[_Tested]:
-    """Each pair's difference, interval and p, without the adjustment."""
+) -> list[Pair]:
+    """Each pair's difference, interval and p; `p_holm` is not known yet."""
     mcnemar = _mcnemar(members, pairs) if metric == "accuracy" else None
-    tested: list[_Tested] = []
+    tested: list[Pair] = []
     for index, (first, second) in enumerate(pairs):
         a, b = members[first].row, members[second].row
         low, high, p = paired_bootstrap(draws[a.run_id], draws[b.run_id])
-        tested.append(
-            {
-                "a": a.run_id,
-                "b": b.run_id,
-                "metric": metric,
-                "difference": a.value(metric) - b.value(metric),
-                "low": low,
-                "high": high,
-                "p": p if mcnemar is None else float(mcnemar[index]),
-                "test": BOOTSTRAP if mcnemar is None else MCNEMAR,
-            }
-        )
+        p, test = (p, BOOTSTRAP) if mcnemar is None else (float(mcnemar[index]), MCNEMAR)
+        difference = a.value(metric) - b.value(metric)
+        tested.append(Pair(a.run_id, b.run_id, metric, difference, low, high, p, math.nan, test))
     return tested
 
 

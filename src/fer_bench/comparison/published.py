@@ -24,7 +24,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, cast
+from typing import Any, cast
 
 from fer_bench.comparison.member import Document, Member, number, text
 from fer_bench.comparison.result import Verdict
@@ -46,22 +46,6 @@ COMPARABLE = frozenset(
 # What Keras calls it, and other names that mean the same wherever they are printed.
 _SYNONYMS = {"categorical_accuracy": "accuracy"}
 _SPLITS = {"val": "validation", "train": "train", "test": "test"}
-
-
-class PublishedEntry(TypedDict):
-    """An entry of `Group.published`, which describes the keys."""
-
-    name: str
-    source: str
-    metric: str
-    value: float | None
-    caveat: str | None
-    n: int | None
-    low: float | None
-    high: float | None
-    ours: float | None
-    verdict: Verdict
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +95,7 @@ class _Estimate:
     high: float
 
 
-def judge_published(members: Iterable[Member], evaluation: str) -> list[PublishedEntry]:
+def judge_published(members: Iterable[Member], evaluation: str) -> list[dict[str, Any]]:
     """The `published` entries of all configurations, each once per experiment name.
 
     Args:
@@ -135,7 +119,7 @@ def judge_published(members: Iterable[Member], evaluation: str) -> list[Publishe
     return [_judge(found, sharing[key], evaluation) for key, found in stated.items()]
 
 
-def _judge(entry: _Published, members: Sequence[Member], evaluation: str) -> PublishedEntry:
+def _judge(entry: _Published, members: Sequence[Member], evaluation: str) -> dict[str, Any]:
     row = members[0].row
     ours = _mean(_own_cells(entry, members, evaluation))
     theirs = None

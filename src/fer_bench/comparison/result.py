@@ -87,7 +87,7 @@ class Pair:
     """The difference `a` minus `b` of two runs on the same samples.
 
     Attributes:
-        low: lower bound of the difference's 95% interval (paired stratified bootstrap).
+        low: lower bound of the difference's 95% interval, see `test`.
         high: upper bound.
         p: two-sided p of `test`.
         p_holm: p adjusted for all tests of the group.
@@ -105,28 +105,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class ExperimentPair:
+class ExperimentPair(Pair):
     """The difference of two experiments, as the means over their seeds: `a` minus `b`.
 
+    `a` and `b` are names as in `Seeds.name`, and `metric` is one of `EXPRESSION_METRICS`.
+
     Attributes:
-        a: the name of an experiment, as in `Seeds.name`; so is `b`.
-        metric: one of `EXPRESSION_METRICS`.
-        low: lower bound of the difference's 95% interval.
-        high: upper bound.
-        p: two-sided.
-        p_holm: p adjusted for all such tests of the group.
         seeds: number of runs of each.
     """
 
-    a: str
-    b: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    test: str
     seeds: tuple[int, int]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from fer_bench.comparison.identity import experiment
 from fer_bench.comparison.member import Member
-from fer_bench.comparison.pairs import PAIR_SEED, Draws, PairsWith
+from fer_bench.comparison.pairs import PAIR_SEED, Draws, PairsWith, adjusted
 from fer_bench.comparison.result import EXPRESSION_METRICS, PAIR_METRICS, ExperimentPair, Row, Seeds
-from fer_bench.metrics.significance import holm, seeds_difference
+from fer_bench.metrics.significance import seeds_difference
 
 HIERARCHICAL = "hierarchical bootstrap (seeds x images)"
 
@@ -74,26 +74,22 @@ def compare_experiments(
         for pair in itertools.combinations(ranked, 2)
         if pairs_with == "all" or pair[0] is ranked[0]
     ]
-    pairs = [
-        _difference(metric, first, second, draws)
-        for first, second in chosen
-        for metric in EXPRESSION_METRICS
-    ]
-    adjusted = holm([pair["p"] for pair in pairs])
-    return [ExperimentPair(**pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)]
+    return adjusted(
+        [
+            _difference(metric, first, second, draws)
+            for first, second in chosen
+            for metric in EXPRESSION_METRICS
+        ]
+    )
 
 
-def _difference(metric: str, first: Seeds, second: Seeds, draws: Draws) -> dict[str, Any]:
+def _difference(metric: str, first: Seeds, second: Seeds, draws: Draws) -> ExperimentPair:
     arms = [np.stack([draws[metric][run_id] for run_id in arm.run_ids]) for arm in (first, second)]
-    low, high, p = seeds_difference(arms[0], arms[1], PAIR_SEED)
-    return {
-        "a": first.name,
-        "b": second.name,
-        "metric": metric,
-        "difference": first.metrics[metric]["mean"] - second.metrics[metric]["mean"],
-        "low": low,
-        "high": high,
-        "p": p,
-        "test": HIERARCHICAL,
-        "seeds": (len(first.run_ids), len(second.run_ids)),
-    }
+    difference = first.metrics[metric]["mean"] - second.metrics[metric]["mean"]
+    return ExperimentPair(
+        *(first.name, second.name, metric, difference),
+        *seeds_difference(arms[0], arms[1], PAIR_SEED),
+        p_holm=math.nan,
+        test=HIERARCHICAL,
+        seeds=(len(first.run_ids), len(second.run_ids)),
+    )

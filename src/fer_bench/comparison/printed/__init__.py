@@ -11,24 +11,17 @@ all predictions add up to n) narrows the ranges of a class by the least and the 
 classes can contribute.
 """
 
-from fer_bench.comparison.printed.counts import WHOLE, Counts, narrowed, possible_counts
-from fer_bench.comparison.printed.findings import Solution, check, solve
-from fer_bench.comparison.printed.reading import parse_printed, read_printed
-from fer_bench.comparison.printed.table import CELLS, Cell, PrintedClass, PrintedTable, TableError
-
-__all__ = [
-    "CELLS",
-    "WHOLE",
-    "Cell",
-    "Counts",
-    "PrintedClass",
-    "PrintedTable",
-    "Solution",
-    "TableError",
-    "check",
-    "narrowed",
-    "parse_printed",
-    "possible_counts",
-    "read_printed",
-    "solve",
-]
+from fer_bench.comparison.printed.counts import WHOLE as WHOLE
+from fer_bench.comparison.printed.counts import Counts as Counts
+from fer_bench.comparison.printed.counts import narrowed as narrowed
+from fer_bench.comparison.printed.counts import possible_counts as possible_counts
+from fer_bench.comparison.printed.findings import Solution as Solution
+from fer_bench.comparison.printed.findings import check as check
+from fer_bench.comparison.printed.findings import solve as solve
+from fer_bench.comparison.printed.reading import parse_printed as parse_printed
+from fer_bench.comparison.printed.reading import read_printed as read_printed
+from fer_bench.comparison.printed.table import CELLS as CELLS
+from fer_bench.comparison.printed.table import Cell as Cell
+from fer_bench.comparison.printed.table import PrintedClass as PrintedClass
+from fer_bench.comparison.printed.table import PrintedTable as PrintedTable
+from fer_bench.comparison.printed.table import TableError as TableError
