@@ -96,12 +96,13 @@ def compare(
     if printed:
         say(comparison.to_text(printed[0]), end="")
         return
-    _show(comparison)
+    show_comparison(comparison)
     for path in files.values():
         mention("written", path)
 
 
-def _show(comparison: "Comparison") -> None:
+def show_comparison(comparison: "Comparison") -> None:
+    """Print the tables of a comparison."""
     from fer_bench.report.terminal.comparison import comparison_tables
 
     console = results()

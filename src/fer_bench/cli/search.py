@@ -27,15 +27,8 @@ def search(
 ) -> None:
     """Search and show the result; exit with code 1 if trials are missing because they failed.
 
-    Args:
-        config: the experiment to vary.
-        space: the file of the search space.
-        overrides: `a.b=value`, for every trial.
-        trials: how many; None for the number in the space.
-        outputs: the folder that holds the runs.
-        slots: how many trials run at a time, and on which devices.
-        dry_run: check everything, show what would be done, and train nothing.
-        as_json: print exactly one JSON document.
+    `overrides`, `a.b=value`, are for every trial; `trials` None is the number in the space. With
+    `dry_run`, everything is checked, what would be done is shown, and nothing is trained.
     """
     from fer_bench.sweep.search.search import plan_search
 
@@ -71,8 +64,7 @@ def _search(plan: "Plan", outputs: Path, slots: "Slots") -> "Result":
     from fer_bench.sweep.search.search import Trial, search
 
     def say(trial: Trial) -> None:
-        line = trial_line(trial, plan.space.space)
-        notify(line)
+        notify(trial_line(trial, plan.space.space))
 
     result = search(plan, outputs, slots, on_trial=say)
     draw_study(result, result.folder / "study.png")
@@ -96,7 +88,6 @@ def _show(result: "Result", outputs: Path) -> None:
 
 def _name_failed(result: "Result") -> None:
     for trial in result.failed:
-        log = result.log(trial)
-        text = f"failed: trial {trial.number}: {trial.message}" + (f"\n  log: {log}" if log else "")
-        notify(text)
+        log = f"\n  log: {path}" if (path := result.log(trial)) else ""
+        notify(f"failed: trial {trial.number}: {trial.message}{log}")
     notify(f"{result.left} trials are missing because they failed; the same command tries others")

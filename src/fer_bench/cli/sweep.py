@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_bench.api.choices import one_of
-from fer_bench.cli.console import messages, results, say
+from fer_bench.cli.compare import show_comparison
+from fer_bench.cli.console import messages, say
 from fer_bench.cli.options import Json, Outputs, Overrides
 from fer_bench.cli.shell import mention, notify
 from fer_bench.errors import ConfigError, Interrupted
@@ -118,7 +119,7 @@ def sweep(
     if as_json:
         _print_json(loaded, before, outcomes, comparison)
     elif comparison:
-        _show(comparison)
+        show_comparison(comparison)
     if comparison:
         _write_page(comparison, folder / "comparison.html", jobs)
     _repeat_warnings(outcomes)
@@ -291,13 +292,6 @@ def _print_json(
     say(json.dumps(document, indent=2))
 
 
-def _show(comparison: "Comparison") -> None:
-    from fer_bench.report.terminal.comparison import comparison_tables
-
-    console = results()
-    console.print(comparison_tables(comparison, console.width))
-
-
 def _write_page(comparison: "Comparison", path: Path, jobs: Sequence["Job"]) -> None:
     """Write the page of the comparison, unless it is newer than everything it shows."""
     shown = [job.run.metrics("test") for job in jobs]
@@ -313,8 +307,7 @@ def _repeat_warnings(outcomes: Mapping[str, "Outcome"]) -> None:
     """Show every warning once: nobody reads the logs of runs that succeeded."""
     counts = Counter(line for outcome in outcomes.values() for line in outcome.warnings)
     for line, count in counts.items():
-        text = f"warning ({count} of {len(outcomes)} runs): {line}"
-        notify(text)
+        notify(f"warning ({count} of {len(outcomes)} runs): {line}")
 
 
 def _name_failed(jobs: Sequence["Job"], outcomes: Mapping[str, "Outcome"]) -> None:
@@ -322,8 +315,7 @@ def _name_failed(jobs: Sequence["Job"], outcomes: Mapping[str, "Outcome"]) -> No
     failed = [job for job in jobs if outcomes[job.run_id].status != "finished"]
     for job in failed:
         outcome = outcomes[job.run_id]
-        text = f"{outcome.status}: {job.run_id}: {outcome.message}\n  log: {job.log}"
-        notify(text)
+        notify(f"{outcome.status}: {job.run_id}: {outcome.message}\n  log: {job.log}")
     if failed:
         messages.print(f"{len(failed)} of {len(jobs)} runs did not finish; the others did")
         raise typer.Exit(1)

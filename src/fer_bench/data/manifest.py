@@ -4,10 +4,10 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -33,16 +33,6 @@ Severity = Literal["info", "warning", "error"]
 EXAMPLES = 5  # shown with a problem
 
 
-class ProblemDocument(TypedDict):
-    """A `Problem` in the JSON of `fer data`."""
-
-    kind: str
-    severity: Severity
-    count: int
-    examples: list[str]
-    text: str
-
-
 class ManifestDocument(TypedDict):
     """What the JSON of `fer data stats` and `fer data audit` begins with."""
 
@@ -52,7 +42,7 @@ class ManifestDocument(TypedDict):
     classes: list[str]
     counts: dict[str, dict[str, int]]
     dropped: dict[str, int]
-    problems: list[ProblemDocument]
+    problems: list[dict[str, Any]]  # see `Problem`
     soft_labels: bool
 
 
@@ -74,15 +64,9 @@ class Problem:
     examples: tuple[str, ...]
     text: str
 
-    def to_json(self) -> ProblemDocument:
+    def to_json(self) -> dict[str, Any]:
         """The problem as a JSON document."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity,
-            "count": self.count,
-            "examples": list(self.examples),
-            "text": self.text,
-        }
+        return asdict(self) | {"examples": list(self.examples)}
 
 
 def problem_of(kind: str, severity: Severity, names: Iterable[str], text: str) -> list[Problem]:
@@ -297,7 +281,8 @@ class Manifest:
             sizes = [os.stat(f"{root}/{path}").st_size for path in samples["path"]]  # noqa: PTH116
         columns = [samples[column].tolist() for column in ("sample_id", "split", "label")]
         boxes = [samples[column].tolist() for column in BOX if column in samples]
-        soft = [_digits(samples[SOFT + name]) for name in self.classes] if self.is_soft else []
+        shares = [samples[SOFT + name].tolist() for name in self.classes if self.is_soft]
+        soft = [[f"{share:.6f}" for share in column] for column in shares]
         rows = zip(*columns, sizes, *boxes, *soft, strict=True)
         lines = sorted("\t".join(map(str, row)) for row in rows)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -342,7 +327,3 @@ def _soft_in_groups(samples: pd.DataFrame, groups: Mapping[str, Collection[str]]
 def _shares(samples: pd.DataFrame, classes: Collection[str]) -> NDArray[np.float64]:
     """The soft labels of these classes, shape (n, len(classes))."""
     return samples[[SOFT + name for name in classes]].to_numpy(np.float64)
-
-
-def _digits(shares: "pd.Series[float]") -> list[str]:
-    return [f"{share:.6f}" for share in shares.tolist()]

@@ -1,7 +1,6 @@
 """What a dataset holds, before anything is trained on it: the document of `fer data stats`."""
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import NotRequired, TypedDict, cast
 
 import numpy as np
@@ -44,7 +43,9 @@ class Summary(ManifestDocument):
 def describe(manifest: Manifest) -> Summary:
     """Release, counts and problems of a manifest, the sizes of its images and its annotations."""
     samples = manifest.samples
-    sizes = _sizes(f"{manifest.root}/{path}" for path in samples["path"].unique())
+    paths = (f"{manifest.root}/{path}" for path in samples["path"].unique())
+    # Only headers are read: most of the time is spent opening files, which threads do in parallel.
+    sizes = dict(Counter(in_order(_size, paths)).most_common())
     document = cast("Summary", {**manifest.to_json(), "image_sizes": sizes})
     if "valence" in samples:
         document["valence"] = _histogram(samples["valence"].to_numpy(np.float64))
@@ -58,11 +59,6 @@ def describe(manifest: Manifest) -> Summary:
     if attributes:
         document["attributes"] = attributes
     return document
-
-
-def _sizes(paths: Iterable[str]) -> dict[str, int]:
-    # Only headers are read: most of the time is spent opening files, which threads do in parallel.
-    return dict(Counter(in_order(_size, paths)).most_common())
 
 
 def _size(path: str) -> str:

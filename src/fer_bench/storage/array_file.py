@@ -103,7 +103,8 @@ def write(
     stored_as = _numpy_dtype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / VALUES
-    digest, checksums, rows = hashlib.sha256(_identity(shape, dtype)), _Checksums(), 0
+    digest = hashlib.sha256(json.dumps([list(shape), dtype]).encode())
+    checksums, rows = _Checksums(), 0
     with path.open("wb", buffering=0) as file:  # buffered, a full disk is met at closing
         for number, block in enumerate(blocks):
             _check_block(block, number, shape, dtype)
@@ -214,10 +215,6 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
     if dtype.kind not in "biufc" or dtype.name != name:
         raise ValueError(f"dtype '{name}': expected a name such as uint8, float32 or bfloat16")
     return dtype
-
-
-def _identity(shape: Sequence[int], dtype: str) -> bytes:
-    return json.dumps([list(shape), dtype]).encode()
 
 
 def _header_checksum(header: dict[str, Any]) -> int:

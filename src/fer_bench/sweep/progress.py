@@ -139,13 +139,11 @@ def time_left(runs: Sequence[Progress]) -> float | None:
     for run in runs:
         if run.epochs_left:
             like = [other for other in timed if _experiment(other) == _experiment(run)]
-            seconds += run.epochs_left * _epoch_seconds([run] if run.epoch else like or timed)
+            known = [run] if run.epoch else like or timed
+            each = sum(one.trained for one in known) / sum(one.epoch for one in known)
+            seconds += run.epochs_left * each
     return seconds / max(1, sum(run.state in UNDER_WAY for run in runs))
 
 
 def _experiment(run: Progress) -> str:
     return run.name.rpartition("-s")[0]
-
-
-def _epoch_seconds(runs: Sequence[Progress]) -> float:
-    return sum(run.trained for run in runs) / sum(run.epoch for run in runs)

@@ -118,7 +118,8 @@ def discordance(true: Any, predicted: Any) -> Any:
     )
     distance = (mean_true - mean_predicted) ** 2
     concordance = 2 * covariance / (variances + distance + EPSILON)
-    return tf.reduce_mean(1 - concordance) / tf.cast(_replicas(), tf.float32)
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.reduce_mean(1 - concordance) / tf.cast(replicas, tf.float32)
 
 
 def _masked(true: Any, predicted: Any) -> tuple[Any, Any, Any]:
@@ -126,11 +127,6 @@ def _masked(true: Any, predicted: Any) -> tuple[Any, Any, Any]:
     known = tf.math.is_finite(true)
     zeros = tf.zeros_like(true)
     return tf.cast(known, tf.float32), tf.where(known, true, zeros), predicted
-
-
-def _replicas() -> int:
-    context = tf.distribute.get_replica_context()
-    return int(context.num_replicas_in_sync)
 
 
 def _all_sum(value: Any) -> Any:

@@ -41,7 +41,8 @@ def validate(
         loss += training.valence_arousal_weight * float(part)
         names = ("val_valence_ccc", "val_arousal_ccc", "val_mean_ccc")
         values = (*per_axis, per_axis.mean())
-        row |= {name: _defined(value) for name, value in zip(names, values, strict=True)}
+        numbers = (float(value) if np.isfinite(value) else None for value in values)
+        row |= dict(zip(names, numbers, strict=True))
     return row | {"val_loss": loss}
 
 
@@ -52,10 +53,6 @@ def _expression(logits: NDArray[np.float32], codes: NDArray[np.int32]) -> tuple[
     macro_f1 = f1_score(codes, predicted, labels=classes, average="macro", zero_division=0)
     accuracy = float((codes == predicted).mean())
     return cross_entropy, {"val_accuracy": accuracy, "val_macro_f1": float(macro_f1)}
-
-
-def _defined(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def is_better(value: float | None, best: float | None, metric: str) -> bool:

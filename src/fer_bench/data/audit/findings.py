@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -81,17 +80,13 @@ _DUPLICATES: dict[str, tuple[Severity, str]] = {
 }
 
 
-class Copies(TypedDict):
-    """Which kinds of copies the audit looked for, and which not."""
-
-    looked_for: list[str]
-    not_looked_for: list[str]
-
-
 class AuditDocument(ManifestDocument):
-    """The document of `fer data audit`; `quarantined` is the number of samples to leave out."""
+    """The document of `fer data audit`; `quarantined` is the number of samples to leave out.
 
-    copies: Copies
+    `copies` has the kinds of copies that were `looked_for` and `not_looked_for`.
+    """
+
+    copies: dict[str, list[str]]
     image_sizes: dict[str, int]
     quarantined: int
 
@@ -232,18 +227,14 @@ def _duplicate_problems(samples: pd.DataFrame, duplicates: Duplicates) -> Iterat
             pairs = _example_pairs(duplicates, relation, categories, differ, concerned)
             examples = tuple(_shown(samples, *pair) for pair in pairs)
             where = _across(counts, splits) if categories is splits and differ else ""
-            where = where or _within(splits[concerned])
+            sizes = Counter(splits[concerned].tolist())
+            where = where or ", ".join(f"{SPLITS[code]} {sizes[code]}" for code in sorted(sizes))
             yield Problem(kind, severity, len(concerned), examples, f"{text} ({where})")
 
 
 def _codes(column: "pd.Series[str]", names: Iterable[str]) -> Codes:
     codes = {name: code for code, name in enumerate(names)}
     return np.array([codes[name] for name in column], dtype=np.intp)
-
-
-def _within(splits: Codes) -> str:
-    """The number of images in each split, as text."""
-    return ", ".join(f"{SPLITS[code]} {sum(splits == code)}" for code in np.unique(splits))
 
 
 def _across(counts: NDArray[np.int64], splits: Codes) -> str:

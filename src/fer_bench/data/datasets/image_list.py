@@ -272,7 +272,8 @@ def _present(
         raise DataError(f"'{table}' has no row below its first line.\nWrite one row per image.")
     rows = _placed(rows, present)
     there, named = rows["path"].isin(present), rows["label"] != ""
-    absent = _lines(rows[~there])
+    lines = rows.loc[~there, ["line", "path"]].itertuples(index=False)
+    absent = [f"line {line}: {path}" for line, path in lines]
     dropped["listed without a file"] += len(absent)
     supported = ~rows["path"].map(_has_other_format)
     dropped["no label"] += int((there & supported & ~named).sum())
@@ -309,10 +310,6 @@ def _placed(rows: pd.DataFrame, present: set[str]) -> pd.DataFrame:
     if len(folders) != 1:
         return rows
     return rows.assign(**{name: folders[0] + rows[name] for name in ("sample_id", "path")})
-
-
-def _lines(rows: pd.DataFrame) -> list[str]:
-    return [f"line {line}: {path}" for line, path in zip(rows["line"], rows["path"], strict=True)]
 
 
 def _tested(samples: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:

@@ -16,7 +16,6 @@ from fer_bench.report import plots
 from fer_bench.report.figures.density import draw_density
 from fer_bench.report.figures.png import Target, save_figure
 from fer_bench.report.palette import GREY
-from fer_bench.report.plots import Curve
 
 
 def confusion_matrix(
@@ -68,7 +67,8 @@ def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | Non
     curves = plots.learning_curves(history)
     for axes, drawn in zip(panels, curves.values(), strict=True):
         for curve in drawn:
-            _draw_curve(axes, curve)
+            epochs, values = zip(*curve.points, strict=True)
+            axes.plot(epochs, values, "o-", markersize=3, color=curve.colour, label=curve.name)
     loss.set_ylabel("loss")
     scores.set_ylabel("score")
     if not any("CCC" in curve.name for curve in curves[plots.SCORES]):
@@ -87,11 +87,6 @@ def learning_curves(history: pd.DataFrame, target: Target, best_epoch: int | Non
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
     save_figure(figure, target)
-
-
-def _draw_curve(axes: Axes, curve: Curve) -> None:
-    epochs, values = zip(*curve.points, strict=True)
-    axes.plot(epochs, values, "o-", markersize=3, color=curve.colour, label=curve.name)
 
 
 def _mark_epochs(axes: Axes, starts: Sequence[int], best_epoch: int | None) -> None:

@@ -23,9 +23,8 @@ def corruptions(document: Document) -> dict[str, Any]:
     """The tables and the charts of one `corruptions/<evaluation>.json`."""
     clean = document.get("clean") or {}
     families = conditions_by_family(document)
-    graded = sorted(
-        (family for family, found in families.items() if _is_graded(found)), key=_family_order
-    )
+    found = [family for family, entries in families.items() if _is_graded(entries)]
+    graded = sorted(found, key=lambda family: (*FAMILIES, family).index(family))
     return {
         "n": document.get("n"),
         "clean": wording.write_cell("accuracy", clean),
@@ -53,10 +52,6 @@ def corruptions(document: Document) -> dict[str, Any]:
 def _is_graded(corruptions: Mapping[str, Sequence[Document]]) -> bool:
     """Whether the corruptions of a family have severities, which occlusions do not."""
     return all(entry.get("severity") for entries in corruptions.values() for entry in entries)
-
-
-def _family_order(family: str) -> int:
-    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
 
 
 def _corruption_row(document: Document, name: str, entries: Sequence[Document]) -> dict[str, Any]:

@@ -308,6 +308,7 @@ def _counts(record: RunRecord) -> dict[str, Any] | None:
 def _facts(record: RunRecord) -> dict[str, str]:
     """The facts of a run as label and text; unknown ones are left out."""
     model, best, speed = record.model, record.best, record.images_per_second
+    views = record.trunk_views or 1
     facts = {
         "status": record.status,
         "seed": record.seed,
@@ -318,7 +319,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "parameters": model.parameters and f"{model.parameters:,}",
         "trained parameters by stage": _listed(model.trainable_parameters),
         "first trained layer by stage": _listed(model.first_trainable_layer),
-        "views per image for the frozen layers": _several(record.trunk_views),
+        "views per image for the frozen layers": views if views > 1 else None,
         "continues": record.parent and _origin(record.parent),
         "epoch kept": best and best.epoch,
         "selected by": best and _selected_by(best),
@@ -341,10 +342,6 @@ def _origin(parent: ParentRecord) -> str:
     """The run that this one continues."""
     optimizer = "its optimizer" if parent.optimizer == "kept" else "a new optimizer"
     return f"{parent.run_id} after epoch {parent.epoch}, with {optimizer}"
-
-
-def _several(views: int | None) -> int | None:
-    return views if views and views > 1 else None
 
 
 def _listed(entries: Sequence[Any] | None) -> str | None:

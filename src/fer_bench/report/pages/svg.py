@@ -143,14 +143,10 @@ def text_at(
 def tag(name: str, content: str = "", /, **attributes: str | float) -> Markup:
     """An element; everything but Markup is escaped. `class_` is `class`, `a_b` is `a-b`."""
     written = Markup("").join(
-        Markup(' {}="{}"').format(_attribute(key), _number(value))
+        Markup(' {}="{}"').format(key.removesuffix("_").replace("_", "-"), _number(value))
         for key, value in attributes.items()
     )
     return Markup("<{0}{1}>{2}</{0}>").format(name, written, content)
-
-
-def _attribute(key: str) -> str:
-    return key.removesuffix("_").replace("_", "-")
 
 
 def _number(value: str | float) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group as Renderables
 from rich.console import RenderableType
 from rich.table import Table
 
-from fer_bench.comparison import EXPRESSION_METRICS, Comparison, Group, LeftOut, Pair, Row
+from fer_bench.comparison import EXPRESSION_METRICS, Comparison, Group, LeftOut, Row
 from fer_bench.comparison.pairs import PAIR_RESAMPLES
 from fer_bench.metrics.intervals import ALPHA
 from fer_bench.report.comparison import (
@@ -232,7 +232,12 @@ def _pairs(group: Group) -> list[RenderableType]:
     difference = ">points" if group.kinds == (EXPRESSION_METRICS,) else ">difference"
     table = new_table(["pair", "metric", difference, ">p", ">p, Holm"])
     for pair in group.pairs[:PAIRS_SHOWN]:
-        add_row(table, *_pair_cells(pair, number))
+        add_row(
+            table,
+            *(f"#{number[pair.a]} - #{number[pair.b]}", LABELS[pair.metric]),
+            write_difference(pair.metric, pair.difference, pair.low, pair.high),
+            *(write_p(pair.p), write_p(pair.p_holm)),
+        )
     tests = ", ".join(TESTS[kind] for kind in group.kinds)
     note = f"Tests: {tests}; Holm over all tests of the group. {ONLY_THESE_MODELS}"
     if len(group.kinds) > 1:
@@ -247,16 +252,6 @@ def _pairs(group: Group) -> list[RenderableType]:
 
 def _cut(number: int) -> str:
     return f" {number - PAIRS_SHOWN} more with --json." if number > PAIRS_SHOWN else ""
-
-
-def _pair_cells(pair: Pair, number: Mapping[str, str]) -> list[str]:
-    return [
-        f"#{number[pair.a]} - #{number[pair.b]}",
-        LABELS[pair.metric],
-        write_difference(pair.metric, pair.difference, pair.low, pair.high),
-        write_p(pair.p),
-        write_p(pair.p_holm),
-    ]
 
 
 def _left_out(runs: Sequence[LeftOut]) -> Table:

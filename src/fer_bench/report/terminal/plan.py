@@ -12,12 +12,13 @@ from fer_bench.report.terminal.table import add_row, new_table
 def plan_table(experiment: Experiment) -> RenderableType:
     """The run id, the model and its data, and one row per stage."""
     dataset, model, training = experiment.dataset, experiment.model, experiment.training
+    on_test = " on the test split" if experiment.selection == "test_split" else ""
     lines = [
         experiment.run_id,
         f"  {model.backbone} (weights: {model.weights}) at {experiment.image.size} px",
         f"  {dataset.name}, {_splits(dataset)}, balance: {dataset.balance}",
         f"  batch {training.batch_size}, precision {training.precision}, "
-        f"model selected by {experiment.select}{_on_test(experiment)}",
+        f"model selected by {experiment.select}{on_test}",
     ]
     columns = ["  stage", "epochs", "trains", "optimizer", "learning rate"]
     table = new_table(columns, ruled=False)
@@ -36,10 +37,6 @@ def _splits(dataset: Dataset) -> str:
         parts = dataset.split
         return f"split {parts.train:g}/{parts.validation:g}/{parts.test:g}"
     return f"validation: {'none' if dataset.validation is None else dataset.validation}"
-
-
-def _on_test(experiment: Experiment) -> str:
-    return " on the test split" if experiment.selection == "test_split" else ""
 
 
 def _trains(stage: Stage) -> str:

@@ -66,7 +66,9 @@ class MLflow:
                 return Parcel()
             address = _address()
             with _explained(address, self._run):
-                self._client = self._client or _connect(address)
+                from mlflow import MlflowClient
+
+                self._client = self._client or MlflowClient(address)
                 self._open(sent)
                 parcel = unsent(self._run, sent)
                 self._deliver(parcel, sent)
@@ -225,13 +227,6 @@ def _address() -> str:
             "for example http://127.0.0.1:5000"
         )
     return address
-
-
-def _connect(address: str) -> Any:
-    """A client of the server; nothing is asked of it yet."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(address)
 
 
 @contextlib.contextmanager
