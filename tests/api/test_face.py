@@ -74,6 +74,7 @@ def test_no_module_takes_the_place_of_a_function(name: str) -> None:
     assert python(code) == "False"
 
 
+@pytest.mark.slow
 def test_keras_imported_before_with_other_settings_is_an_error_that_says_what_to_do(
     tmp_path: Path,
 ) -> None:

@@ -101,6 +101,7 @@ def test_show_names_a_broken_image(
 # audit -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.budget(10)
 def test_a_clean_audit_ends_well(fer: Fer, config: Path, copied_root: Path) -> None:
     result = fer("data", "audit", config, "--json", "--strict", "--workers", 1)

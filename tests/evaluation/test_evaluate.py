@@ -320,6 +320,7 @@ def test_the_temperature_comes_from_validation_predictions(trained_run: Path) ->
     assert report["after"]["nll"]["value"] != report["before"]["nll"]["value"]
 
 
+@pytest.mark.slow
 @pytest.mark.budget(10)
 def test_views_average_the_probabilities(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")

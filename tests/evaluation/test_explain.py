@@ -171,6 +171,7 @@ def test_the_mean_maps_are_means_over_right_answers(explained: tuple[Path, Resul
             np.testing.assert_allclose(mean, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.budget(10)
 def test_again_with_other_numbers(explained: tuple[Path, Result], fer: Fer, tmp_path: Path) -> None:
     run = Path(shutil.copytree(explained[0], tmp_path / explained[0].name))

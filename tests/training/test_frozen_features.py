@@ -131,6 +131,7 @@ def test_rows_are_what_the_model_gives_each_from_the_one_before() -> None:
     assert heard.calls == [(end, "train", done, 7) for end in ENDS for done in (3, 6, 7)]
 
 
+@pytest.mark.slow
 def test_kept_features_are_reused_and_deeper_trunks_continue_from_them() -> None:
     first, shown, heard = built(), Shown(), Heard()
     shallow = kept(first, ENDS[:1], shown, heard)
@@ -160,6 +161,7 @@ def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are
     assert len(traced) == len(ENDS)
 
 
+@pytest.mark.slow
 @pytest.mark.budget(10)
 def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     heard = Heard()

@@ -528,6 +528,7 @@ def test_without_the_quarantine_no_error_is_left(tmp_path: Path) -> None:
         assert len({split[name] for name in group}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_faces(tmp_path: Path, real_faces: Sequence[Face]) -> None:
     faces = [face.image.convert("L").resize((SIZE, SIZE)) for face in real_faces]

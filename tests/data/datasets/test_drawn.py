@@ -329,6 +329,7 @@ def test_missing_images_are_counted(root: Path) -> None:
         drawn.read(root)
 
 
+@pytest.mark.slow
 def test_pixels_alone_do_not_give_the_expression_away() -> None:
     faces = [face_module.draw_face(0, index, 32) for index in range(1100)]
     pixels = np.stack([face.image.reshape(-1) for face in faces]).astype(np.float32)

@@ -280,6 +280,7 @@ def test_it_is_registered() -> None:
     assert DATASETS["opencv_emotion"].read is opencv_emotion.read
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_archive(tmp_path: Path, shared_data: Path) -> None:
     archive = shared_data / "opencv_emotion.zip"

@@ -37,7 +37,7 @@ from fer_bench.training.steps import Totals, build_train_step
 CLASSES = 7
 NAMES = BACKBONES.names()
 # One per family whose networks are small enough, and for `cnn` also one whose output is a vector.
-FAST = ("cnn_compact", "cnn_slides", "mobilenetv3small", "resnet50", "vgg16")
+FAST = ("cnn_compact", "cnn_slides", "mobilenetv3small", "vgg16")
 # Every copy of one of these takes many seconds.
 LARGE = ("efficientnetv2l", "inceptionresnetv2", "resnet152v2")
 SMALL = ("cnn_compact", "cnn_pisa", "cnn_pisa_l2", "cnn_slides", "mobilenetv3small", "vgg16")

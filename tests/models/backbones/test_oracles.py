@@ -203,6 +203,15 @@ def stage(train: Any, *, batch_norm: bool) -> Stage:
     )
 
 
+def fast_or_large(names: Iterable[str]) -> list[Any]:
+    """The names as parameters; networks of hundreds of layers are tested in the tier `large`."""
+    deep = ("efficientnet", "effv2l", "effb3", "inceptionresnet", "resnet152")
+    return [
+        pytest.param(name, marks=pytest.mark.large) if any(part in name for part in deep) else name
+        for name in names
+    ]
+
+
 def size_of(variables: Iterable[Any]) -> int:
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
@@ -211,7 +220,7 @@ def norms_in(layers: Iterable[Any]) -> int:
     return sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", fast_or_large(NETWORKS))
 def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
     network = NETWORKS[name]
     model = built(network)
@@ -223,7 +232,7 @@ def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
     assert size_of(model.non_trainable_weights) == network.total - network.trainable
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", fast_or_large(BACKBONES))
 def test_a_backbone_layer_by_layer(name: str) -> None:
     model = at_224(name)
     set_trainable(model, stage("all", batch_norm=UNFROZEN), weights="none")
@@ -238,6 +247,7 @@ def test_a_backbone_layer_by_layer(name: str) -> None:
     )
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("tail", TAILS, ids=lambda tail: f"{tail.backbone} last {tail.last}")
 def test_the_last_layers_are_the_same_ones(tail: Tail) -> None:
     model = at_224(tail.backbone)
