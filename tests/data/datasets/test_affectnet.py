@@ -682,6 +682,7 @@ def test_an_annotation_that_changed_in_place_is_noticed(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="fer_bench")
     sets_2021(tmp_path, some)
     first = read(tmp_path).samples
     assert_frame_equal(read(tmp_path).samples, first)

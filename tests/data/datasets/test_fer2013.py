@@ -1,4 +1,5 @@
 import itertools
+import logging
 import os
 import shutil
 import tarfile
@@ -134,6 +135,7 @@ def test_two_tables_of_one_size_and_time_are_two(tmp_path: Path) -> None:
 def test_a_table_that_changed_in_place_is_read_again_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="fer_bench")
     first = read(table(tmp_path, *GOOD))
     assert first.source_digest is not None
     assert read(tmp_path).source_digest == first.source_digest
