@@ -257,5 +257,5 @@ def test_whole_script_prints_a_table_and_keeps_json(
     assert done.returncode == 0, done.stderr + done.stdout
     document = json.loads((tmp_path / "found.json").read_text().splitlines()[0])
     assert document["machine"]["command"].startswith(f"python scripts/{script}")
-    assert "|---|" in done.stdout
+    assert "| --- |" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"found.json"}

@@ -170,7 +170,7 @@ def test_without_its_state_a_run_continues_from_the_selected_model_with_a_warnin
     compared = fer("compare", outputs, "--html", outputs / "page.html", "--json")
     (group,) = json.loads(compared.stdout)["groups"]
     assert [run["parent"] for run in group["runs"]] == [parent.name]
-    sentence = f"{child.name} goes on from {parent.name}"
+    sentence = f"{child.name} continues {parent.name}"
     assert sentence in (outputs / "page.html").read_text()
     assert sentence in " ".join(fer("compare", outputs).stdout.split())
 

@@ -431,7 +431,7 @@ def _announce_damage(session: Session) -> None:
     given = session.found or session.parent
     used = "the checkpoint before it" if session.found and session.found.is_before else "a copy"
     for problem in given.problems if given else ():
-        session.display.message(f"warning: {problem}; training goes on from {used}")
+        session.display.message(f"warning: {problem}; training continues from {used}")
 
 
 def _describe_stages(session: Session) -> None:
