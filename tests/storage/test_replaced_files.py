@@ -145,3 +145,21 @@ def test_a_folder_is_abandoned_when_nobody_holds_it(tmp_path: Path) -> None:
         (left / "lock").touch()
         assert abandoned(tmp_path, ".some-") == [left]
     assert not held.exists()
+
+
+def test_a_kill_while_a_folder_is_removed_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock went first, and what was left of the folder stayed for ever."""
+
+    def killed(path: Path, **_: object) -> None:
+        (path / "lock").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_bench.storage.replacement.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt), replaced_files(folder) as new:
+            (new / "a").write_text("new")
+    settle_files(folder)
+    assert (folder / "a").read_text() == "new"
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from fer_bench.runs.record import (
     versions,
 )
 from fer_bench.storage.files import read_bounded, why_unreadable, write_atomically, write_json
-from fer_bench.storage.replacement import abandoned, working_folder
+from fer_bench.storage.replacement import abandoned, discard, working_folder
 
 # As in an experiment: the name is the first part of the run id, and so of a folder's name.
 ADOPTING, NEW, OLD = ".adopting-", "new", "old"
@@ -163,7 +162,7 @@ def _finish_killed(outputs: Path) -> None:
     for folder in abandoned(outputs, ADOPTING):
         if any((folder / NEW).glob("*")):
             _bring_back(folder, outputs)
-        shutil.rmtree(folder)
+        discard(folder)
 
 
 # Writing ---------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # Files that change together ---------------------------------------------------------------------
 
 PENDING, COMPLETE = ".pending-", ".complete-"
+# A folder that nobody needs: not locked yet, or being removed. Whoever finds one may remove it.
+DISCARDED = ".discarded-"
 _NEW, _OLD = "new", "old"
 
 
@@ -49,16 +51,16 @@ def replaced_files(folder: Path) -> Iterator[Path]:
         try:
             _put_in_place(complete, folder)
         finally:
-            shutil.rmtree(complete, ignore_errors=True)
+            discard(complete)
 
 
 def settle_files(folder: Path) -> None:
     """Finish or undo what killed processes have left of `replaced_files` in `folder`."""
     for complete in abandoned(folder, COMPLETE):
         _put_in_place(complete, folder)
-        shutil.rmtree(complete)
+        discard(complete)
     for pending in abandoned(folder, PENDING):
-        shutil.rmtree(pending)
+        discard(pending)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -98,18 +100,36 @@ def _put_back(name: Path, complete: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A new folder in `parent`, held by this process and removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    try:
-        # Locked before it has its name: whoever finds the name must find it locked.
-        with created_locked(folder / f".{LOCK}"):
-            (folder / f".{LOCK}").rename(folder / LOCK)
+    with contextlib.ExitStack() as stack:
+        folder = _make_locked(parent, prefix, stack)
+        try:
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            discard(folder)
+
+
+def _make_locked(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
+    """A new folder that is locked before it has its name: whoever finds it, finds it locked."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=DISCARDED, dir=parent))
+        try:
+            stack.enter_context(created_locked(made / LOCK))
+            return made.rename(made.with_name(made.name.replace(DISCARDED, prefix, 1)))
+        except FileNotFoundError:  # another process took it for one that nobody needs
+            continue
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of `working_folder`, so that a kill leaves nothing that looks complete."""
+    with contextlib.suppress(OSError):
+        folder = folder.rename(folder.with_name(f"{DISCARDED}{folder.name}"))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def abandoned(parent: Path, prefix: str) -> list[Path]:
-    """The folders of `working_folder` that killed processes have left."""
+    """The folders of `working_folder` that killed processes left. Removes discarded ones."""
+    for folder in parent.glob(f"{DISCARDED}*"):
+        shutil.rmtree(folder, ignore_errors=True)
     found = sorted(parent.glob(f"{prefix}*"))
     return [folder for folder in found if (folder / LOCK).exists() and not is_locked(folder / LOCK)]
 
