@@ -470,7 +470,7 @@ def test_what_a_killed_process_had_moved_comes_back(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", die)
         patched.setattr("fer_bench.evaluation.adopt._bring_back", lambda *_: None)
-        patched.setattr("fer_bench.storage.replacement.shutil.rmtree", lambda *_, **__: None)
+        patched.setattr("fer_bench.storage.replacement.discard", lambda _: None)
         with pytest.raises(SystemExit):
             adopted(table if same else changed(table, "sample_id", "other"), fresh=True)
     adopted(table, name="another")
