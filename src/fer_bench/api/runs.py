@@ -190,5 +190,6 @@ def written_page(run: RunDirectory, *, with_images: bool = False) -> Path:
     from fer_bench.storage.replacement import settle_files
 
     settle_files(run.path)
+    run.clear_left_behind()
     with style.context("default", after_reset=True):
         return write_run_report(run, with_images=with_images)

@@ -107,6 +107,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         ConfigError: an override would make it another experiment.
     """
     settle_files(run.path)
+    run.clear_left_behind()
     if run.status() != "finished":
         raise RunError(
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"
