@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
         *("comparison", "evaluation", "sweep"),
     },
     "api": {
-        *("config", "data", "device", "metrics", "models", "runs", "storage"),
+        *("config", "data", "device", "metrics", "models", "runs"),
         *("comparison", "evaluation", "report", "training"),
     },
     "cli": {

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,22 @@ def test_its_page_is_written(prebuilt_run: Path, fer: Fer, tmp_path: Path) -> No
     page = (run / "report.html").read_text(encoding="utf-8")
     assert run.name in page
     assert "macro F1" in page
+
+
+def test_a_page_that_a_killed_process_was_writing_is_removed(
+    prebuilt_run: Path, fer: Fer, tmp_path: Path
+) -> None:
+    """It stayed for ever in a run that was named by its id."""
+    run = shutil.copytree(prebuilt_run, tmp_path / prebuilt_run.name)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (run / f".report.html.{ended.pid}.tmp").write_text("half a page")
+    with subprocess.Popen(["sleep", "60"]) as living:
+        (run / f".report.html.{living.pid}.tmp").write_text("of a process that lives")
+        result = fer("report", run.name, "--outputs", tmp_path)
+        living.kill()
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in run.glob(".*")] == [f".report.html.{living.pid}.tmp"]
 
 
 @pytest.mark.parametrize("content", ["{", '{"seconds": "long"}'])

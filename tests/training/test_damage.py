@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import pandas as pd
 import pytest
 from messages import says
+from same_run import assert_same_run, record
 from typer.testing import Result
 
 from fer_bench.training import session
@@ -21,30 +20,11 @@ from fer_bench.training import steps as steps_module
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 Document = dict[str, Any]
-TIMES = ["images_per_second", "seconds"]
-
-
-def record(run: Path) -> Document:
-    document: Document = json.loads((run / "run.json").read_text())
-    return document
 
 
 def progress_of(run: Path) -> Document:
     document: Document = json.loads((run / "state" / "progress.json").read_text())
     return document
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    """Weights bit for bit, and history but for the clock."""
-    one, other = (pd.read_csv(run / "history.csv").drop(columns=TIMES) for run in (first, second))
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
-    models = [
-        keras.models.load_model(run / "model.keras", compile=False) for run in (first, second)
-    ]
-    for weights in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
-        np.testing.assert_array_equal(*weights)
-    for part in ("best", "model", "dataset", "stages", "status"):
-        assert record(first)[part] == record(second)[part]
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:

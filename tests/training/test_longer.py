@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from messages import says
+from same_run import TIMES
 from typer.testing import Result
 
 from fer_bench.training import session
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.slow
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 Document = dict[str, Any]
-TIMES = ["images_per_second", "seconds"]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from messages import says
+from same_run import assert_same_run, record
 from typer.testing import Result
 
 from fer_bench.runs.directory import RunDirectory
@@ -25,7 +26,6 @@ from fer_bench.training import steps as steps_module
 
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
-TIMES = ["images_per_second", "seconds"]
 
 
 @pytest.fixture
@@ -36,24 +36,6 @@ def outputs(tmp_path: Path) -> Path:
 def run_in(outputs: Path) -> Path:
     (run,) = (path.parent for path in outputs.glob("*/run.json"))
     return run
-
-
-def record(run: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return document
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    """Weights bit for bit, and history but for the clock."""
-    one, other = (pd.read_csv(run / "history.csv").drop(columns=TIMES) for run in (first, second))
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
-    models = [
-        keras.models.load_model(run / "model.keras", compile=False) for run in (first, second)
-    ]
-    for weights in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
-        np.testing.assert_array_equal(*weights)
-    for part in ("best", "model", "dataset", "stages"):
-        assert record(first)[part] == record(second)[part]
 
 
 def send_at_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Signals) -> None:

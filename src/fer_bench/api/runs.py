@@ -187,9 +187,7 @@ def written_page(run: RunDirectory, *, with_images: bool = False) -> Path:
     from matplotlib import style
 
     from fer_bench.report.pages import write_run_report
-    from fer_bench.storage.replacement import settle_files
 
-    settle_files(run.path)
-    run.clear_left_behind()
+    run.settle()
     with style.context("default", after_reset=True):
         return write_run_report(run, with_images=with_images)

@@ -23,7 +23,6 @@ from fer_bench.evaluation.cross_dataset import ClassRule
 from fer_bench.evaluation.test_time_views import Views
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import ProtocolRecord
-from fer_bench.storage.replacement import settle_files
 
 # The settings that say where a dataset is, and nothing about its content.
 PLACES = tuple(
@@ -106,8 +105,7 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
         RunError: it is not finished, was trained elsewhere, or does not record its classes.
         ConfigError: an override would make it another experiment.
     """
-    settle_files(run.path)
-    run.clear_left_behind()
+    run.settle()
     if run.status() != "finished":
         raise RunError(
             f"{run.run_id}: the run is not finished (status: {run.status()}).\n"

@@ -23,6 +23,7 @@ from fer_bench.storage.locks import (
     read_holder,
     remove_unlocked,
 )
+from fer_bench.storage.replacement import settle_files
 
 if TYPE_CHECKING:
     from fer_bench.data.contents import TrainedOn
@@ -223,6 +224,15 @@ class RunDirectory:
             f"{self.path}: this run is being trained by {holder}.\n"
             "Wait for it to end, stop it, or train under another --outputs."
         )
+
+    def settle(self) -> None:
+        """Finish or undo what a killed evaluation left, and remove its temporary files.
+
+        Raises:
+            OSError: files that belong together cannot be put in their places.
+        """
+        settle_files(self.path)
+        self.clear_left_behind()
 
     def clear_left_behind(self) -> None:
         """Remove the leftovers of a killed process, unless another one holds the run."""
