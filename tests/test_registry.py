@@ -8,7 +8,7 @@ import pytest
 from messages import says
 
 from fer_bench.errors import ConfigError
-from fer_bench.registry import BACKBONES, DATASETS, Registry, did_you_mean
+from fer_bench.registry import BACKBONES, DATASETS, Registry
 
 
 @pytest.fixture
@@ -57,11 +57,6 @@ def test_a_name_is_registered_once(registry: Registry[Any]) -> None:
 def test_register_returns_the_entry(registry: Registry[Any]) -> None:
     entry = object()
     assert registry.register("plum", entry) is entry
-
-
-def test_no_hint_for_a_name_like_no_other() -> None:
-    assert did_you_mean("xyz", ["vgg16", "resnet50"]) == ""
-    assert did_you_mean("vgg", ["vgg16", "resnet50"]) == "Did you mean 'vgg16'?"
 
 
 # Plug-ins of other distributions ---------------------------------------------------------------

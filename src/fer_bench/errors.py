@@ -4,6 +4,8 @@ A `FerError` is shown without a traceback and ends the command with exit code 2.
 what is wrong, what was found and what to do. Anything else is a bug: traceback, exit code 1.
 """
 
+from typing import Any
+
 
 class FerError(Exception):
     """An expected error; the user sees only its message."""
@@ -35,3 +37,9 @@ class WorkerLost(TrainingError):  # noqa: N818 - what happened, not what is wron
 
 class Interrupted(Exception):  # noqa: N818 - not an error
     """The user stopped the command; everything needed to resume is saved."""
+
+
+def shortened(value: Any) -> str:
+    """A value for a message, at most 60 characters long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

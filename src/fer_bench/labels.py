@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from fer_bench.errors import DataError
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 # One order for every dataset; a dataset without contempt uses the first seven.
 EXPRESSIONS = (

@@ -1,25 +1,17 @@
 """Named plug-ins: the modules of a package, what other distributions offer, and a user's own."""
 
-import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from fer_bench.errors import ConfigError
-from fer_bench.spelling import known_as, slug
+from fer_bench.spelling import did_you_mean, known_as, slug
 
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint `Did you mean 'x'?` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean '{close[0]}'?" if close else ""
 
 
 class Registry(Generic[T]):

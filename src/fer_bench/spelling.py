@@ -1,5 +1,6 @@
 """Names as users spell them: case, spaces, hyphens and underscores do not matter."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -22,6 +23,12 @@ def known_as(typed: str, known: Iterable[str]) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[\s._-]", "", name).casefold()
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The hint `Did you mean 'x'?` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean '{close[0]}'?" if close else ""
 
 
 def slug(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fer_bench.errors import ConfigError
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:

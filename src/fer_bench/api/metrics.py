@@ -9,8 +9,8 @@ import pandas as pd
 
 from fer_bench.labels import AXES
 from fer_bench.metrics.measure import NAMES
-from fer_bench.registry import did_you_mean
 from fer_bench.report.wording import write_cell, write_heading
+from fer_bench.spelling import did_you_mean
 
 
 class Estimate(NamedTuple):

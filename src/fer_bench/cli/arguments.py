@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fer_bench.config.yaml_files import read_yaml
 from fer_bench.errors import ConfigError, FerError, WorkerLost
 
 Item = TypeVar("Item")
@@ -101,6 +100,8 @@ def _value(option: str, arguments: Sequence[str]) -> str:
 
 def _document(arguments: Sequence[str]) -> Mapping[str, Any]:
     """The experiment file among the arguments, if it can be read."""
+    from fer_bench.config.yaml_files import read_yaml
+
     for argument in arguments:
         if argument.endswith((".yaml", ".yml")):
             try:

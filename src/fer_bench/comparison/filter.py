@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fer_bench.errors import ConfigError
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 Condition = Callable[[Mapping[str, Any]], bool]
 

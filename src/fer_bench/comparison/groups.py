@@ -18,7 +18,7 @@ from fer_bench.errors import ConfigError
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.intervals import smallest_difference
 from fer_bench.metrics.valence_arousal import AXIS_METRICS
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 Pairs = Literal["auto", "all", "best"]
 # Lower is better for these, higher for every other metric.

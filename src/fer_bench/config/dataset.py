@@ -16,8 +16,10 @@ from pydantic import (
 
 from fer_bench import labels
 from fer_bench.config.paths import expanded
-from fer_bench.config.section import Section, about_key, is_none, registered_name, shortened
-from fer_bench.registry import DATASETS, did_you_mean
+from fer_bench.config.section import Section, about_key, is_none, registered_name
+from fer_bench.errors import shortened
+from fer_bench.registry import DATASETS
+from fer_bench.spelling import did_you_mean
 
 
 def written_path(value: Any) -> Any:

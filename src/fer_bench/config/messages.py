@@ -12,8 +12,8 @@ from pydantic import (
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.habits import places, sections_in
-from fer_bench.config.section import shortened
-from fer_bench.registry import did_you_mean
+from fer_bench.errors import shortened
+from fer_bench.spelling import did_you_mean
 
 
 def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:

@@ -8,9 +8,10 @@ from pydantic import (
 )
 
 from fer_bench.config.dataset import written_path
-from fer_bench.config.section import Section, is_none, registered_name, shortened
-from fer_bench.registry import BACKBONES, did_you_mean
-from fer_bench.spelling import known_as
+from fer_bench.config.section import Section, is_none, registered_name
+from fer_bench.errors import shortened
+from fer_bench.registry import BACKBONES
+from fer_bench.spelling import did_you_mean, known_as
 from fer_bench.storage.files import is_name
 
 

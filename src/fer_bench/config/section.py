@@ -13,6 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fer_bench.errors import shortened
 from fer_bench.spelling import known_as
 
 # All but tab and newline. They would be printed to terminals, and YAML does not preserve them all.
@@ -99,12 +100,6 @@ def _spelled(value: Any, names: Sequence[str]) -> Any:
 def is_none(value: Any) -> bool:
     """Whether no value is set, so that the key is left out."""
     return value is None
-
-
-def shortened(value: Any) -> str:
-    """A value for a message, at most 60 characters long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def about_key(key: str, message: str) -> PydanticCustomError:

@@ -8,7 +8,8 @@ from pydantic import (
     field_validator,
 )
 
-from fer_bench.config.section import Section, shortened
+from fer_bench.config.section import Section
+from fer_bench.errors import shortened
 
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from fer_bench.errors import ConfigError
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 from fer_bench.storage.files import read_bounded, why_unreadable
 
 MOST_BYTES = 2**20

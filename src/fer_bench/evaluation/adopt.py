@@ -14,10 +14,9 @@ import yaml
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.config.experiment import NAME
-from fer_bench.config.section import shortened
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
-from fer_bench.errors import RunError
+from fer_bench.errors import RunError, shortened
 from fer_bench.evaluation.foreign_table import AdoptionError, ForeignTable, read_table
 from fer_bench.labels import SPLITS
 from fer_bench.metrics.document import compute

@@ -14,8 +14,8 @@ from fer_bench.data.manifest import Manifest
 from fer_bench.data.sample_matching import how_paths_differ, sample_ids
 from fer_bench.errors import FerError
 from fer_bench.labels import EXPRESSIONS, SPELLINGS, canonical, ordered
-from fer_bench.registry import did_you_mean
 from fer_bench.runs.predictions import TOLERANCE, predictions_frame
+from fer_bench.spelling import did_you_mean
 from fer_bench.storage.delimited import TableFormatError, numbers, read_delimited
 
 # A sum this close to 1 is a matter of rounding; further away, the numbers are no probabilities.

@@ -16,7 +16,7 @@ from fer_bench.labels import AXES
 from fer_bench.metrics.expression import METRICS
 from fer_bench.metrics.measure import NAMES
 from fer_bench.metrics.valence_arousal import AXIS_METRICS
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 # The version of both documents. Those without the key are of the same form.
 SCHEMA: Final = 1

@@ -15,7 +15,7 @@ from fer_bench.errors import ConfigError
 from fer_bench.models.build import HEAD_PREFIX, backbone_layers, inputs_of, is_batch_norm, kind_of
 from fer_bench.models.neck import NECK_PREFIX
 from fer_bench.models.trunk import find_cut
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from fer_bench.config.loading import load_experiment
 from fer_bench.config.model import Model
 from fer_bench.errors import ConfigError, RunError
 from fer_bench.models.backbone_spec import BackboneSpec
-from fer_bench.registry import BACKBONES, did_you_mean
+from fer_bench.registry import BACKBONES
 from fer_bench.runs.directory import find_run
+from fer_bench.spelling import did_you_mean
 
 RUN = "run:"
 

@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_bench.config.section import shortened
-from fer_bench.errors import DataError, RunError
+from fer_bench.errors import DataError, RunError, shortened
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
 from fer_bench.storage.files import check_name, read_json, why_unreadable, write_beside

@@ -4,11 +4,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fer_bench.config.section import shortened
-from fer_bench.errors import ConfigError, RunError
+from fer_bench.errors import ConfigError, RunError, shortened
 from fer_bench.labels import SPLITS
-from fer_bench.registry import did_you_mean
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
+from fer_bench.spelling import did_you_mean
 from fer_bench.storage.files import is_name
 
 LATEST = "latest"

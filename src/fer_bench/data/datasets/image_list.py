@@ -25,7 +25,8 @@ from fer_bench.data.manifest import BOX, SOFT, Manifest, Problem, problem_of
 from fer_bench.data.spec import DatasetSpec
 from fer_bench.errors import DataError
 from fer_bench.labels import ATTRIBUTES, AXES, EXPRESSIONS, SPELLINGS, canonical, key, ordered
-from fer_bench.registry import DATASETS, did_you_mean
+from fer_bench.registry import DATASETS
+from fer_bench.spelling import did_you_mean
 from fer_bench.storage.delimited import LARGEST_BYTES, TableFormatError, delimited_rows
 from fer_bench.storage.files import read_bounded, why_unreadable
 

@@ -29,7 +29,7 @@ from fer_bench.data.files.file_names import (
 from fer_bench.data.files.links import Links
 from fer_bench.data.manifest import has_unsupported, left_out
 from fer_bench.errors import DataError
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 from fer_bench.storage.delimited import TableFormatError, read_columns
 
 SPLIT_FOLDERS = {

@@ -51,7 +51,7 @@ from fer_bench.evaluation.corruptions.effects import (
     to_bytes,
     zoom_blur,
 )
-from fer_bench.registry import did_you_mean
+from fer_bench.spelling import did_you_mean
 
 SEED = 0
 # Proportions of height (top, bottom) and width (left, right) in an aligned crop of a face, as in
