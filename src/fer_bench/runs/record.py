@@ -254,7 +254,7 @@ def _explained(error: ValidationError) -> str:
     if not first["loc"]:
         return f"expected a JSON object, found {type(first['input']).__name__}"
     line, *more = explain(error)
-    return f"{line} (and {len(more)} more)" if more else line
+    return f"{line} (and {error.error_count() - 1} more)" if more else line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,7 +158,7 @@ def _explained(error: ValidationError) -> str:
     from fer_bench.config.messages import explain
 
     line, *more = explain(error)
-    return f"{line} (and {len(more)} more)" if more else line
+    return f"{line} (and {error.error_count() - 1} more)" if more else line
 
 
 def _check(progress: Progress) -> None:
