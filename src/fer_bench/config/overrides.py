@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_bench.config.section import shortened
-from fer_bench.config.yaml_files import MOST_DIGITS, parse_value
+from fer_bench.config.yaml_files import parse_value
 from fer_bench.errors import ConfigError
+from fer_bench.storage.files import MOST_DIGITS
 
 # Of what was typed, in a message.
 _LONGEST = 120
