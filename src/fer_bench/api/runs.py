@@ -62,7 +62,8 @@ class Run:
         """One row per epoch. Raises: RunError where no epoch is done."""
         if not self._directory.history.is_file():
             raise RunError(f"{self.id}: no epoch is done (there is no {self._directory.history}).")
-        return pd.read_csv(self._directory.history)
+        epochs = self._directory.read_history()
+        return pd.DataFrame([epoch.to_row() for epoch in epochs])
 
     @property
     def evaluations(self) -> list[str]:

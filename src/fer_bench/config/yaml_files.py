@@ -71,11 +71,12 @@ class _Constructor(yaml.constructor.SafeConstructor):
         return super().construct_yaml_float(node)
 
 
-for _tag, _construct in (
-    (_INT, _Constructor.construct_yaml_int),
-    (_FLOAT, _Constructor.construct_yaml_float),
-):
-    _Constructor.add_constructor(_tag, _construct)
+_WITH_CHECKED_LENGTH: dict[str, Any] = {
+    _INT: _Constructor.construct_yaml_int,
+    _FLOAT: _Constructor.construct_yaml_float,
+}
+for _tag, _constructor in _WITH_CHECKED_LENGTH.items():
+    _Constructor.add_constructor(_tag, _constructor)
 
 
 class _StrictLoader(_Constructor, yaml.SafeLoader):
@@ -295,7 +296,7 @@ def _parse(text: str) -> Any:
 _Events: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _FastLoader(_Constructor, _Events):  # type: ignore[misc]  # either of two classes
+class _FastLoader(_Constructor, _Events):
     """Reads ten times as fast where PyYAML was built with libyaml, without the strict checks."""
 
 

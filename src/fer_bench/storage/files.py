@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fer_bench.storage.locks import created_locked
 
@@ -127,15 +127,28 @@ def read_bounded(path: Path, most: int | None = None) -> bytes:
         ValueError: it is a pipe, a socket or a device, or is larger.
     """
     most = MOST_BYTES if most is None else most
-    check_readable(path, most)
-    # If a pipe took its place since, opening it does not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        _check(path, os.fstat(descriptor), most)
+    with open_bounded(path, most) as file:
         content = file.read(most + 1)
     if len(content) > most:  # it grew, or is a file of the kernel, which has no size
         raise ValueError(f"has more than the {most:,} bytes that are read")
     return content
+
+
+def open_bounded(path: Path, most: int) -> BinaryIO:
+    """A file that has at most `most` bytes, opened for reading.
+
+    Raises: OSError and ValueError, as `read_bounded`.
+    """
+    check_readable(path, most)
+    # If a pipe took its place since, opening it does not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, which the caller closes
+    try:
+        _check(path, os.fstat(descriptor), most)
+    except (OSError, ValueError):
+        file.close()
+        raise
+    return file
 
 
 def why_unreadable(error: OSError | ValueError) -> str:

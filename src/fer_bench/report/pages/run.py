@@ -251,7 +251,7 @@ def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
     about = _explanation(folder)
     shown = [
         {
-            "source": embed(path.read_bytes()),
+            "source": embed(read_bounded(path)),
             "title": SHEETS[path.name],
             "text": f"{SHEETS[path.name]}: Grad-CAM heat maps. {about}".strip(),
         }
