@@ -13,6 +13,7 @@ from messages import says
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
+from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage import files
 
 Damage = Callable[[dict[str, Any]], object]
@@ -166,3 +167,12 @@ def test_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None
     with pytest.raises(RunError) as caught:
         read_metrics(run, "test")
     says(caught.value, "fer adopt", "--fresh")
+
+
+def test_damaged_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None:
+    rewrite(run.run_json, lambda record: record["model"].update(weights="adopted"))
+    run.predictions("test").write_text("sample_id,label\n")
+    with pytest.raises(RunError) as refused:
+        read_predictions(run.predictions("test"))
+    says(refused.value, run.predictions("test"), "fer adopt", "--split test")
+    assert "fer evaluate" not in str(refused.value)
