@@ -109,9 +109,13 @@ def test_what_is_no_file_is_named_and_never_opened(here: Path, name: str) -> Non
     path = run.path / name
     path.unlink()
     path.symlink_to("/dev/zero")
-    read = {"history.csv": lambda: run.history, "metrics/test.json": run.metrics}
+    reads: dict[str, Callable[[], Any]] = {
+        "history.csv": lambda: run.history,
+        "metrics/test.json": run.metrics,
+        "predictions/test.csv": run.predictions,
+    }
     with pytest.raises(RunError) as error:
-        read.get(name, run.predictions)()
+        reads[name]()
     says(error.value, name)
 
 

@@ -10,9 +10,10 @@ import filled
 import pytest
 from messages import says
 
+from fer_bench.config.loading import load_experiment
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
+from fer_bench.runs.documents import evaluate_command, is_config_of, read_corruptions, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage import files
 
@@ -176,3 +177,26 @@ def test_damaged_predictions_from_elsewhere_are_adopted_again(run: RunDirectory)
         read_predictions(run.predictions("test"))
     says(refused.value, run.predictions("test"), "fer adopt", "--split test")
     assert "fer evaluate" not in str(refused.value)
+
+
+# The configuration -------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_that_of_its_run(prebuilt_run: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    written = (prebuilt_run / "config.yaml").read_text()
+    for same in (written, written.replace("\n", "\r\n"), f"# mine\n{written}"):
+        config.write_bytes(same.encode())
+        assert is_config_of([prebuilt_run.name], config)
+    config.write_text(written.replace("size: 24", "size: 48"))
+    assert not is_config_of([prebuilt_run.name], config)
+    assert is_config_of(["named otherwise"], config)
+
+
+def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
+    """They were added to the published values of an experiment whose runs existed."""
+    config = load_experiment(Path(__file__).parents[2] / "configs" / "rafdb_effv2l_unfreeze45.yaml")
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert config.published
+    assert is_config_of([config.run_id], path)

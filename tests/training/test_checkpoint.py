@@ -15,6 +15,7 @@ from messages import says
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import BestRecord
+from fer_bench.storage.files import read_bounded
 from fer_bench.training import checkpoint
 from fer_bench.training.progress import Origin, Progress, StageProgress
 
@@ -102,11 +103,10 @@ def test_each_array_file_is_read_once_to_restore_it(
     progress = some_progress()
     checkpoint.save(run, progress, model, optimizer)
     opened: list[str] = []
-    read = checkpoint.read_bounded
 
     def counting(path: Path, most: int) -> bytes:
         opened.append(path.name)
-        return read(path, most)
+        return read_bounded(path, most)
 
     monkeypatch.setattr(checkpoint, "read_bounded", counting)
     monkeypatch.setattr(checkpoint, "_digest", None)

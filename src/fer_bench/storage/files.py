@@ -10,8 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fer_bench.storage.locks import created_locked
 
@@ -134,7 +135,7 @@ def read_bounded(path: Path, most: int | None = None) -> bytes:
     return content
 
 
-def open_bounded(path: Path, most: int) -> BinaryIO:
+def open_bounded(path: Path, most: int) -> BufferedReader:
     """A file that has at most `most` bytes, opened for reading.
 
     Raises: OSError and ValueError, as `read_bounded`.
