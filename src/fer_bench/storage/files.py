@@ -129,8 +129,11 @@ def read_bounded(path: Path, most: int | None = None) -> bytes:
     """
     most = MOST_BYTES if most is None else most
     with open_bounded(path, most) as file:
-        content = file.read(most + 1)
-    if len(content) > most:  # it grew, or is a file of the kernel, which has no size
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # a buffer of this size, not of the largest
+        if len(content) > size:  # it grew, or is a file of the kernel, which has no size
+            content += file.read(most + 1 - len(content))
+    if len(content) > most:
         raise ValueError(f"has more than the {most:,} bytes that are read")
     return content
 
