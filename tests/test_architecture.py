@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "device": {"storage"},
     "data": {"config", "device", "storage"},
     "runs": {"config", "data", "device", "metrics", "storage"},
-    "models": {"config", "data", "runs"},
+    "models": {"config", "data", "runs", "storage"},
     "comparison": {"device", "metrics", "runs", "storage"},
     "sweep": {"config", "device", "runs", "storage"},
     "training": {"config", "data", "device", "metrics", "models", "runs", "storage"},

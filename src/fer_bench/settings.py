@@ -23,6 +23,8 @@ from typing import Any
 
 from fer_bench.errors import DeviceError
 
+# Of the settings that a user has written.
+LARGEST_BYTES = 2**20
 # The defaults of Keras, and the TensorFlow backend.
 KERAS: Mapping[str, Any] = {
     "backend": "tensorflow",
@@ -116,6 +118,8 @@ def _ignored(variables: Mapping[str, str], file: Path) -> Iterator[str]:
 
 def _written(file: Path) -> dict[str, Any]:
     try:
+        if not file.is_file() or file.stat().st_size > LARGEST_BYTES:  # a pipe would hang
+            return {}
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}

@@ -9,6 +9,18 @@ from collections.abc import Iterable
 LONGEST = 200
 
 
+# What changes a terminal or turns a line around, apart from tabs and line ends.
+_CONTROL = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)},
+    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
+
+
+def visible(text: str) -> str:
+    """`text` with its control characters spelled, so that no name can change what shows it."""
+    return text.translate(_CONTROL)
+
+
 def known_as(typed: str, known: Iterable[str]) -> str:
     """The one known name that `typed` can only mean, else `typed` itself.
 

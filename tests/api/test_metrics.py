@@ -24,7 +24,7 @@ DOCUMENT = {
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(DOCUMENT, "x-s1-00000000", "test+flip")
+    return Metrics(DOCUMENT, "x-s1-unhashed", "test+flip")
 
 
 def test_a_metric_by_attribute_and_by_name(metrics: Metrics) -> None:
@@ -74,8 +74,8 @@ def test_without_expressions_there_are_no_classes() -> None:
 def test_how_it_is_shown(metrics: Metrics) -> None:
     assert f"{metrics.accuracy:.1%}" == "81.2% [79.0%, 83.0%]"
     assert str(metrics.accuracy) == "0.8125 [0.79, 0.83]"
-    says(repr(metrics), "x-s1-00000000", "test+flip", "1,200", "accuracy: 0.8125")
-    says(metrics._repr_html_(), "<table>", "x-s1-00000000", "81.25 [79.00, 83.00]")
+    says(repr(metrics), "x-s1-unhashed", "test+flip", "1,200", "accuracy: 0.8125")
+    says(metrics._repr_html_(), "<table>", "x-s1-unhashed", "81.25 [79.00, 83.00]")
     assert "kappa" not in metrics._repr_html_()
 
 

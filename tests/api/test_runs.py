@@ -102,6 +102,23 @@ def test_what_is_not_there_is_named(here: Path) -> None:
     says(error.value, run.id, "model.keras")
 
 
+@pytest.mark.parametrize("name", ["history.csv", "metrics/test.json", "predictions/test.csv"])
+def test_what_is_no_file_is_named_and_never_opened(here: Path, name: str) -> None:
+    """The history was read by pandas: `/dev/zero` filled the memory."""
+    run = fer_bench.open_run("latest")
+    path = run.path / name
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    reads: dict[str, Callable[[], Any]] = {
+        "history.csv": lambda: run.history,
+        "metrics/test.json": run.metrics,
+        "predictions/test.csv": run.predictions,
+    }
+    with pytest.raises(RunError) as error:
+        reads[name]()
+    says(error.value, name)
+
+
 def test_the_commands_and_the_functions_give_the_same_numbers(
     here: Path, fer: Callable[..., Result]
 ) -> None:

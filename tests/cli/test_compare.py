@@ -22,7 +22,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three finished runs of one test set; the better the later. Read only."""
     folder = tmp_path_factory.mktemp("outputs")
     for skill, name in enumerate(("cnn_weak", "cnn_good", "vgg_best")):
-        run = folder / f"{name}-s1-00000000"
+        run = folder / f"{name}-s1-unhashed"
         for part in ("predictions", "metrics"):
             (run / part).mkdir(parents=True)
         labels = np.arange(60) % 3

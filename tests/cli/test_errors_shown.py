@@ -222,8 +222,8 @@ def test_no_gpu(
 
 
 def test_unknown_run(refused: Refused, copied_run: Path, outputs: Path) -> None:
-    message = refused("evaluate", "tiny-s8-00000000", "--outputs", outputs)
-    says(message, "'tiny-s8-00000000'", copied_run.name)
+    message = refused("evaluate", "tiny-s8-unhashed", "--outputs", outputs)
+    says(message, "'tiny-s8-unhashed'", copied_run.name)
 
 
 def test_missing_outputs(refused: Refused, tmp_path: Path) -> None:

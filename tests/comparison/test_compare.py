@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             "model": {"backbone": name, "weights": "none"},
             "published": published or [],
         }
-        folder = tmp_path / f"{name}-s{seed}-00000000"
+        folder = tmp_path / f"{name}-s{seed}-unhashed"
         for part in ("predictions", "metrics"):
             (folder / part).mkdir(parents=True)
         table = predictions_table(n, skill or 0, seed=seed + 100 * len(name), prefix=prefix)
@@ -335,10 +336,10 @@ def test_a_condition_also_applies_to_runs_that_are_left_out(
         _unfinished(write_run(name))
     (write_run("dd") / "run.json").write_text("{")  # of which nothing is known
     comparison = collect(tmp_path, where="name=aa or backbone=bb")
-    assert [run.run_id for run in comparison.left_out] == ["bb-s1-00000000", "dd-s1-00000000"]
+    assert [run.run_id for run in comparison.left_out] == ["bb-s1-unhashed", "dd-s1-unhashed"]
     assert comparison.not_chosen == 1
     by_metric = collect(tmp_path, where="accuracy>=0")
-    assert [run.run_id for run in by_metric.left_out] == ["dd-s1-00000000"]
+    assert [run.run_id for run in by_metric.left_out] == ["dd-s1-unhashed"]
 
 
 def test_a_run_alone_in_its_group_has_no_letter(write_run: WriteRun, tmp_path: Path) -> None:
@@ -534,7 +535,7 @@ def test_experiments_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: P
         path.write_text(yaml.safe_dump(config | {"image": {"size": 48 if seed < 3 else 64}}))
     group = collect(tmp_path).groups[0]
     names = {entry.name for entry in group.seeds}
-    assert names == {"cnn (as cnn-s1-00000000)", "cnn (as cnn-s3-00000000)"}
+    assert names == {"cnn (as cnn-s1-unhashed)", "cnn (as cnn-s3-unhashed)"}
     assert {pair.a for pair in group.experiments} <= names
 
 
@@ -594,7 +595,7 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
     return damage
 
 
-EVALUATE = "fer evaluate damaged-s1-00000000"
+EVALUATE = "fer evaluate damaged-s1-unhashed"
 # By what is damaged, how, and the parts of the reason that is given.
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "the status": (_unfinished, ("status: running", "fer train")),
@@ -679,7 +680,7 @@ def test_json_follows_the_contract(write_run: WriteRun, tmp_path: Path) -> None:
     assert set(group["pairs"][0]) == {
         *("a", "b", "metric", "difference", "low", "high", "p", "p_holm", "test")
     }
-    assert parsed["left_out"][0]["run_id"] == "late-s1-00000000"
+    assert parsed["left_out"][0]["run_id"] == "late-s1-unhashed"
 
 
 def test_frame_has_one_row_a_run(write_run: WriteRun, tmp_path: Path) -> None:
@@ -697,11 +698,11 @@ def test_frame_has_one_row_a_run(write_run: WriteRun, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("validation", "fer evaluate cnn-s1-00000000 --split validation`"),
-        ("test+flip", "fer evaluate cnn-s1-00000000 --views flip`"),
+        ("validation", "fer evaluate cnn-s1-unhashed --split validation`"),
+        ("test+flip", "fer evaluate cnn-s1-unhashed --views flip`"),
         (
             "validation@drawn_compact+ten_crop",
-            "fer evaluate cnn-s1-00000000 --split validation --views ten_crop "
+            "fer evaluate cnn-s1-unhashed --split validation --views ten_crop "
             "--data configs/drawn_compact.yaml`",
         ),
     ],
@@ -783,3 +784,16 @@ def test_importing_the_comparison_stays_light() -> None:
         [sys.executable, "-c", code], check=False, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_run_with_the_configuration_of_another_is_left_out(
+    prebuilt_run: Path, tmp_path: Path
+) -> None:
+    """Any mapping was taken, so that runs looked trained with what they were not."""
+    outputs = tmp_path / "outputs"
+    run = Path(shutil.copytree(prebuilt_run, outputs / prebuilt_run.name))
+    assert not collect(outputs).left_out
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("size: 24", "size: 48"))
+    (left_out,) = collect(outputs).left_out
+    says(left_out.reason, config, "fer train --fresh")

@@ -3,6 +3,7 @@
 import base64
 import json
 import marshal
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,14 @@ def test_a_model_that_needs_other_code_is_refused_and_executes_nothing(
         load_model(path)
     says(error.value, path, "--fresh")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_that_is_no_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    os.mkfifo(path)
+    with pytest.raises(RunError) as error:
+        load_model(path)
+    says(error.value, path, "pipe")
 
 
 def test_a_truncated_model_is_refused(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import filled
 import pytest
 from messages import says
 
+from fer_bench.config.loading import load_experiment
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
+from fer_bench.runs.documents import evaluate_command, is_config_of, read_corruptions, read_metrics
+from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage import files
 
 Damage = Callable[[dict[str, Any]], object]
@@ -166,3 +168,35 @@ def test_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None
     with pytest.raises(RunError) as caught:
         read_metrics(run, "test")
     says(caught.value, "fer adopt", "--fresh")
+
+
+def test_damaged_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None:
+    rewrite(run.run_json, lambda record: record["model"].update(weights="adopted"))
+    run.predictions("test").write_text("sample_id,label\n")
+    with pytest.raises(RunError) as refused:
+        read_predictions(run.predictions("test"))
+    says(refused.value, run.predictions("test"), "fer adopt", "--split test")
+    assert "fer evaluate" not in str(refused.value)
+
+
+# The configuration -------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_that_of_its_run(prebuilt_run: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    written = (prebuilt_run / "config.yaml").read_text()
+    for same in (written, written.replace("\n", "\r\n"), f"# mine\n{written}"):
+        config.write_bytes(same.encode())
+        assert is_config_of([prebuilt_run.name], config)
+    config.write_text(written.replace("size: 24", "size: 48"))
+    assert not is_config_of([prebuilt_run.name], config)
+    assert is_config_of(["named otherwise"], config)
+
+
+def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
+    """They were added to the published values of an experiment whose runs existed."""
+    config = load_experiment(Path(__file__).parents[2] / "configs" / "rafdb_effv2l_unfreeze45.yaml")
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert config.published
+    assert is_config_of([config.run_id], path)

@@ -136,3 +136,15 @@ def test_no_evaluation(name: str, part: str) -> None:
         check_evaluation(name)
     says(raised.value, part, "test+flip")
     assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("typed", ["cnn-s1-00000000", "cnn", LATEST])
+def test_what_a_killed_process_left_is_settled_however_the_run_is_named(
+    tmp_path: Path, typed: str
+) -> None:
+    """A run that was found by its whole id kept it."""
+    run = filled.write_run(tmp_path / "cnn-s1-00000000", images=20)
+    left = run.path / ".history.csv.999999999.tmp"
+    left.write_text("half")
+    assert named_run(tmp_path, typed).path == run.path
+    assert not left.exists()

@@ -28,6 +28,7 @@ from typer.testing import Result
 from fer_bench.config.loading import load_experiment
 from fer_bench.errors import ConfigError
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.tracking import outbox
 from fer_bench.runs.tracking.mirror import TRACKERS, Mirror, Parcel, TrackingError, open_tracker
 from fer_bench.runs.tracking.outbox import (
     measured,
@@ -788,3 +789,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"epochs": "many"}', '{"colour": 1}', "[]", '{"epochs": 1, "epochs": 2}', None]
+)
+def test_a_damaged_record_of_what_was_sent_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "mlflow.json"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+    with pytest.raises(TrackingError) as error:
+        outbox._read_sent(path)
+    says(error.value, path, "remove it")

@@ -1,6 +1,7 @@
 """Save points: complete or not there, and restored bit for bit."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from messages import says
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import BestRecord
+from fer_bench.storage.files import read_bounded
 from fer_bench.training import checkpoint
 from fer_bench.training.progress import Origin, Progress, StageProgress
 
@@ -92,6 +94,45 @@ def test_variables_come_back_to_the_last_bit_with_the_seeds_of_dropout(
         saved, values(model.variables) + values(optimizer.variables), strict=True
     ):
         np.testing.assert_array_equal(before, after)
+
+
+def test_each_array_file_is_read_once_to_restore_it(
+    run: RunDirectory, model: Any, optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its check and its use another program could change it."""
+    progress = some_progress()
+    checkpoint.save(run, progress, model, optimizer)
+    opened: list[str] = []
+
+    def counting(path: Path, most: int) -> bytes:
+        opened.append(path.name)
+        return read_bounded(path, most)
+
+    monkeypatch.setattr(checkpoint, "read_bounded", counting)
+    monkeypatch.setattr(checkpoint, "_digest", None)
+    checkpoint.restore(run, progress, "model", model.variables)
+    assert opened == progress.weights
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_array_file_that_is_no_file_is_named(
+    kind: str, run: RunDirectory, model: Any, optimizer: Any
+) -> None:
+    """It hung, or filled the memory."""
+    progress = some_progress()
+    checkpoint.save(run, progress, model, optimizer)
+    for path in run.state.glob("*weights-*.npz"):
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+    with pytest.raises(RunError) as refused:
+        checkpoint.find(run)
+    says(refused.value, progress.weights[1], kind)
+    with pytest.raises(RunError) as refused:
+        checkpoint.restore(run, progress, "model", model.variables)
+    says(refused.value, progress.weights[1], kind)
 
 
 def test_the_two_newest_checkpoints_stay(run: RunDirectory, model: Any, optimizer: Any) -> None:

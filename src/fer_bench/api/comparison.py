@@ -14,6 +14,7 @@ from fer_bench.errors import RunError
 from fer_bench.report.wording import write_cell, write_heading
 from fer_bench.runs.directory import RunDirectory, list_runs
 from fer_bench.runs.names import check_evaluation, named_run, run_at
+from fer_bench.spelling import visible
 
 RunName = Run | str | Path
 
@@ -51,7 +52,7 @@ class Comparison(comparison.Comparison):
         if kind == "json":
             return json.dumps(self.to_json(), indent=2) + "\n"
         if kind == "csv":
-            return self.to_frame().to_csv(index=False)
+            return visible(self.to_frame().to_csv(index=False))
         return str(getattr(self, f"to_{kind}")())
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from fer_bench.config.experiment import Experiment
 from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import read_corruptions, read_metrics
 from fer_bench.runs.names import named_run
 from fer_bench.runs.predictions import UNKNOWN, read_predictions
 
@@ -50,6 +51,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The document `run.json`: device, versions, dataset, stages, the epoch that was kept."""
+        self._directory.read_record()  # raises where something is wrong with it
         return self._directory.read_json(self._directory.run_json)
 
     @cached_property
@@ -60,9 +62,10 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch. Raises: RunError where no epoch is done."""
-        if not self._directory.history.is_file():
+        if not self._directory.history.exists():
             raise RunError(f"{self.id}: no epoch is done (there is no {self._directory.history}).")
-        return pd.read_csv(self._directory.history)
+        epochs = self._directory.read_history()
+        return pd.DataFrame([epoch.to_row() for epoch in epochs])
 
     @property
     def evaluations(self) -> list[str]:
@@ -71,8 +74,9 @@ class Run:
 
     def metrics(self, evaluation: str = "test") -> Metrics:
         """The saved metrics of an evaluation. Raises: RunError where there are none."""
-        document = self._read("metrics", self._directory.metrics(evaluation))
-        return Metrics(document, self.id, evaluation)
+        self._check_there("metrics", self._directory.metrics(evaluation))
+        document = read_metrics(self._directory, evaluation)
+        return Metrics(cast(dict[str, Any], document), self.id, evaluation)
 
     def predictions(self, evaluation: str = "test") -> pd.DataFrame:
         """The saved predictions of an evaluation, one row per image.
@@ -102,7 +106,8 @@ class Run:
 
         Raises: RunError where there is none.
         """
-        return self._read("corruptions", self._directory.corruptions(evaluation))
+        self._check_there("corruptions", self._directory.corruptions(evaluation))
+        return cast(dict[str, Any], read_corruptions(self._directory, evaluation))
 
     def model(self) -> Any:
         """The selected `keras.Model`: float32 RGB in [0, 255], shape (n, size, size, 3), to logits.
@@ -124,12 +129,8 @@ class Run:
         """Write the self-contained page of the run from what is saved; its path."""
         return written_page(self._directory)
 
-    def _read(self, kind: str, path: Path) -> dict[str, Any]:
-        self._check_there(kind, path)
-        return self._directory.read_json(path)
-
     def _check_there(self, kind: str, path: Path) -> None:
-        if path.is_file():
+        if path.exists():
             return
         there = ", ".join(self.evaluations) or "none"
         raise RunError(

@@ -20,6 +20,7 @@ from fer_bench.cli.console import discard_output, messages, prepare_streams
 from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
+from fer_bench.spelling import visible
 
 # The base class of the errors that Typer raises for arguments; it is not exported by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -173,7 +174,7 @@ def mention(kind: str, path: Path) -> None:
 
 def notify(text: str) -> None:
     """Print a message on standard error as it is, without markup and never wrapped."""
-    messages.print(text, soft_wrap=True, highlight=False, markup=False)
+    messages.print(visible(text), soft_wrap=True, highlight=False, markup=False)
 
 
 def _report_end(kind: str, text: str, colour: str) -> None:

@@ -15,14 +15,13 @@ from fer_bench.metrics.predictions import Predictions
 from fer_bench.metrics.schema import MetricsDocument, headline_cells
 from fer_bench.runs.answers import read_answers
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import evaluate_command, read_config, read_metrics
+from fer_bench.runs.documents import evaluate_command, is_config_of, read_config, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import RunRecord
 from fer_bench.storage.files import why_unreadable
 
 # Of `config.yaml` the comparison only checks what it uses.
 Document = Mapping[str, Any]
-# The C implementation reads a configuration ten times as fast, where PyYAML was built with it.
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,12 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
     row = _row(directory.run_id, record, config, document)
     if chosen and not chosen(row.columns()):
         return None
+    names = (directory.run_id, record.run_id or "")
+    if not record.is_adopted and not is_config_of(names, directory.config):
+        raise RunError(
+            f"{directory.config} is not the one that the run was trained with; restore it, or "
+            "train the run again with `fer train --fresh`"
+        )
     path = directory.predictions(evaluation)
     predictions, fingerprint = read_answers(path) or _read_all(path)
     _check_metrics(directory, evaluation, document, row, predictions, fingerprint)

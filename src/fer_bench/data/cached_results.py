@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 from fer_bench.errors import DataError
 from fer_bench.storage.cache import cached, remove
+from fer_bench.storage.delimited import LARGEST_BYTES
+from fer_bench.storage.files import read_bounded
 
 Result = TypeVar("Result")
 
@@ -98,7 +100,7 @@ def cached_result(
 def _check(folder: Path) -> None:
     """Raises: ValueError when the entry is not as it was made."""
     try:
-        content = (folder / CHECKSUMS).read_bytes()
+        content = read_bounded(folder / CHECKSUMS)
     except FileNotFoundError:
         return
     found = _checksums(folder)
@@ -116,7 +118,7 @@ def _checksums(folder: Path) -> dict[str, _Checksum]:
         return {
             entry.name: _folder_checksum(entry.path)
             if entry.is_dir()
-            else _Checksum(f"{zlib.crc32(Path(entry.path).read_bytes()):08x}")
+            else _Checksum(f"{zlib.crc32(read_bounded(Path(entry.path), LARGEST_BYTES)):08x}")
             for entry in entries
         }
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fer_bench.device.threads import in_order
 from fer_bench.errors import DataError
 from fer_bench.labels import ATTRIBUTES, AXES
+from fer_bench.storage.files import read_bounded
 
 # Which files a start reads again: a sample, all, or none.
 Verify = Literal["sample", "all", "none"]
@@ -197,7 +198,7 @@ def read(folder: Path, count: int) -> Digests | None:
     Raises: ValueError or OSError when they are not as they were written.
     """
     try:
-        content = (folder / FILE).read_bytes()
+        content = read_bounded(folder / FILE)
     except FileNotFoundError:
         return None
     own, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]

@@ -21,6 +21,7 @@ from fer_bench.data.sources import KIND, ImageFiles
 from fer_bench.device.machine import usable_cores
 from fer_bench.device.threads import in_order
 from fer_bench.storage.array_cache import Sources, Store, Wanted
+from fer_bench.storage.files import read_bounded
 
 # Without a cache, up to this many bytes of decoded images are kept in memory; larger splits are
 # decoded each time.
@@ -195,7 +196,7 @@ def _checked(
         (folder / "digest.json").write_text(json.dumps(hashed.hexdigest()), encoding="utf-8")
 
     def read(folder: Path) -> tuple[str, Digests | None]:
-        digest = _DIGEST.validate_json((folder / "digest.json").read_bytes())
+        digest = _DIGEST.validate_json(read_bounded(folder / "digest.json"))
         return digest, sources.kept(folder)
 
     return cached_result("checked", key, check, read, sources.changed)

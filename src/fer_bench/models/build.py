@@ -14,6 +14,7 @@ from fer_bench.errors import ConfigError, RunError
 from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.models.neck import NECK_PREFIX, add_neck
 from fer_bench.registry import BACKBONES
+from fer_bench.storage.files import check_readable
 
 HEAD_PREFIX = "head_"
 LOGITS = HEAD_PREFIX + "logits"
@@ -85,6 +86,8 @@ _UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
     *(EOFError, zipfile.BadZipFile, zlib.error),
 )
+# Of a saved model: the largest backbone has 2 GB of weights in float64.
+LARGEST_BYTES = 8 * 2**30
 OTHER_MODEL = "Restore the model of this run, or train the run again with --fresh."
 
 
@@ -95,6 +98,7 @@ def load_model(path: Path) -> Any:
         RunError: the file is missing, damaged, or needs code that does not come with Keras.
     """
     try:
+        check_readable(path, LARGEST_BYTES)
         # Safe mode refuses Lambda layers, and other modules than those of Keras are never imported.
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except _UNREADABLE as error:

@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 
 from fer_bench.errors import ConfigError
-from fer_bench.models.build import backbone_layers, kind_of
+from fer_bench.models.build import LARGEST_BYTES, backbone_layers, kind_of
+from fer_bench.storage.files import check_readable
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         ConfigError: the file is missing, of another kind, or damaged.
     """
     try:
+        check_readable(path, LARGEST_BYTES)
         if h5py.is_hdf5(path):
             source: Path | io.BytesIO = path
         else:

@@ -29,6 +29,7 @@ from fer_bench.report.wording import (
     write_p,
     write_spread,
 )
+from fer_bench.spelling import visible
 
 _Rows = list[list[str]]
 
@@ -50,7 +51,7 @@ def markdown(comparison: Comparison) -> str:
     for heading, lines in (("Not comparable", reasons), ("Left out", left_out)):
         if lines:
             parts += [f"### {heading}", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+    return visible("\n\n".join(parts) + "\n")
 
 
 def _markdown_group(group: Group) -> list[str]:
@@ -133,7 +134,7 @@ def latex(comparison: Comparison) -> str:
     for entry in comparison.not_comparable:
         first, second = (position + 1 for position in entry.groups)
         parts.append(f"% tables {first} and {second}: {entry.reason}")
-    return "\n".join(parts) + "\n"
+    return visible("\n".join(parts) + "\n")
 
 
 def _latex_group(group: Group, comparison: Comparison, number: int) -> list[str]:

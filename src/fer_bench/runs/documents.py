@@ -1,9 +1,13 @@
 """Reading the documents of an evaluation: its metrics, and those on corrupted images."""
 
 import contextlib
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 from fer_bench.config.yaml_files import MOST_BYTES, parse_written
 from fer_bench.errors import RunError
@@ -18,6 +22,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.storage.files import read_bounded, read_json
 
 T = TypeVar("T")
+_RUN_ID = re.compile(r".+-s[0-9]+-(?P<digest>[0-9a-f]{8})")
 
 
 def read_metrics(run: RunDirectory, evaluation: str) -> MetricsDocument:
@@ -45,6 +50,31 @@ def read_config(path: Path) -> Any:
         ValueError: it is no file, too large, no YAML, or its anchors unfold to too much.
     """
     return parse_written(read_bounded(path, MOST_BYTES))
+
+
+def is_config_of(names: Iterable[str], path: Path) -> bool:
+    """Whether a `config.yaml` is that of the run with these names: one has to have its digest.
+
+    Names other than `<name>-s<seed>-<digest>` have none, and are not compared. Line ends and
+    comments may differ; see `Experiment.run_id` for the keys that the digest leaves out.
+
+    Raises: OSError, ValueError, as `read_config`.
+    """
+    digests = [named["digest"] for name in names if (named := _RUN_ID.fullmatch(name))]
+    content = read_bounded(path, MOST_BYTES)
+    if not digests or _digest(content) in digests:
+        return True
+    document = parse_written(content)
+    published = document.get("published") if isinstance(document, dict) else None
+    for entry in published or ():
+        for key in ("n", "metric_as"):
+            entry.pop(key, None)
+    written = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return _digest(written.encode()) in digests
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def evaluate_command(run: RunDirectory, evaluation: str, corruptions: bool = False) -> str:

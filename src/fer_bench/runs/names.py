@@ -16,7 +16,7 @@ VIEWS = ("flip", "ten_crop")
 
 
 def named_run(outputs: Path, typed: str) -> RunDirectory:
-    """The run that a user means by what was typed.
+    """The run that a user means by what was typed; what a killed process left of it is settled.
 
     Args:
         outputs: the folder of the runs.
@@ -25,6 +25,12 @@ def named_run(outputs: Path, typed: str) -> RunDirectory:
     Raises:
         RunError: there is no such run, or more than one; names the existing ones.
     """
+    run = _named(outputs, typed)
+    run.settle()
+    return run
+
+
+def _named(outputs: Path, typed: str) -> RunDirectory:
     if (is_name(typed) and (run := run_at(outputs / typed))) or (run := run_at(Path(typed))):
         return run
     present = list_runs(outputs)

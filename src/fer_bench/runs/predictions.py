@@ -15,6 +15,8 @@ from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.metrics.arrays import FloatArray, IntArray
 from fer_bench.metrics.predictions import Expression, Predictions, ValenceArousal
+from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.documents import evaluate_command
 from fer_bench.storage.files import check_readable, why_unreadable, write_atomically
 
 # How far written probabilities, valence and arousal may be off by rounding.
@@ -106,8 +108,9 @@ def _check(path: Path, table: pd.DataFrame) -> Predictions:
 
 
 def _wrong(path: Path, found: str) -> RunError:
-    run_id = path.absolute().parent.parent.name
-    return RunError(f"{path}: {found}\nEvaluate the run again: fer evaluate {run_id}")
+    run = RunDirectory(path.absolute().parent.parent)
+    again = evaluate_command(run, path.stem)
+    return RunError(f"{path}: {found}\nWrite it again with: {again}")
 
 
 def _read_numbers(path: Path) -> pd.DataFrame:

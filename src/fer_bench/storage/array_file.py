@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_bench.storage.files import open_bounded, read_json, why_unreadable
+
 VALUES, HEADER = "values.bin", "array.json"
 KEYS = ("shape", "dtype", "bytes", "digest", "block_bytes", "checksums")
 # Of what the standard library offers, zlib.crc32 was the fastest: 2.1 GiB/s on one core of a Xeon;
@@ -145,21 +147,19 @@ def read(folder: Path) -> StoredArray:
         found = path.stat().st_size
         if found != header["bytes"]:
             raise DamagedArray(f"{path}: has {found:,} bytes, expected {header['bytes']:,}")
-        with path.open("rb") as file:
+        with open_bounded(path, header["bytes"]) as file:
             _verify(file, header["checksums"], header["block_bytes"], found)
-    except OSError as error:
-        raise DamagedArray(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise DamagedArray(f"{path}: cannot be read ({why_unreadable(error)})") from error
     return StoredArray(path, tuple(header["shape"]), header["dtype"], header["digest"])
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     """The verified header. Raises: DamagedArray."""
     try:
-        header = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DamagedArray(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DamagedArray(f"{path}: is not JSON ({error})") from error
+        header = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DamagedArray(f"{path}: cannot be read ({why_unreadable(error)})") from error
     if not isinstance(header, dict):
         raise DamagedArray(f"{path}: is not a JSON object")
     expected = header.pop("header_checksum", None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_bench.errors import DataError
-from fer_bench.storage.files import synchronise, write_out
+from fer_bench.storage.files import read_json, synchronise, write_out
 from fer_bench.storage.locks import Lock, say_nothing, temporary_lock
 
 VARIABLE = "FER_BENCH_CACHE"
@@ -272,7 +272,7 @@ def _size(folder: Path) -> int:
 
 def _note(path: Path) -> dict[str, Any]:
     try:
-        note = json.loads((path / _ENTRY_JSON).read_text(encoding="utf-8"))["note"]
+        note = read_json(path / _ENTRY_JSON)["note"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # only a description: the entry is usable without it
     return note if isinstance(note, dict) else {}

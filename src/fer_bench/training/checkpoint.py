@@ -26,9 +26,11 @@ import numpy as np
 
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.storage.files import write_atomically
+from fer_bench.storage.files import check_readable, open_bounded, read_bounded, write_atomically
 from fer_bench.training.progress import Progress, read_progress, write_progress
 
+# Of an array file: twice the largest backbone, in float64.
+LARGEST_BYTES = 16 * 2**30
 NEWEST, BEFORE = "progress.json", "progress-before.json"
 
 
@@ -131,7 +133,7 @@ def _commit(
     }
     newest, before = run.state / NEWEST, run.state / BEFORE
     # Not so if the newest one was found damaged: then training came from the one before it.
-    older = newest.read_bytes() if came_from and _files(newest) == came_from else None
+    older = read_bounded(newest) if came_from and _files(newest) == came_from else None
     kept = came_from if older else _files(before) or progress.files
     shared = progress.files & kept
     for name in sorted(shared):
@@ -243,21 +245,28 @@ def _problem(path: Path, digest: str | None) -> str | None:
     """What is wrong with an array file; older versions have not left a digest."""
     try:
         if digest is None:
+            check_readable(path, LARGEST_BYTES)
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             return f"its array {damaged} is damaged" if damaged else None
         found = _digest(path)
-    except FileNotFoundError:
-        return "is missing"
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        return f"cannot be read ({error})"
-    if found == digest:
-        return None
+        return _unreadable(error)
+    return None if found == digest else _is_other(found, digest)
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+def _is_other(found: str, digest: str) -> str:
     return f"its content is not what was written (SHA-256 {found[:12]}, written {digest[:12]})"
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_bounded(path, LARGEST_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -283,7 +292,7 @@ def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[An
     }
     saved: dict[str, Any] = {}
     for name in files[kind]:
-        saved |= _read(_intact(run, progress, name))
+        saved |= _read(run, progress, name)
     for index, variable in enumerate(variables):
         value = saved.get(str(index))
         if value is None or tuple(variable.shape) != value.shape:
@@ -295,6 +304,29 @@ def restore(run: RunDirectory, progress: Progress, kind: str, variables: list[An
         variable.assign(value)
 
 
+def _read(run: RunDirectory, progress: Progress, name: str) -> dict[str, Any]:
+    """The arrays of a file or of its copy, from the very bytes that fit the digest.
+
+    Raises: RunError if both are damaged.
+    """
+    digest = progress.digests.get(name)
+    if digest is None:  # of an older version, which left no digest and no copy
+        path = _intact(run, progress, name)
+        return _arrays(path, path)
+    problems = []
+    for path in (run.state / name, _copy_of(run, name)):
+        try:
+            content = read_bounded(path, LARGEST_BYTES)
+        except (OSError, ValueError) as error:
+            problems.append(_unreadable(error))
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if found == digest:
+            return _arrays(io.BytesIO(content), path)
+        problems.append(_is_other(found, digest))
+    raise _lost(run.state / name, problems[0])
+
+
 def _intact(run: RunDirectory, progress: Progress, name: str) -> Path:
     """An array file, or its copy. Raises: RunError if both are damaged."""
     digest = progress.digests.get(name)
@@ -303,16 +335,21 @@ def _intact(run: RunDirectory, progress: Progress, name: str) -> Path:
         return run.state / name
     if digest and not _problem(_copy_of(run, name), digest):
         return _copy_of(run, name)
-    raise RunError(
-        f"{run.state / name}: {problem}.\n"
+    raise _lost(run.state / name, problem)
+
+
+def _lost(path: Path, problem: str) -> RunError:
+    return RunError(
+        f"{path}: {problem}.\n"
         "Run the same `fer train` again: it resumes from a checkpoint that is intact, or says that "
         "only `--fresh` is left."
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _arrays(source: Path | IO[bytes], path: Path) -> dict[str, Any]:
+    """The arrays in a file, or in its content. Raises: RunError that names `path`."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(source, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(

@@ -124,7 +124,7 @@ def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -
     # Before this, the worker that writes may not yet have removed what a killed process left.
     collective.agree(device, "the experiment, or --fresh,", f"{config.to_yaml()} {fresh}")
     if not fresh:
-        record = run.run_json.read_bytes() if run.run_json.exists() else b""
+        record = read_bounded(run.run_json) if run.run_json.is_file() else b""
         has_checkpoint = checkpoint.is_there(run)
         collective.agree(device, f"what is in {run.path}", f"{record!r} {has_checkpoint}")
 

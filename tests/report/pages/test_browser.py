@@ -33,7 +33,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a run, with its sheets of images, and the page of a comparison."""
     folder = tmp_path_factory.mktemp("outputs")
-    run = filled.write_run(folder / "filled-s1-00000000", images=140)
+    run = filled.write_run(folder / "filled-s1-unhashed", images=140)
     write_comparison(filled.comparison(), folder / "comparison.html")
     return {
         "run": write_run_report(run, with_images=True),

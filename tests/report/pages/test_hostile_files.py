@@ -45,7 +45,7 @@ def with_hostile(document: Any, place: Place) -> Any:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """A run with markup in its name and in the name of a class."""
-    run = filled.write_run(tmp_path / "<i>run-s1-00000000", images=70)
+    run = filled.write_run(tmp_path / "<i>run-s1-unhashed", images=70)
     for path in [run.run_json, *run.path.glob("[mpe]*/**/*.json"), *run.path.glob("*/*.csv")]:
         path.write_text(path.read_text().replace("anger", HOSTILE))
     for name in ("test", "test+flip"):

@@ -86,7 +86,7 @@ def text_of(page: str) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """A trained run that is not yet evaluated."""
-    directory = RunDirectory(tmp_path / "cnn-s1-00000000")
+    directory = RunDirectory(tmp_path / "cnn-s1-unhashed")
     directory.path.mkdir()
     record = {
         "run_id": directory.run_id,
@@ -186,7 +186,7 @@ def test_a_figure_is_redrawn_only_for_new_numbers(run: RunDirectory) -> None:
 @pytest.fixture(scope="module")
 def filled_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run with everything that a page can show. Tests change only its page."""
-    return filled.write_run(tmp_path_factory.mktemp("outputs") / "filled-s1-00000000")
+    return filled.write_run(tmp_path_factory.mktemp("outputs") / "filled-s1-unhashed")
 
 
 def test_everything_of_a_run_is_shown(filled_run: RunDirectory) -> None:
@@ -256,7 +256,7 @@ def test_metrics_of_other_predictions_are_not_mixed_with_them(filled_run: RunDir
 
 
 def test_an_adopted_run_is_marked(filled_run: RunDirectory, tmp_path: Path) -> None:
-    run = filled.write_run(tmp_path / "theirs-s1-00000000", images=70)
+    run = filled.write_run(tmp_path / "theirs-s1-unhashed", images=70)
     record = {"status": "finished", "model": {"backbone": "theirs", "weights": "adopted"}}
     nothing = {"parameters": None, "trainable_parameters": None, "first_trainable_layer": None}
     record["model"] |= nothing  # type: ignore[operator]
@@ -316,7 +316,7 @@ def test_report_of_a_run_without_results(run: RunDirectory) -> None:
     run.config.unlink()
     page = write_run_report(run).read_text()
     check_page(page)
-    says(page, "fer evaluate cnn-s1-00000000")
+    says(page, "fer evaluate cnn-s1-unhashed")
     assert "Training" not in page
     run.history.unlink()
     check_page(write_run_report(run).read_text())

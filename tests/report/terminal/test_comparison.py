@@ -49,7 +49,7 @@ def row(run_id: str, **changes: Any) -> Row:
 
 
 def comparison(pairs: int = 1, groups: int = 1) -> Comparison:
-    runs = (row("rafdb_effv2l_unfreeze45-s42-1a2b3c4d"), row("[bold]odd[/bold]-s1-00000000"))
+    runs = (row("rafdb_effv2l_unfreeze45-s42-1a2b3c4d"), row("[bold]odd[/bold]-s1-unhashed"))
     pair = Pair(
         *(runs[0].run_id, runs[1].run_id, "accuracy"),
         *(0.0042, -0.003, 0.011, 0.0004, 0.034),
@@ -79,7 +79,7 @@ def comparison(pairs: int = 1, groups: int = 1) -> Comparison:
         ),
         half_width=0.0095,
     )
-    left_out = (LeftOut("late-s1-00000000", "not finished (status: running)"),)
+    left_out = (LeftOut("late-s1-unhashed", "not finished (status: running)"),)
     return Comparison("test", (group,) * groups, left_out)
 
 
@@ -106,7 +106,7 @@ def test_comparison_is_complete_and_fits(width: int) -> None:
         "#1 - #2",
         "+0.42 [-0.30, +1.10]",
         "< 0.001",
-        "late-s1-00000000",
+        "late-s1-unhashed",
         "[bold]odd[/bold]-s1",
     ):
         assert expected in text
@@ -299,7 +299,7 @@ def test_many_pairs_are_cut_with_their_number() -> None:
 
 def test_optional_facts_of_a_run_may_be_missing() -> None:
     bare = row(
-        "bare-s1-00000000",
+        "bare-s1-unhashed",
         **dict.fromkeys(("backbone", "weights", "parameters", "image_size", "selection_metric")),
         images_per_second=None,
         seconds=None,

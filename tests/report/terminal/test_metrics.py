@@ -17,7 +17,7 @@ CELL = {"value": 0.9234, "low": 0.9133, "high": 0.9324}
 
 def shown(document: dict[str, Any]) -> str:
     file = io.StringIO()
-    Console(file=file, width=80).print(metrics_tables(document, "cnn-s1-00000000, test"))
+    Console(file=file, width=80).print(metrics_tables(document, "cnn-s1-unhashed, test"))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     return text

@@ -28,6 +28,7 @@ from fer_bench.data.images import VERSION, Box
 from fer_bench.data.manifest import BOX, Manifest
 from fer_bench.data.sources import ImageFiles
 from fer_bench.data.splits import split_digest
+from fer_bench.storage.files import read_bounded
 
 Relation = Literal["exact", "near"]
 Codes = NDArray[np.intp]
@@ -81,7 +82,7 @@ def seen_in_training(
         files.keep_all(folder)
 
     def read(folder: Path) -> dict[str, Relation]:
-        return _SEEN.validate_json((folder / "twins.json").read_bytes())
+        return _SEEN.validate_json(read_bounded(folder / "twins.json"))
 
     def changed(folder: Path) -> str | None:
         # To find twins takes minutes: the result of an older version, without digests, is used.

@@ -46,9 +46,11 @@ from fer_bench.errors import DataError
 from fer_bench.labels import EXPRESSIONS, decode
 from fer_bench.registry import DATASETS
 from fer_bench.storage.delimited import TableFormatError, decode_text
-from fer_bench.storage.files import read_bounded
+from fer_bench.storage.files import read_bounded, why_unreadable
 
 NAME = "rafdb"
+# Five landmarks and three codes take a hundredth of this.
+LARGEST_ATTRIBUTES = 2**16
 CLASSES = EXPRESSIONS[:7]
 SPLITS = ("train", "test")
 # Names of their folders in copies. RAF-DB has two parts, so a folder called validation is its test
@@ -198,6 +200,10 @@ def _read_label_list(path: Path) -> pd.DataFrame:
         lines = decode_text(read_bounded(path)).split("\n")
     except TableFormatError as error:
         raise DataError(f"'{path.name}' {error}\n{INCOMPLETE}") from error
+    except ValueError as error:
+        raise DataError(
+            f"'{path.name}' cannot be read ({why_unreadable(error)}).\n{INCOMPLETE}"
+        ) from error
     pairs = []
     for number, line in enumerate(lines, 1):
         values = _SEPARATORS.split(line.strip())
@@ -464,8 +470,12 @@ def _with_attributes(
 
 
 def _attributes(path: Path) -> tuple[str, ...] | None:
-    """Gender, race and age; None unless the file ends with three known codes."""
-    codes = path.read_text(encoding="utf-8", errors="replace").split()[-len(ATTRIBUTE_CODES) :]
+    """Gender, race and age; None unless it is a file that ends with three known codes."""
+    try:
+        text = read_bounded(path, LARGEST_ATTRIBUTES).decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+    codes = text.split()[-len(ATTRIBUTE_CODES) :]
     pairs = zip(ATTRIBUTE_CODES.values(), codes, strict=False)
     names = [known[code] for known, code in pairs if code in known]
     # All or nothing: in a truncated file, every code would be read as that of another attribute.

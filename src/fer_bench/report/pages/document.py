@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from fer_bench.labels import AXES
 from fer_bench.report import wording
 from fer_bench.report.comparison import write_smallest
+from fer_bench.spelling import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # The functions that templates call.
@@ -32,8 +33,8 @@ _WRITERS = (
 
 
 def render(name: str, **context: Any) -> str:
-    """A page from one of the templates; everything but Markup is escaped."""
-    return _environment().get_template(name).render(**context)
+    """A page from one of the templates; all but Markup is escaped, control characters always."""
+    return visible(_environment().get_template(name).render(**context))
 
 
 def embed(png: bytes) -> str:

@@ -26,7 +26,7 @@ from fer_bench.report.pages.subgroups import subgroups
 from fer_bench.report.pages.svg import Key
 from fer_bench.report.palette import GREY, SPLITS
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import read_corruptions, read_metrics
+from fer_bench.runs.documents import evaluate_command, read_corruptions, read_metrics
 from fer_bench.runs.history import is_cut_off
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
@@ -185,13 +185,13 @@ def _predictions(run: RunDirectory, name: str, metrics: Mapping[str, Any]) -> Pr
     if AXES[0] in metrics and predictions.valence_arousal is None:
         raise RunError(
             f"{path}: lacks the valence and arousal that the metrics were computed from.\n"
-            f"Compute both again with `fer evaluate {run.run_id}` (evaluation {name})."
+            f"Compute both again with `{evaluate_command(run, name)}`."
         )
     if metrics.get("fingerprint", predictions.fingerprint) != predictions.fingerprint:
         raise RunError(
             f"metrics/{name}.json was not computed from predictions/{name}.csv: "
             "the charts that need both are left out. Compute both again with "
-            f"`fer evaluate {run.run_id}` (evaluation {name})."
+            f"`{evaluate_command(run, name)}`."
         )
     return predictions
 
@@ -251,7 +251,7 @@ def _sheets(run: RunDirectory, name: str, with_images: bool) -> dict[str, Any]:
     about = _explanation(folder)
     shown = [
         {
-            "source": embed(path.read_bytes()),
+            "source": embed(read_bounded(path)),
             "title": SHEETS[path.name],
             "text": f"{SHEETS[path.name]}: Grad-CAM heat maps. {about}".strip(),
         }

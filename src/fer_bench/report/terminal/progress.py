@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fer_bench.display import Display
+from fer_bench.spelling import visible
 
 
 def open_display(console: Console) -> Display:
@@ -64,7 +65,7 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print a message."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(visible(text), soft_wrap=True, highlight=False, markup=False)
         self.last_line = time.monotonic()
 
     def progress(self, what: str, done: int, total: int) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from fer_bench.report.terminal.progress import can_redraw
 from fer_bench.report.terminal.table import add_row, new_table
 from fer_bench.report.wording import MISSING, write_clock, write_duration
+from fer_bench.spelling import visible
 from fer_bench.sweep.job import Outcome
 from fer_bench.sweep.progress import SUCCEEDED, UNDER_WAY, Follower, Progress, time_left
 
@@ -43,7 +44,7 @@ class SweepDisplay:
 
     def say(self, text: str) -> None:
         """Print one line; above the table if there is one."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(visible(text), soft_wrap=True, highlight=False, markup=False)
 
     def close(self, outcomes: Mapping[str, Outcome]) -> None:
         """Show the final state."""

@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from fer_bench.spelling import visible
+
 # A column of text can be folded down to this many characters and still be read.
 _NARROWEST_TEXT = 8
 _GAP = 2
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 10}
 
 
 class _AsWritten:
@@ -29,7 +30,7 @@ class _AsWritten:
         self.content = content if isinstance(content, Text) else Text(content)
 
     def written(self, console: Console) -> Text:
-        plain = self.content.plain.translate(_CONTROL)
+        plain = visible(self.content.plain).replace("\t", "\\x09")
         errors = getattr(console.file, "errors", None) or "strict"
         with contextlib.suppress(UnicodeError):  # the stream itself will reject it
             plain = plain.encode(console.encoding, errors).decode(console.encoding)

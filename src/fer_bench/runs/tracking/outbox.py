@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fer_bench.config.section import shortened
 from fer_bench.errors import FerError, RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_config, read_metrics
-from fer_bench.storage.files import write_json
+from fer_bench.storage.files import read_json, why_unreadable, write_json
 from fer_bench.storage.locks import held
 
 FOLDER = "tracking"
@@ -118,11 +119,23 @@ def _read_sent(path: Path) -> Sent:
     if not path.exists():
         return Sent(path)
     try:
-        return Sent(path, **json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return Sent(path, **_checked(read_json(path)))
+    except (OSError, ValueError) as error:
         raise TrackingError(
-            f"{path}: cannot be read ({error}); remove it, and the run is sent as a new one"
+            f"{path}: cannot be read ({why_unreadable(error)}); remove it, and the run is sent as "
+            "a new one"
         ) from error
+
+
+def _checked(document: Any) -> dict[str, Any]:
+    """What `Sent.save` writes. Raises: ValueError that names the key."""
+    kinds = {"epochs": int, "files": dict, "status": str | None, "server": dict}
+    if not isinstance(document, dict) or not document.keys() <= kinds.keys():
+        raise ValueError(f"expected an object of {', '.join(kinds)}")
+    for key, value in document.items():
+        if not isinstance(value, kinds[key]):
+            raise ValueError(f"{key} is {shortened(value)}")
+    return document
 
 
 def unsent(run: RunDirectory, sent: Sent) -> Parcel:

@@ -24,6 +24,7 @@ from fer_bench.runs.tracking.outbox import (
     sending,
     unsent,
 )
+from fer_bench.storage.files import read_bounded
 
 FOLDER = "tensorboard"
 # TensorBoard shows a text with this tag under the heading before the slash.
@@ -96,7 +97,7 @@ def _events(run: RunDirectory, parcel: Parcel) -> Iterator[Any]:
         elif name.endswith(".png"):
             yield _event(last_epoch, written, [_picture(name.removesuffix(".png"), path)])
         elif path == run.config:
-            yield _event(0, written, [_text(CONFIG_TAG, path.read_text(encoding="utf-8"))])
+            yield _event(0, written, [_text(CONFIG_TAG, read_bounded(path).decode())])
 
 
 def _event(step: int, seconds: float, values: list[Any]) -> Any:

@@ -41,6 +41,8 @@ from fer_bench.data.manifest import (
     COLUMNS,
 )
 from fer_bench.data.releases import Counts
+from fer_bench.storage.delimited import LARGEST_BYTES
+from fer_bench.storage.files import check_readable, read_bounded
 
 _logger = logging.getLogger(__name__)
 
@@ -167,14 +169,16 @@ def _annotation_start(folder: Path, path: str) -> str:
 
 def _read_entry(folder: Path) -> tuple[pd.DataFrame, _Beside]:
     """An entry of the cache. Raises: ValueError or OSError when it is damaged."""
+    path = folder / "table.csv"
+    check_readable(path, LARGEST_BYTES)
     table = pd.read_csv(
-        folder / "table.csv",
+        path,
         dtype=dict(TABLE_TYPES),
         keep_default_na=False,
         na_values={column: [""] for column in ANNOTATIONS.values()},
         usecols=list(TABLE_TYPES),
     )
-    return table, _BESIDE.validate_json((folder / "seen.json").read_bytes())
+    return table, _BESIDE.validate_json(read_bounded(folder / "seen.json"))
 
 
 def _write_table(folder: Path, followed: Links, entry: Path) -> None:

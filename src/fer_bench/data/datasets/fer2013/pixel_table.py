@@ -26,6 +26,8 @@ from fer_bench.data.manifest import COLUMNS, EXAMPLES, Problem
 from fer_bench.errors import DataError
 from fer_bench.labels import decode
 from fer_bench.storage.cache import cache_root
+from fer_bench.storage.delimited import LARGEST_BYTES
+from fer_bench.storage.files import check_readable, read_bounded
 
 # The challenge offers its table under two names, with the columns in two orders.
 TABLES = ("fer2013.csv", "icml_face_data.csv")
@@ -94,16 +96,16 @@ def read_pixel_table(path: Path) -> Found:
 
 def _read_entry(folder: Path) -> tuple[Path, pd.DataFrame, _BadRows]:
     """An entry of the cache. Raises: ValueError or OSError when it is damaged."""
-    samples = pd.read_csv(
-        folder / "samples.csv", dtype=_TYPES, keep_default_na=False, usecols=list(_TYPES)
-    )
-    return folder, samples, _BAD_ROWS.validate_json((folder / "bad_rows.json").read_bytes())
+    table = folder / "samples.csv"
+    check_readable(table, LARGEST_BYTES)
+    samples = pd.read_csv(table, dtype=_TYPES, keep_default_na=False, usecols=list(_TYPES))
+    return folder, samples, _BAD_ROWS.validate_json(read_bounded(folder / "bad_rows.json"))
 
 
 def _source_digest(folder: Path) -> str | None:
     """The SHA-256 of the table of an entry; None where an older version kept none."""
     try:
-        return _DIGEST.validate_json((folder / _SOURCE).read_bytes())
+        return _DIGEST.validate_json(read_bounded(folder / _SOURCE))
     except FileNotFoundError:
         return None
 
