@@ -351,7 +351,7 @@ def test_a_key_that_is_no_text_is_an_unknown_key(complaint: Complaint, key: str)
         ("- a\n- b\n", "expected a mapping of keys, found a list"),
         ("words", "expected a mapping of keys, found a str"),
         ("a: [", "not valid YAML"),
-        ("a: !!int few", "not valid YAML"),
+        ("a: !!int few", "is no int"),
         ("dataset: {name: drawn, root: x, name: drawn}", "duplicate key 'name'"),
         ("yes: 1\non: 2\n", "duplicate key True"),
         ("? [a]\n: b\n", "a list or mapping cannot be a key"),

@@ -237,7 +237,10 @@ def laughs(levels: int) -> str:
         ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 40 levels"),
         ("a: &a [*a]", "contains itself"),
         ("a: &a {b: *a}", "contains itself"),
-        ("a: " + "x" * 2**20, "1,048,576"),
+        ("a: " + "x" * 2**20, "262,144"),
+        ("a: [" + "1," * 100_000 + "]", "more than 10,000 values"),
+        ("".join(f"k{n}: 1\n" for n in range(20_000)), "more than 10,000 values"),
+        ("a: [" + "[[[[1]]]]," * 20_000 + "]", "more than 10,000 values"),
     ],
 )
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -286,8 +289,11 @@ def test_a_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
         ("[" * 900 + "]" * 900, "40 levels"),
         ("a: &a [*a]", "levels"),
         ("a: &a {b: *a}", "levels"),
-        ("a: " + "1" * 100_000, "digits"),
-        ("a: 1" + ":1" * 5000 + ".5", "large"),
+        ("- " + "[1]\n- " * 20_000, "10,000 values"),
+        ("a: 0\nb: " + "1" * 100_000, "line 2: a number of 100,000 characters"),
+        ("a: 1" + ":1" * 5000 + ".5", "characters"),
+        ("a: 1" + ":1" * 50_000, "characters"),
+        ("a: 2001-99-99", "line 1: .2001-99-99. is no timestamp"),
         ("a: b: c", "mapping values"),
         ("\udcff", "utf-8"),
     ],
@@ -298,6 +304,15 @@ def test_what_a_colleague_may_have_written_is_bounded_too(text: str, words: str)
         parse_written(text.encode("utf-8", "surrogateescape"))
 
 
+@pytest.mark.parametrize("value", ["!!int ''", "!!int '_'", "!!float ''", "!!bool x", "!!binary é"])
+def test_a_text_that_its_tag_does_not_allow(tmp_path: Path, value: str) -> None:
+    """There was a traceback."""
+    kind = value.split()[0].strip("!")
+    says(refusal(tmp_path / "x.yaml", f"a: 1\nb: {value}"), "line 2", kind)
+    with pytest.raises(ValueError, match=f"line 2.*{kind}|base64"):
+        parse_written(f"a: 1\nb: {value}".encode())
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert parse_written(EXPERIMENT.encode())["stages"][0]["epochs"] == 1
     assert parse_written(b"a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
@@ -306,6 +321,20 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_a_long_text_is_no_number() -> None:
     assert parse_value("f" * 1000) == "f" * 1000
     assert parse_value(f"'{'1' * 1000}'") == "1" * 1000
+
+
+def test_of_thousands_of_errors_some_are_listed(tmp_path: Path) -> None:
+    """The message had 600,000 characters, after six seconds."""
+    message = refusal(tmp_path / "x.yaml", "".join(f"k{n}: 1\n" for n in range(2000)))
+    says(message, "more than 40 errors", "k0", "fer schema")
+    assert len(message.splitlines()) == 42
+
+
+def test_a_position_of_thousands_of_digits(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        with_override({"stages": [{}]}, f"stages.{'1' * 5000}.epochs=1")
+    says(raised.value, "--set stages", "0 to 0")
+    assert len(str(raised.value)) < 500
 
 
 def test_anchors_and_merges_stay() -> None:

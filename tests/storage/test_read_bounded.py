@@ -150,3 +150,26 @@ def test_the_deepest_that_is_read() -> None:
     assert parse_json(nested.encode())
     with pytest.raises(ValueError, match="levels"):
         parse_json(f"[{nested}]".encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ('{\n"a": "' + "1" * 5000 + '",\n"b": [-' + "1" * 5000 + "]}", ("line 3", "5,000")),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', ("'b'", "twice")),
+        (r'{"a": "\ud800"}', (r"\ud800",)),
+        ('{"a": 1}}', ("Extra data",)),
+    ],
+    ids=["digits", "twice", "surrogate", "garbage"],
+)
+def test_json_that_would_be_misread_is_named(content: str, parts: tuple[str, ...]) -> None:
+    """Python's own message named `sys.set_int_max_str_digits`; a badly merged key was taken."""
+    with pytest.raises(ValueError, match=r".") as refused:
+        parse_json(content.encode())
+    says(refused.value, *parts)
+    assert "sys." not in str(refused.value)
+
+
+def test_pairs_of_surrogates_and_digits_in_texts_are_read() -> None:
+    assert parse_json(rb'{"a": "\ud83d\ude00"}') == {"a": "\N{GRINNING FACE}"}
+    assert parse_json(b'"' + b"1" * 5000 + b'"') == "1" * 5000

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,29 @@ from fer_bench.config.habits import places, sections_in
 from fer_bench.config.section import shortened
 from fer_bench.registry import did_you_mean
 
+# More errors than this are not explained: nobody corrects them one by one.
+MOST_ERRORS = 40
+
 
 def listed_errors(path: Path, lines: Sequence[str], advice: str) -> str:
     """The message about a file with one or more errors, one per line of `lines`."""
     count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-    return "\n".join([f"{path}: {count}", *(f"  {line}" for line in lines), advice])
+    if len(lines) > MOST_ERRORS:
+        count = f"more than {MOST_ERRORS} errors"
+    listed = (f"  {line}" for line in lines[:MOST_ERRORS])
+    return "\n".join([f"{path}: {count}", *listed, advice])
 
 
 def explain(error: ValidationError, schema: type[BaseModel] = Experiment) -> list[str]:
-    """One line per error: `stages.1.learning_rate: what is expected, got what was found`."""
+    """One line per error: `stages.1.learning_rate: what is expected, got what was found`.
+
+    At most one more than `MOST_ERRORS`, which shows that there are more.
+    """
     items = error.errors(include_url=False)
     wrong = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
     # A list with a wrong element also counts as too short.
-    return [
-        _explain_one(item, schema)
-        for item in items
-        if item["type"] != "too_short" or item["loc"] not in wrong
-    ]
+    own = (item for item in items if item["type"] != "too_short" or item["loc"] not in wrong)
+    return [_explain_one(item, schema) for item in islice(own, MOST_ERRORS + 1)]
 
 
 def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:

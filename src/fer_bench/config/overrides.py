@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fer_bench.config.section import shortened
 from fer_bench.config.yaml_files import parse_value
 from fer_bench.errors import ConfigError
+from fer_bench.storage.files import MOST_DIGITS
 
 # Of what was typed, in a message.
 _LONGEST = 120
@@ -94,14 +96,14 @@ def _child(place: Any, part: str, context: str) -> Any:
 
 def _index(place: list[Any], part: str, context: str) -> int:
     """The position in a list that `part` names by its number or by the `name` of the item."""
-    if part.isdecimal() and int(part) < len(place):
+    if part.isdecimal() and len(part) < MOST_DIGITS and int(part) < len(place):
         return int(part)
     names = [str(one.get("name")) if isinstance(one, dict) else "" for one in place]
     if part and names.count(part) == 1:
         return names.index(part)
     positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
-    named = ", ".join(filter(None, names))
+    named = ", ".join(filter(None, names[:20]))
     raise ConfigError(
-        f"{context}: '{part}' is no position in a list of {len(place)}; {positions}."
+        f"{context}: {shortened(part)} is no position in a list of {len(place)}; {positions}."
         + (f" Or a name: {named}." if named else "")
     )

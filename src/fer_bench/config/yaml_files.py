@@ -14,16 +14,18 @@ from typing import Any, Literal
 
 import yaml
 
+from fer_bench.config.section import shortened
 from fer_bench.errors import ConfigError
 from fer_bench.registry import did_you_mean
-from fer_bench.storage.files import read_bounded, why_unreadable
+from fer_bench.storage.files import MOST_DIGITS, read_bounded, why_unreadable
 
-MOST_BYTES = 2**20
+# Within these bounds, PyYAML takes less than a second for any text: it reads 20,000 values, or
+# 400 KB of words, a second.
+MOST_BYTES = 2**18
+MOST_WRITTEN = 10_000
 DEEPEST = 40
 # Values that are repeated by anchors and `<<` count each time.
 MOST_VALUES = 100_000
-# No number that a computer uses has as many; Python refuses to read or to show thousands.
-MOST_DIGITS = 400
 
 _MOST = f"{MOST_VALUES:,} values, counting those repeated by anchors"
 
@@ -47,7 +49,36 @@ class _Refused(yaml.MarkedYAMLError):
         self.mark = mark
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _Constructor(yaml.constructor.SafeConstructor):
+    """Values from nodes; one that its tag does not allow is an error that names the place."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Raises: _Refused if its text is not what its tag says."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # of `!!int x`, `!!bool x`
+            kind = node.tag.rpartition(":")[2]
+            raise _Refused(f"{shortened(str(node.value))} is no {kind}", node.start_mark) from error
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number. Raises: _Refused for one of thousands of digits."""
+        _check_length(node)
+        return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """A number. Raises: _Refused for one of thousands of digits."""
+        _check_length(node)
+        return super().construct_yaml_float(node)
+
+
+for _tag, _construct in (
+    (_INT, _Constructor.construct_yaml_int),
+    (_FLOAT, _Constructor.construct_yaml_float),
+):
+    _Constructor.add_constructor(_tag, _construct)
+
+
+class _StrictLoader(_Constructor, yaml.SafeLoader):
     """The safe loader, in which values that would be misread are errors."""
 
     depth = 0
@@ -72,10 +103,9 @@ class _StrictLoader(yaml.SafeLoader):
         """A value with everything below it. Raises: _Refused if it is nested too deeply."""
         self.depth += 1
         self.values += 1
-        if self.depth > DEEPEST or self.values > MOST_VALUES:
-            too_much = f"{DEEPEST} levels of nesting" if self.depth > DEEPEST else _MOST
+        if self.depth > DEEPEST or self.values > MOST_WRITTEN:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise _Refused(f"more than {too_much}", mark)
+            raise _too_much(self.depth, mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -86,6 +116,11 @@ class _StrictLoader(yaml.SafeLoader):
         if node is not None and _count(node, {}) > MOST_VALUES:
             raise _Refused(f"more than {_MOST}", node.start_mark)
         return node
+
+
+def _too_much(depth: int, mark: Any) -> _Refused:
+    too_much = f"{DEEPEST} levels of nesting" if depth > DEEPEST else f"{MOST_WRITTEN:,} values"
+    return _Refused(f"more than {too_much}", mark)
 
 
 def _count(node: yaml.Node, counted: dict[int, int]) -> int:
@@ -154,14 +189,13 @@ def _check_length(node: yaml.ScalarNode) -> None:
 
 
 def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
-    _check_length(node)
+    value = loader.construct_yaml_int(node)
     if node.style or _DECIMAL.fullmatch(node.value):
-        return loader.construct_yaml_int(node)
-    raise _Refused(_misread(node.value, loader.construct_yaml_int(node)), node.start_mark)
+        return value
+    raise _Refused(_misread(node.value, value), node.start_mark)
 
 
 def _fraction(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
-    _check_length(node)
     value = loader.construct_yaml_float(node)
     if not node.style and re.search("[_:]", node.value):
         raise _Refused(_misread(node.value, value), node.start_mark)
@@ -254,24 +288,45 @@ def _parse(text: str) -> Any:
     except yaml.reader.ReaderError as error:
         mark = _mark_at(text, error.position)
         raise _Refused(f"the control character U+{error.character:04X}", mark) from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError comes from a tag such as !!int
+    except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML.\n{error}") from error
 
 
-_Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Events: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _FastLoader(_Constructor, _Events):  # type: ignore[misc]  # either of two classes
+    """Reads ten times as fast where PyYAML was built with libyaml, without the strict checks."""
 
 
 def parse_written(content: bytes) -> Any:
     """The value of a YAML file that this package wrote, ten times faster than one of a user.
 
-    Raises: ValueError: it is not YAML, or anchors make it too large, too deep or endless.
+    Raises: ValueError: it is not YAML, or too large, too deep or endless, written or by anchors.
     """
     try:
-        value = yaml.load(content.decode(), _Fast)
+        text = content.decode()
+        _check_written(text)
+        value = yaml.load(text, _FastLoader)
         _size(value, {}, DEEPEST)
-    except (yaml.YAMLError, OverflowError) as error:
+    except _Refused as error:
+        raise ValueError(f"line {error.mark.line + 1}: {error.problem}") from error
+    except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return value
+
+
+def _check_written(text: str) -> None:
+    """Check how much there is before any of it is made. Raises: _Refused, yaml.YAMLError."""
+    depth = values = 0
+    for event in yaml.parse(text, _Events):
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.NodeEvent):
+            values += 1
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            if depth > DEEPEST or values > MOST_WRITTEN:
+                raise _too_much(depth, event.start_mark)
 
 
 def _size(value: Any, known: dict[int, int], levels: int) -> int:

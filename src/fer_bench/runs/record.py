@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from fer_bench.errors import RunError
-from fer_bench.storage.files import check_levels, read_bounded, read_json, why_unreadable
+from fer_bench.storage.files import parse_json_with_nan, read_bounded, read_json, why_unreadable
 
 if TYPE_CHECKING:
     from fer_bench.config.dataset import Dataset
@@ -224,7 +224,7 @@ def read_record(path: Path) -> RunRecord:
     """
     try:
         content = read_bounded(path)
-        check_levels(content)
+        parse_json_with_nan(content)  # refuses more: a key that occurs twice, numbers without end
         # Strict: "3" is not a number, and 3 is not a name.
         return _reader().validate_json(content, strict=True)
     except ValidationError as error:
@@ -254,7 +254,7 @@ def _explained(error: ValidationError) -> str:
     if not first["loc"]:
         return f"expected a JSON object, found {type(first['input']).__name__}"
     line, *more = explain(error)
-    return f"{line} (and {len(more)} more)" if more else line
+    return f"{line} (and {error.error_count() - 1} more)" if more else line
 
 
 @dataclass(frozen=True, kw_only=True)

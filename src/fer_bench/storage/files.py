@@ -21,6 +21,8 @@ MOST_BYTES = 50 * 2**20
 LONGEST_NAME = 255
 # A document of metrics has about seven levels.
 MOST_LEVELS = 32
+# No number that a computer uses has as many; Python refuses to read or to show thousands.
+MOST_DIGITS = 400
 # What is no file, and what it is called.
 _NO_FILES = {
     stat.S_IFIFO: "a named pipe",
@@ -30,6 +32,8 @@ _NO_FILES = {
 }
 # A text in JSON, also one that does not end: what is in it is no bracket.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# A text, or a number that is too long.
+_LONG_NUMBER = re.compile(_TEXT.pattern + rb"|(?P<digits>[0-9]{%d})" % MOST_DIGITS, re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{[]}"))
 
 # Above this many files, flushing the whole system is faster than flushing file by file: 5,000 small
@@ -144,19 +148,66 @@ def read_json(path: Path, most: int | None = None) -> Any:
 
     Raises:
         OSError: as `read_bounded`.
-        ValueError: as `read_bounded`; or it is no JSON, holds NaN or infinity, or is nested deeper
-            than `MOST_LEVELS`.
+        ValueError: as `read_bounded`; or it is no JSON, holds NaN or infinity, a key twice, a
+            number of more than `MOST_DIGITS` or a part of a character, or is nested deeper than
+            `MOST_LEVELS`.
     """
     return parse_json(read_bounded(path, most))
 
 
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text, see `read_json`. Raises: ValueError."""
+    return _parse(content, _refuse)
+
+
+def parse_json_with_nan(content: bytes) -> Any:
+    """As `parse_json`, for a reader that names the key whose value is NaN. Raises: ValueError."""
+    return _parse(content, float)
+
+
+def _parse(content: bytes, constant: Callable[[str], Any]) -> Any:
     check_levels(content)
     try:
-        return json.loads(content, parse_constant=_refuse)
+        value = json.loads(
+            content,
+            parse_constant=constant,
+            parse_int=_whole,
+            object_pairs_hook=_object,
+        )
+        if b"\\ud" in content.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be shown
+    except _LongNumberError as error:
+        raise ValueError(f"line {_line_of_long_number(content)}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds a part of a character ({error.object[error.start]!a})") from error
     except ValueError as error:
         raise ValueError(f"is not JSON ({error})") from error
+    return value
+
+
+class _LongNumberError(ValueError):
+    """A number that Python refuses to read, with a message about its own settings."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise _LongNumberError(f"a number of {len(digits.lstrip('-')):,} digits")
+    return int(digits)
+
+
+def _line_of_long_number(content: bytes) -> int:
+    """The line, from 1, of the first number of too many digits that is not in a text."""
+    found = next((one for one in _LONG_NUMBER.finditer(content) if one["digits"]), None)
+    return content.count(b"\n", 0, found.start() if found else 0) + 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:60]!r} occurs twice")
+    return value
 
 
 def check_levels(content: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fer_bench.runs.record import BestRecord, Count, NotNegative, ParentRecord, Time
-from fer_bench.storage.files import read_bounded, write_json
+from fer_bench.storage.files import parse_json_with_nan, read_bounded, why_unreadable, write_json
 
 # A hundred thousand epochs take about this much.
 LARGEST_BYTES = 50 * 2**20
@@ -133,11 +133,11 @@ def read_progress(path: Path) -> Progress:
 def _document(path: Path) -> dict[str, Any]:
     """Raises: ValueError."""
     try:
-        document = json.loads(read_bounded(path, LARGEST_BYTES))
+        document = parse_json_with_nan(read_bounded(path, LARGEST_BYTES))
     except FileNotFoundError:
         raise ValueError("is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be read as JSON ({error})") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot be read as JSON ({why_unreadable(error)})") from error
     if not isinstance(document, dict):
         raise ValueError(f"expected a JSON object, found {type(document).__name__}")
     return document
@@ -158,7 +158,7 @@ def _explained(error: ValidationError) -> str:
     from fer_bench.config.messages import explain
 
     line, *more = explain(error)
-    return f"{line} (and {len(more)} more)" if more else line
+    return f"{line} (and {error.error_count() - 1} more)" if more else line
 
 
 def _check(progress: Progress) -> None:
