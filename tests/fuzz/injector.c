@@ -1,4 +1,5 @@
-/* Ends the process, or fails for want of space, at the n-th call that changes files below a folder.
+/* Ends or stops the process, or fails for want of space, at the n-th call that changes files below a
+ * folder.
  *
  * Loaded with LD_PRELOAD. `fer_arm` begins to count; before, calls pass through. Calls on other
  * files are never counted. Python, numpy and HDF5 reach the kernel through these functions of libc.
@@ -17,7 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { COUNT, KILL, HALF, FULL };
+enum { COUNT, KILL, HALF, FULL, STOP };
 
 static int mode = -1;
 static long calls, target;
@@ -66,6 +67,12 @@ static void die(void) {
     pause();
 }
 
+/* Ends the process; a request to stop lets it go on with the call. */
+static void strike(void) {
+    if (mode == STOP) kill(getpid(), SIGTERM);
+    else if (mode != COUNT) die();
+}
+
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 #define WRITES(name, declared, passed, half)                                  \
@@ -73,7 +80,7 @@ static void die(void) {
         if (file_counts(fd) && is_due()) {                                     \
             if (mode == FULL) { errno = ENOSPC; return -1; }                   \
             if (mode == HALF) { half; }                                        \
-            if (mode == KILL || mode == HALF) die();                           \
+            strike();                                                          \
         }                                                                      \
         return REAL(name) passed;                                              \
     }
@@ -89,7 +96,7 @@ WRITES(writev, (int fd, const struct iovec *data, int number), (fd, data, number
 /* Calls that take no space: they end the process, but do not fail on a full disk. */
 #define CHANGES(name, declared, passed, counts)                                \
     int name declared {                                                        \
-        if ((counts) && mode != FULL && is_due() && mode != COUNT) die();      \
+        if ((counts) && mode != FULL && is_due()) strike();                    \
         return REAL(name) passed;                                              \
     }
 
@@ -110,7 +117,7 @@ CHANGES(fsync, (int fd), (fd), file_counts(fd))
 int mkdir(const char *path, mode_t rights) {
     if (path_counts(path) && is_due()) {
         if (mode == FULL) { errno = ENOSPC; return -1; }
-        if (mode != COUNT) die();
+        strike();
     }
     return REAL(mkdir)(path, rights);
 }
@@ -127,7 +134,7 @@ int mkdir(const char *path, mode_t rights) {
         }                                                                      \
         if ((flags & (O_CREAT | O_TRUNC)) && path_counts(path) && is_due()) {  \
             if (mode == FULL) { errno = ENOSPC; return -1; }                   \
-            if (mode != COUNT) die();                                          \
+            strike();                                                          \
         }                                                                      \
         return REAL(name)(path, flags, rights);                                \
     }

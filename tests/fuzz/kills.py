@@ -1,13 +1,15 @@
-"""Kill commands at every call that changes a file, or fill the disk there, and type them again.
+"""Kill or stop commands at every call that changes a file, or fill the disk there; type them again.
 
 `make kills SEED=1 KILLS=1000` prints a table; `python -m fuzz.kills 1-77` makes one kill again. A
 command that was killed and is typed again must end with the same files, to the last bit where they
 hold numbers, as one that was never killed, and leave nothing else behind. On a full disk it must
 end with a message, lose nothing, and work once there is room. `injector.c` counts the calls. It is
-compiled with the system's C compiler.
+compiled with the system's C compiler. Other kills come at any time, and reach the processes that a
+sweep has started.
 """
 
 import collections
+import contextlib
 import ctypes
 import dataclasses
 import hashlib
@@ -31,9 +33,21 @@ from typing import Any, NoReturn
 from fuzz import damage, targets
 from fuzz.world import World
 
-COUNT, KILL, HALF, FULL = range(4)  # as in injector.c
-NAMES = {KILL: "killed", HALF: "killed in mid-write", FULL: "disk full"}
+COUNT, KILL, HALF, FULL, STOP = range(5)  # as in injector.c
+# What this program does after a random part of the time that a command takes.
+KILL_LATER, STOP_LATER, KILL_WORKER, KILL_ALL = range(5, 9)
+NAMES = {
+    KILL: "killed at a call",
+    HALF: "killed in mid-write",
+    FULL: "disk full",
+    STOP: "SIGTERM at a call",
+    KILL_LATER: "killed at any time",
+    STOP_LATER: "SIGTERM at any time",
+    KILL_WORKER: "a worker killed",
+    KILL_ALL: "all processes killed",
+}
 SECONDS = 240  # a command that takes longer hangs; the slowest needs three, alone on the machine
+HUNG = 124
 PROMISED = "as promised"
 
 
@@ -47,6 +61,7 @@ class Job:
         weight: how often it is taken, beside the others.
         fresh: paths below the world that are removed first, so that the command makes them.
         supersedes: the beginning of the paths that it removes once it has something better.
+        disturbances: what is done to it, each as often as it is listed.
     """
 
     name: str
@@ -54,19 +69,28 @@ class Job:
     weight: int
     fresh: tuple[str, ...] = ()
     supersedes: Callable[[World], str] = lambda world: "cache/"
+    disturbances: tuple[int, ...] = (
+        *(KILL, KILL, KILL, HALF, HALF, FULL, FULL, FULL),
+        *(STOP, STOP, KILL_LATER, STOP_LATER),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Undisturbed:
-    """A job that nothing disturbed: its calls that change files, and the files at its end."""
+    """A job that nothing disturbed: its calls that change files, its time, its files at the end."""
 
     calls: int
+    seconds: float
     files: dict[str, str]
 
 
 def _train(world: World) -> Sequence[object]:
     options = ("--set", "seed=8", "--outputs", world.outputs)
     return ("train", world.root / "experiment.yaml", *options)
+
+
+def _sweep(world: World) -> Sequence[object]:
+    return ("sweep", world.root / "pair.yaml", "--workers", 2, "--outputs", world.outputs)
 
 
 def _retrain(world: World) -> Sequence[object]:
@@ -82,6 +106,12 @@ JOBS = (
     Job("adopt", targets.adopt, 3),
     Job("report", targets.report, 2),
     Job("prepare", targets.prepare, 4),
+    Job(
+        "sweep, two workers",
+        _sweep,
+        1,
+        disturbances=(KILL, STOP, KILL_LATER, STOP_LATER, KILL_WORKER, KILL_WORKER, KILL_ALL),
+    ),
 )
 
 
@@ -150,10 +180,12 @@ def _build(folder: Path) -> World:
 
 def _undisturbed(world: World, job: Job) -> Undisturbed:
     _prepare(world, job)
+    began = time.monotonic()
     code, output, calls = _run(world, job, COUNT, 0)
+    seconds = time.monotonic() - began
     assert code == 0, f"{job.name}: {code}\n{output}"
     assert calls > 0, f"{job.name}: no call was counted\n{output[-1500:]}"
-    return Undisturbed(calls, _files(world))
+    return Undisturbed(calls, seconds, _files(world))
 
 
 def _prepare(world: World, job: Job) -> None:
@@ -166,8 +198,8 @@ def _attempt(world: World, job: Job, random: Random, expected: Undisturbed) -> t
     """The verdict, and what happened to the command."""
     _prepare(world, job)
     before = _files(world)
-    how = random.choice((KILL, KILL, HALF, FULL, FULL))
-    at = random.randrange(1, expected.calls + 1)
+    how = random.choice(job.disturbances)
+    at, place = _moment(how, random, expected)
     code, output, _ = _run(world, job, how, at)
     problem = (
         _end(how, code, output)
@@ -175,15 +207,28 @@ def _attempt(world: World, job: Job, random: Random, expected: Undisturbed) -> t
         or _again(world, job)
         or _difference(expected.files, _files(world))
     )
-    verdict = f"{problem}\n  at call {at} of {expected.calls}" if problem else PROMISED
-    return verdict, NAMES[how]
+    return f"{problem}\n  {place}" if problem else PROMISED, NAMES[how]
+
+
+def _moment(how: int, random: Random, expected: Undisturbed) -> tuple[float, str]:
+    """When to disturb a command, as a number of calls or of seconds, and in words."""
+    if how in (KILL, HALF, FULL, STOP):
+        at = random.randrange(1, expected.calls + 1)
+        return at, f"at call {at} of {expected.calls}"
+    after = random.uniform(0, expected.seconds)
+    return after, f"after {after:.2f} of {expected.seconds:.2f} s"
 
 
 def _end(how: int, code: int, output: str) -> str | None:
     """What is wrong with the end of a command that was killed or found the disk full."""
     if "Traceback" in output:
         return f"traceback: {output[-900:]}"
-    allowed = (0, 2) if how == FULL else (0, -signal.SIGKILL)
+    allowed = {
+        FULL: (0, 2),
+        STOP: (0, 130, -signal.SIGTERM),
+        STOP_LATER: (0, 130, -signal.SIGTERM),
+        KILL_WORKER: (0, 1),
+    }.get(how, (0, -signal.SIGKILL))
     return None if code in allowed else f"end: exit code {code}\n{output[-600:]}"
 
 
@@ -249,7 +294,7 @@ def _weights(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _run(world: World, job: Job, how: int, at: int) -> tuple[int, str, int]:
+def _run(world: World, job: Job, how: int, at: float) -> tuple[int, str, int]:
     """Run a command in a child that has TensorFlow imported already.
 
     Returns: its exit code, negative for a signal; what it printed; the calls that it made.
@@ -264,25 +309,48 @@ def _run(world: World, job: Job, how: int, at: int) -> tuple[int, str, int]:
     child = os.fork()
     if child == 0:
         _be(world, job, how, at, log, counted)
-    code = _wait(child)
+    code = _wait(child, how, at)
     calls = json.loads(counted.read_text()) if counted.exists() else 0
     return code, log.read_text(errors="replace"), calls
 
 
-def _wait(child: int) -> int:
-    """The exit code of a child; 1 if it had to be killed because it hung."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+def _wait(child: int, how: int, at: float) -> int:
+    """The exit code of a child; `HUNG` if it had to be killed because it did not end."""
+    began, is_due = time.monotonic(), how >= KILL_LATER
+    while time.monotonic() < began + SECONDS:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        if is_due and time.monotonic() > began + at:
+            is_due = not _strike(child, how)
         time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
+    _strike(child, KILL_ALL)
     os.waitpid(child, 0)
-    return 1
+    return HUNG
 
 
-def _be(world: World, job: Job, how: int, at: int, log: Path, counted: Path) -> NoReturn:
+def _strike(child: int, how: int) -> bool:
+    """Send the signal of a disturbance; False if there is no process yet that it is meant for."""
+    workers = _workers(child)
+    struck = {KILL_WORKER: workers[:1], KILL_ALL: [child, *workers]}.get(how, [child])
+    for process in struck:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM if how == STOP_LATER else signal.SIGKILL)
+    return bool(struck)
+
+
+def _workers(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            after_its_name = path.read_text().rpartition(")")[2].split()
+            if int(after_its_name[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _be(world: World, job: Job, how: int, at: float, log: Path, counted: Path) -> NoReturn:
     """The child: the command, its streams in a file, counted from its first call."""
     code = 1
     try:
@@ -292,7 +360,8 @@ def _be(world: World, job: Job, how: int, at: int, log: Path, counted: Path) -> 
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
         library = ctypes.CDLL(None)
         library.fer_calls.restype = ctypes.c_long
-        library.fer_arm(str(world.root).encode(), how, ctypes.c_long(at))
+        mode = how if how <= STOP else COUNT
+        library.fer_arm(str(world.root).encode(), mode, ctypes.c_long(int(at)))
         code = _typed([str(argument) for argument in job.arguments(world)])
         library.fer_disarm()
         counted.write_text(json.dumps(library.fer_calls()))

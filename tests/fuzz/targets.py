@@ -156,7 +156,7 @@ def results(world: World, command: Arguments) -> Sequence[str]:
         evaluate: tuple(
             run + name for name in ("predictions", "metrics", "run.json", "report.html")
         ),
-        _explain: (f"{run}figures",),
+        _explain: (f"{run}explanations",),
         resume: (resumed,),
         adopt: ("outputs/theirs",),
         prepare: ("prepared",),

@@ -1,4 +1,4 @@
-"""40 kills and full disks, after which every command does what it does undisturbed."""
+"""40 kills, stops and full disks, after which every command does what it does undisturbed."""
 
 import os
 import shutil

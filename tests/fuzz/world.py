@@ -3,7 +3,7 @@
 data/drawn         64 + 32 drawn faces            outputs/<finished>      trained, evaluated
 listed/            the same faces with a CSV      outputs/<interrupted>   stopped between stages
 archive.zip        the faces as a download        cache/                  what both have cached
-experiment.yaml suite.yaml space.yaml table.txt predictions.csv
+experiment.yaml suite.yaml pair.yaml space.yaml table.txt predictions.csv
 """
 
 import os
@@ -124,6 +124,8 @@ def _write_inputs(root: Path) -> None:
     entry = {"config": "experiment.yaml", "seeds": [1, 2], "grid": {"training.batch_size": [8, 16]}}
     suite = {"description": "Four runs.", "runs": [entry]}
     (root / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    pair = {"description": "Two runs.", "runs": [{"config": "experiment.yaml", "seeds": [1, 2]}]}
+    (root / "pair.yaml").write_text(yaml.safe_dump(pair, sort_keys=False))
     space = {
         "trials": 2,
         "seed": 0,

@@ -69,6 +69,10 @@ METRICS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
         lambda d: d["accuracy"].update(low=0.9, high=0.1),
         ("accuracy.low", "0.9", "0.1"),
     ),
+    "a method that is a list": (
+        lambda d: d["interval"]["methods"].update(accuracy=["wilson"]),
+        ("interval.methods.accuracy", "wilson", "string"),
+    ),
     "half a sample": (lambda d: d.update(n=2.5), ("n", "2.5", "integer")),
     "a negative count": (lambda d: d.update(n=-1), ("n", "-1")),
     "a class twice": (lambda d: d["per_class"].append(d["per_class"][0]), ("per_class", "twice")),

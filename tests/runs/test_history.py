@@ -41,6 +41,12 @@ def test_a_last_row_that_is_half_written_is_left_out(path: Path) -> None:
     assert is_cut_off(path)
 
 
+def test_a_last_row_that_lost_a_cell_is_noticed(path: Path) -> None:
+    path.write_text("epoch,stage,loss\n1,head,0.5\n2,head\n")
+    assert [epoch.number for epoch in read_history(path)] == [1]
+    assert is_cut_off(path)
+
+
 def test_a_number_that_lost_its_last_digits_is_noticed(path: Path) -> None:
     path.write_text("epoch,stage,loss\n1,head,0.53\n")
     assert not is_cut_off(path)

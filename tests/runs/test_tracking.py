@@ -76,7 +76,11 @@ def run(tmp_path: Path) -> RunDirectory:
     write_history(found, 3)
     for name in ("figures/curves.png", "explanations/test/mistakes.png"):
         Image.new("RGB", (32, 9), "navy").save(found.path / name)
-    document = {"n": 48, "macro_f1": cell(0.5), "without_twins": {"n": 40, "macro_f1": cell(0.4)}}
+    document = {
+        "n": 48,
+        "macro_f1": cell(0.5),
+        "without_twins": {"n": 40, "left_out": 8, "macro_f1": cell(0.4)},
+    }
     (found.path / "metrics" / "test+flip.json").write_text(json.dumps(document))
     return found
 

@@ -108,7 +108,7 @@ def compute(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES)
     """
     (draws,) = resampled([predictions], _RESAMPLED | {CLASS_AUC}, seed, resamples)
     cells = _cells(predictions, draws, NAMES)
-    methods: dict[str, object] = {}
+    methods: dict[str, str | Mapping[str, str]] = {}
     document: dict[str, object] = {"schema": SCHEMA, "n": len(predictions)}
     if (expression := predictions.expression) is not None:
         matrix = confusion_matrix(expression)

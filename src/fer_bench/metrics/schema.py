@@ -7,7 +7,7 @@ older versions are read, and so are those of a model that does not predict every
 import functools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, NotRequired, cast
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -80,9 +80,19 @@ class IntervalEntry(TypedDict, total=False):
     """How the intervals were computed."""
 
     level: Share
-    methods: dict[str, Any]
+    methods: dict[str, str | dict[str, str]]
     resamples: Count
     seed: int
+
+
+class TwinsEntry(TypedDict):
+    """What was left out of the metrics beside these keys: images with a copy in another split."""
+
+    n: Count
+    left_out: Count
+    exact: NotRequired[Count]
+    near: NotRequired[Count]
+    relation: NotRequired[str]
 
 
 class TemperatureEntry(TypedDict):
@@ -155,7 +165,7 @@ class MetricsDocument(TypedDict, total=False):
     arousal: AxisEntry | None
     fingerprint: str
     interval: IntervalEntry
-    without_twins: dict[str, Any]
+    without_twins: TwinsEntry
     temperature: TemperatureEntry
     subgroups: list[SubgroupEntry]
     protocol: ProtocolEntry | None

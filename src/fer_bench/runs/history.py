@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +80,11 @@ def _reason(error: OSError | ValueError | csv.Error) -> str:
 def is_cut_off(path: Path) -> bool:
     """Whether the last row of a history that `read_history` takes is half written.
 
-    Even where no cell is missing, its last number may be: a complete row ends its line.
+    Cells are missing, or the end of the line: then its last number may lack digits.
     """
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+    text = read_bounded(path, LARGEST_BYTES).decode()
+    rows = [*csv.reader(io.StringIO(text, newline=""))]
+    return not text.endswith("\n") or len(rows[-1]) < len(rows[0])
 
 
 def _epochs(lines: Iterable[list[str]]) -> list[Epoch]:

@@ -348,6 +348,13 @@ def test_a_configuration_that_is_no_mapping_is_shown_and_named(
     says(page, run.config, "no mapping", "Resolved configuration")
 
 
+def test_an_empty_configuration_is_named_whatever_else_is_damaged(run: RunDirectory) -> None:
+    run.config.write_text("")
+    says(write_run_report(run).read_text(), run.config, "is empty")
+    run.history.write_text("")
+    says(write_run_report(run).read_text(), run.config, "is empty", run.history)
+
+
 def test_fer_report_prints_the_path_of_the_page(filled_run: RunDirectory) -> None:
     arguments = ["report", filled_run.run_id, "--outputs", str(filled_run.outputs)]
     result = CliRunner().invoke(app, arguments)

@@ -70,9 +70,7 @@ def run_page(run: RunDirectory, with_images: bool = False) -> str:
         raise RunError(f"{run.path}: has no run.json, so it is not a run.")
     damages: list[str] = []
     record = _if_intact(run.read_record, damages) or RunRecord()
-    config, text = _if_intact(lambda: _config(run), damages) or ({}, "")
-    if text and not config:
-        damages.append(f"{run.config}: is no mapping of keys to values; it is shown as it is.")
+    config, text = _config(run, damages)
     sections = [
         _section(run, name, metrics, record, config) | _sheets(run, name, with_images)
         for name, metrics in _evaluations(run, damages)
@@ -118,19 +116,24 @@ def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mappi
     return [(name, metrics) for name, metrics in read.items() if metrics is not None]
 
 
-def _config(run: RunDirectory) -> tuple[dict[str, Any], str]:
+def _config(run: RunDirectory, damages: list[str]) -> tuple[dict[str, Any], str]:
     """The configuration as a mapping, empty if it isn't one, and its text."""
     if not run.config.exists():
         return {}, ""
     try:
         text = read_bounded(run.config).decode()
     except (OSError, ValueError) as error:
-        raise RunError(f"{run.config}: cannot be read ({why_unreadable(error)}).") from error
+        damages.append(f"{run.config}: cannot be read ({why_unreadable(error)}).")
+        return {}, ""
     try:
         config = parse_written(text.encode())
     except ValueError:
-        config = None  # shown as it is
-    return config if isinstance(config, dict) else {}, text
+        config = None
+    if isinstance(config, dict):
+        return config, text
+    found = "is no mapping of keys to values; it is shown as it is" if text else "is empty"
+    damages.append(f"{run.config}: {found}.")
+    return {}, text
 
 
 # Evaluations -----------------------------------------------------------------------------------
