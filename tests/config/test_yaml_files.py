@@ -232,9 +232,9 @@ def laughs(levels: int) -> str:
     [
         (laughs(9), "more than 100,000 values"),
         ("a: &a {b: 1}\nc: &c\n  <<: [*a, *a]\n" + laughs(6), "more than 100,000 values"),
-        ("a: " + "[" * 5000, "more than 40 levels"),
-        ("a: " + "{b: " * 5000, "more than 40 levels"),
-        ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 40 levels"),
+        ("a: " + "[" * 5000, "more than 50 levels"),
+        ("a: " + "{b: " * 5000, "more than 50 levels"),
+        ("a:\n" + "".join(f"{' ' * n}b:\n" for n in range(1, 500)), "more than 50 levels"),
         ("a: &a [*a]", "contains itself"),
         ("a: &a {b: *a}", "contains itself"),
         ("a: " + "x" * 2**20, "262,144"),
@@ -286,7 +286,7 @@ def test_a_number_of_thousands_of_digits(tmp_path: Path, number: str) -> None:
     [
         (laughs(9), "more than 100,000 values"),
         ("[" * 50_000, "nesting"),
-        ("[" * 900 + "]" * 900, "40 levels"),
+        ("[" * 900 + "]" * 900, "50 levels"),
         ("a: &a [*a]", "levels"),
         ("a: &a {b: *a}", "levels"),
         ("- " + "[1]\n- " * 20_000, "10,000 values"),

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fer_bench.config.section import shortened
-from fer_bench.errors import FerError, RunError
+from fer_bench.errors import FerError, RunError, shortened
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_config, read_metrics
 from fer_bench.storage.files import read_json, why_unreadable, write_json
