@@ -1,5 +1,6 @@
 """What is damaged, how, and the commands that read it afterwards."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,11 @@ def _history(world: World, result: Any) -> str:
     return "\n".join(line.rsplit(",", 2)[0] for line in path.read_text().splitlines())
 
 
+def _metrics(world: World, result: Any) -> str:
+    """What was measured. The run id is of the bytes of the table, in whichever encoding."""
+    return json.dumps(json.loads(result.stdout)["metrics"]) if result.exit_code == 0 else ""
+
+
 # A page shows the text of the configuration; it does not take it for anything.
 _SHOWN_AS_IT_IS = re.compile(r"<summary>Resolved configuration</summary>.*?</details>", re.DOTALL)
 
@@ -220,7 +226,7 @@ TARGETS: tuple[Target, ...] = (
     Target("suite.yaml", _file("suite.yaml"), damage.YAML, (_plan,), 5),
     Target("space.yaml", _file("space.yaml"), damage.YAML, (_search,), 5),
     Target("printed table", _file("table.txt"), damage.PRINTED, (_check_table,), 3),
-    Target("adopted predictions", _file("predictions.csv"), damage.CSV, (adopt,), 4),
+    Target("adopted predictions", _file("predictions.csv"), damage.CSV, (adopt,), 4, _metrics),
     Target("labels.csv", _file("listed", "labels.csv"), damage.CSV, (_listed,), 4),
     Target("images", _glob(lambda w: w.root / "listed", "*.png"), damage.IMAGES, (audit,), 3),
     Target("archive.zip", _file("archive.zip"), damage.ARCHIVES, (prepare,), 3),
