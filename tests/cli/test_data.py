@@ -135,6 +135,8 @@ def test_a_leak_is_found_quarantined_and_gone(
     assert "exact duplicate across" in result.stdout
     assert pd.read_csv(quarantine)["sample_id"].tolist() == [leaked]
 
+    spreadsheet = pd.read_csv(quarantine).to_csv(index=False, sep=";")
+    quarantine.write_text(spreadsheet, encoding="utf-16")
     mended = ("--set", f"dataset.exclude={quarantine}", "--set", f"dataset.groups={groups}")
     result = fer("data", "audit", config, "--strict", "--workers", 1, *files, *mended)
     assert result.exit_code == 0, result.stderr

@@ -121,6 +121,7 @@ def audit(
     from fer_bench.data.load import read_release
     from fer_bench.data.spec import DatasetSpec
     from fer_bench.registry import DATASETS
+    from fer_bench.storage.delimited import read_delimited
     from fer_bench.storage.files import write_atomically
 
     dataset = _dataset(data, overrides or [])
@@ -138,7 +139,8 @@ def audit(
     groups = groups or dataset.root.with_name(f"{dataset.root.name}.groups.csv")
     left_out = found.quarantine
     if dataset.exclude:  # images excluded before were not audited again, and stay excluded
-        left_out = pd.concat([pd.read_csv(dataset.exclude, dtype=str), left_out])
+        before = read_delimited(dataset.exclude.read_bytes(), "sample_id")
+        left_out = pd.concat([before, left_out])
     for path, table in ((quarantine, left_out), (groups, found.groups)):
         write_atomically(path, table.to_csv(index=False))
     if as_json:
