@@ -102,6 +102,7 @@ def test_what_is_not_there_is_named(here: Path) -> None:
     says(error.value, run.id, "model.keras")
 
 
+@pytest.mark.slow
 def test_the_commands_and_the_functions_give_the_same_numbers(
     here: Path, fer: Callable[..., Result]
 ) -> None:
