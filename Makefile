@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Tests that share an expensive fixture run in one process (tests/tiers.py).
-PYTEST := $(BIN)/pytest -q -n auto --dist loadgroup
+# They are compiled once, also where Python is told to keep nothing compiled: not by every process.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-fast test-scale test-large test-all fuzz kills lint types clean

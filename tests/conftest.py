@@ -46,7 +46,7 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group the users of an expensive fixture; start the slower tiers first.
 
     If a long test began last, the other processes would wait for it.
@@ -54,6 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if group := tiers.group(item):
             item.add_marker(pytest.mark.xdist_group(group))
+    if getattr(config.option, "loadgroup", False):  # pytest-xdist sets it in the processes of tests
+        tiers.show_groups(items)
     items.sort(key=tiers.is_fast)
 
 

@@ -1,6 +1,7 @@
 """The structure of the package: what may import what, and what an import may cost."""
 
 import ast
+import functools
 import graphlib
 import json
 import os
@@ -97,7 +98,8 @@ def imported_names(module: str, source: str, is_package: bool) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def imports() -> dict[str, set[str]]:
+@functools.cache
+def imports() -> Imports:
     """For every module, the modules of the package that it imports."""
     known = modules()
     found: dict[str, set[str]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tiers import some_fast
 
 from fer_bench import settings
 
@@ -61,7 +62,7 @@ def keras_home(folder: Path, document: Any) -> dict[str, str]:
     return {"KERAS_HOME": str(folder)}
 
 
-@pytest.mark.budget(15)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("document", "variables", "told"),
     [
@@ -111,13 +112,16 @@ def test_the_usual_folder_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [
-        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
-        {"MPLBACKEND": "nonsense"},
-        {"MPLCONFIGDIR": "/proc/nowhere"},
+    some_fast(
+        [
+            {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+            {"MPLBACKEND": "nonsense"},
+            {"MPLCONFIGDIR": "/proc/nowhere"},
+            {"MATPLOTLIBRC": "broken"},
+            {},
+        ],
         {"MATPLOTLIBRC": "broken"},
-        {},
-    ],
+    ),
 )
 def test_matplotlib_is_ours(tmp_path: Path, variables: dict[str, str]) -> None:
     """The case `users-keras-and-notebook` (a): what every notebook sets for what it starts."""

@@ -100,3 +100,33 @@ def test_users_of_an_expensive_fixture_share_a_process(pytester: pytest.Pytester
         **{f"test_{name}[large]": "subject large" for name in ("one", "other")},
         "test_apart": None,
     }
+
+
+def test_the_id_of_a_test_shows_its_group(pytester: pytest.Pytester) -> None:
+    items = pytester.getitems(
+        "import pytest\n"
+        "@pytest.mark.xdist_group('own')\n"
+        "@pytest.mark.parametrize('which', ['a@b'])\n"
+        "def test_one(which): ...\n"
+        "def test_apart(): ...\n"
+    )
+    tiers.show_groups(items)
+    tiers.show_groups(items)
+    ids = [item.nodeid.partition("::")[2] for item in items]
+    assert ids == ["test_one[a@b]@own", "test_apart"]
+
+
+def test_some_values_of_a_parameter_are_fast(pytester: pytest.Pytester) -> None:
+    items = pytester.getitems(
+        "import pytest\n"
+        "import tiers\n"
+        "@pytest.mark.parametrize('which', tiers.some_fast(['a', 'b', 'c'], 'b'))\n"
+        "def test_one(which): ...\n"
+    )
+    assert {item.name: tiers.is_fast(item) for item in items} == {
+        "test_one[a]": False,
+        "test_one[b]": True,
+        "test_one[c]": False,
+    }
+    with pytest.raises(AssertionError, match="d"):
+        tiers.some_fast(["a", "b"], "d")

@@ -4,8 +4,9 @@ CONTRIBUTING.md says which tests belong to which tier.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,21 @@ import pytest
 SLOWER_TIERS = ("slow", "scale", "large")
 
 # Fixtures that take seconds. Their users run in one process, so that each is made only once.
-EXPENSIVE = ("trained_run", "subject", "server", "browser", "votes")
+EXPENSIVE = ("trained_run", "subject", "server", "browser", "votes", "heavy_after")
 
 
 def is_fast(item: pytest.Item) -> bool:
     """Whether a test is in the tier that `make test` runs."""
     return not any(map(item.get_closest_marker, SLOWER_TIERS))
+
+
+def some_fast(values: Iterable[Any], *fast: Any) -> list[Any]:
+    """The values of a parameter: tests of others than `fast` are in the tier `slow`."""
+    every = list(values)
+    assert all(value in every for value in fast), f"not all of {fast} are in {every}"
+    return [
+        value if value in fast else pytest.param(value, marks=pytest.mark.slow) for value in every
+    ]
 
 
 def group(item: pytest.Item) -> str | None:
@@ -28,6 +38,19 @@ def group(item: pytest.Item) -> str | None:
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
             return f"{fixture} {parameters.get(fixture, '')}".strip()
     return None
+
+
+def show_groups(items: list[pytest.Item]) -> None:
+    """End the id of each test of a group with `@` and the group, which pytest-xdist goes by.
+
+    It does so itself, but up to 3.8 in an attribute that pytest 9.2 no longer reads: without an
+    error, every process would then make every expensive fixture.
+    """
+    for item in items:
+        names = {str(marker.args[0]) for marker in item.iter_markers("xdist_group")}
+        end = "@" + "_".join(sorted(names))
+        if names and not item.nodeid.endswith(end) and hasattr(item, "_id"):
+            item._id = type(item._id).parse(item.nodeid + end)
 
 
 def over_budget(item: pytest.Item, call: pytest.CallInfo[None], budget: float) -> str | None:

@@ -119,6 +119,7 @@ def test_what_is_no_file_is_named_and_never_opened(here: Path, name: str) -> Non
     says(error.value, name)
 
 
+@pytest.mark.slow
 def test_the_commands_and_the_functions_give_the_same_numbers(
     here: Path, fer: Callable[..., Result]
 ) -> None:

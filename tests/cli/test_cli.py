@@ -122,6 +122,7 @@ def test_compare_writes_what_it_is_asked_for(fer: Fer, trained_run: Path, tmp_pa
     assert str(html) in result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_shows_a_table_and_where_the_page_is(
     fer: Fer, outputs: Path, trained_run: Path
 ) -> None:

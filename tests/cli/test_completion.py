@@ -39,13 +39,18 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (["ev"], {"evaluate"}),
         (["train", "configs/"], {"configs/small.yaml"}),
-        (["train", "small"], {"small-s1-0123abcd"}),
-        (["evaluate", "s"], {"small-s1-0123abcd"}),
-        (["evaluate", "--outputs", "nowhere", ""], {"latest"}),
-        (["evaluate", "--split", ""], {"train", "validation", "test"}),
         (["train", "x.yaml", "--set", "training.b"], {"training.batch_size="}),
+        *(
+            pytest.param(words, completed, marks=pytest.mark.slow)
+            for words, completed in (
+                (["ev"], {"evaluate"}),
+                (["train", "small"], {"small-s1-0123abcd"}),
+                (["evaluate", "s"], {"small-s1-0123abcd"}),
+                (["evaluate", "--outputs", "nowhere", ""], {"latest"}),
+                (["evaluate", "--split", ""], {"train", "validation", "test"}),
+            )
+        ),
     ],
 )
 def test_tab_completes(here: Path, words: list[str], completed: set[str]) -> None:

@@ -77,9 +77,13 @@ def typed(request: pytest.FixtureRequest, run: RunDirectory) -> str:
     return str(request.param).format(id=run.run_id, absolute=run.path.absolute())
 
 
-def test_every_name_of_a_run_is_that_run(typed: str, run: RunDirectory, fer: Fer) -> None:
+def test_every_name_of_a_run_is_that_run(typed: str, run: RunDirectory) -> None:
     """The case `paths-and-runs-as-typed`: only the id and the absolute path were accepted."""
     assert named_run(Path("outputs"), typed).path.resolve() == run.path.resolve()
+
+
+@pytest.mark.slow
+def test_commands_take_every_name_of_a_run(typed: str, run: RunDirectory, fer: Fer) -> None:
     for command in (["report"], ["compare"]):
         result = fer(*command, typed)
         assert result.exit_code == 0, result.output
@@ -193,12 +197,16 @@ def test_a_path_that_is_there_as_written_stays(here: Path) -> None:
 # Folders and runs for files ----------------------------------------------------------------------
 
 
-def test_data_commands_take_a_folder(here: Path, fer: Fer) -> None:
+@pytest.mark.slow
+def test_an_audit_takes_a_folder(here: Path, fer: Fer) -> None:
+    result = fer("data", "audit", "faces", "--quarantine", "q.csv", "--groups", "g.csv")
+    assert result.exit_code == 0, result.output
+
+
+def test_statistics_take_a_folder(here: Path, fer: Fer) -> None:
     stats = json.loads(fer("data", "stats", "faces", "--json").stdout)
     assert stats["dataset"] == "drawn"
     assert sum(stats["counts"]["test"].values()) == 48
-    result = fer("data", "audit", "faces", "--quarantine", "q.csv", "--groups", "g.csv")
-    assert result.exit_code == 0, result.output
     dropped = fer("data", "stats", "faces", "--set", "dataset.contempt=drop", "--json")
     assert "contempt" not in json.loads(dropped.stdout)["classes"]
 
@@ -286,9 +294,10 @@ def test_an_option_that_nobody_knows_stays_unknown(here: Path, fer: Fer) -> None
 
 
 def test_a_bare_key_is_answered_with_the_option(here: Path, fer: Fer) -> None:
-    result = fer("train", "tiny.yaml", "training.batch_size=8")
-    assert result.exit_code == 2
-    assert "--set training.batch_size=8" in result.stderr
+    for command in (["train"], ["validate", "tiny.yaml"]):
+        result = fer(*command, "training.batch_size=8")
+        assert result.exit_code == 2
+        assert "--set training.batch_size=8" in result.stderr
 
 
 @pytest.mark.parametrize(

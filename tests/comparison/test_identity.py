@@ -1,6 +1,7 @@
 """One run is one run: copies, files adopted twice, and seeds that were trained on two machines."""
 
 import csv
+import functools
 import json
 import random
 import shutil
@@ -12,7 +13,9 @@ import yaml
 
 from fer_bench.comparison import Comparison
 from fer_bench.comparison.collect import collect
+from fer_bench.evaluation import adopt as adopt_module
 from fer_bench.evaluation.adopt import Adoption, adopt
+from fer_bench.metrics.document import compute
 from fer_bench.report.pages import comparison_page
 from fer_bench.report.paper import latex, markdown
 
@@ -70,6 +73,12 @@ class Outputs:
     def compare(self) -> Comparison:
         """All of it."""
         return collect(self.path)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at the intervals of a run's own metrics."""
+    monkeypatch.setattr(adopt_module, "compute", functools.partial(compute, resamples=20))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from messages import says
 from printed_tables import CLASSES, REPORTS, SUPPORT
@@ -547,7 +547,6 @@ FORMS: dict[str, Callable[[Made, int], str]] = {
 }
 
 
-@settings(max_examples=100)
 @given(made(), st.sampled_from(list(FORMS)), st.integers(2, 5))
 def test_no_correct_report_is_called_wrong(one: Made, form: str, digits: int) -> None:
     table = parse_printed(FORMS[form](one, digits))
@@ -560,8 +559,6 @@ def test_no_correct_report_is_called_wrong(one: Made, form: str, digits: int) ->
             assert counts.holds(*expected)
 
 
-@pytest.mark.budget(10)
-@settings(max_examples=100)
 @given(made(), st.sampled_from(["text", "JSON", "CSV", "Markdown"]), st.data())
 def test_a_changed_cell_of_a_report_is_found_or_other_counts_explain_it(
     one: Made, form: str, data: st.DataObject
@@ -653,7 +650,6 @@ def test_true_counts_are_never_lost(confusion: np.ndarray[Any, Any], digits: int
         assert found.holds(*expected)
 
 
-@settings(max_examples=50)
 @given(confusions(), st.data())
 def test_a_changed_cell_is_flagged_or_other_counts_explain_it(
     confusion: np.ndarray[Any, Any], data: st.DataObject

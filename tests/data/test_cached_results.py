@@ -73,8 +73,23 @@ def removed(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [emptied, cut, filled_with_other_bytes, removed])
-@pytest.mark.parametrize("kind", [fer2013_csv, affectnet_npy, twins, checked])
+DAMAGES = (emptied, cut, filled_with_other_bytes, removed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        *((checked, damage) for damage in DAMAGES),
+        (fer2013_csv, cut),
+        (affectnet_npy, removed),
+        *(
+            pytest.param(kind, damage, marks=pytest.mark.slow)
+            for kind in (fer2013_csv, affectnet_npy, twins)
+            for damage in DAMAGES
+            if (kind, damage) not in {(fer2013_csv, cut), (affectnet_npy, removed)}
+        ),
+    ],
+)
 def test_a_damaged_file_changes_nothing(
     kind: Callable[[Written], Result],
     damage: Callable[[Path], None],

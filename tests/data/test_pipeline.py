@@ -11,6 +11,7 @@ from batches import assert_same, batches, decoded, pixels
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiers import some_fast
 
 from fer_bench.config.experiment import Experiment
 from fer_bench.config.model import Augment
@@ -160,6 +161,7 @@ def test_the_validation_split_is_never_expanded(experiment: Experiment) -> None:
     assert sum(map(len, images)) == manifest.split_sizes()["validation"] == 24
 
 
+@pytest.mark.slow
 def test_images_that_do_not_fit_into_memory_are_decoded_each_time(
     experiment: Experiment, training: decoding.Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +222,7 @@ def rows_of(split: decoding.Split, config: Experiment, views: int = 1) -> decodi
     [{}, {"balance": "oversample"}, {"expand": 100}, {"expand": 90, "balance": "oversample"}],
     ids=["plain", "oversample", "expand", "both"],
 )
-@pytest.mark.parametrize("first_step", [0, 2])
+@pytest.mark.parametrize("first_step", some_fast([0, 2], 2))
 def test_rows_come_in_the_order_of_their_images(
     dataset: dict[str, Any], first_step: int, experiment: Experiment, training: decoding.Split
 ) -> None:

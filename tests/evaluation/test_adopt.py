@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from messages import says
+from tiers import some_fast
 
 from fer_bench.comparison.collect import collect
 from fer_bench.config.dataset import Dataset
@@ -493,7 +494,7 @@ def test_runs_of_one_name_count_as_seeds(
     assert [entry.seeds for entry in group.seeds] == [(1, 2)]
 
 
-@pytest.mark.parametrize("with_dataset", [True, False])
+@pytest.mark.parametrize("with_dataset", some_fast([True, False], False))
 def test_it_has_a_page(
     adopted: Adopt,
     table: pd.DataFrame,

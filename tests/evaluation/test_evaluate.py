@@ -20,6 +20,7 @@ from layouts import Face, folder
 from messages import says
 from PIL import Image
 from scipy.special import softmax
+from tiers import some_fast
 from typer.testing import Result
 
 from fer_bench.config.loading import load_experiment
@@ -321,7 +322,6 @@ def test_the_temperature_comes_from_validation_predictions(trained_run: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.budget(10)
 def test_views_average_the_probabilities(fer: Fer, copied_run: Path) -> None:
     result = fer("evaluate", copied_run.name, "--outputs", copied_run.parent, "--views", "flip")
     assert result.exit_code == 0, result.output
@@ -347,7 +347,7 @@ def test_ten_crop_needs_no_other_model(fer: Fer, copied_run: Path) -> None:
     assert read(copied_run / "metrics/test+ten_crop.json")["n"] == 48
 
 
-@pytest.mark.parametrize("rule", ["mask_logits", "intersection"])
+@pytest.mark.parametrize("rule", some_fast(["mask_logits", "intersection"], "mask_logits"))
 def test_another_dataset_is_measured_by_a_stated_rule(
     fer: Fer, copied_run: Path, other: Path, rule: str
 ) -> None:
@@ -371,6 +371,7 @@ def test_another_dataset_is_measured_by_a_stated_rule(
     assert "trained on drawn too" in result.stderr
 
 
+@pytest.mark.slow
 def test_files_left_out_of_the_measured_dataset_are_reported(
     fer: Fer, copied_run: Path, write_config: Any, tmp_path: Path, faces: list[Face]
 ) -> None:
@@ -408,6 +409,7 @@ def test_attributes_of_people_become_subgroups(trained_run: Path) -> None:
         assert group["accuracy"]["value"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
     chosen = "gaussian_noise:5,brightness:1,eyes"
     where = ("--outputs", copied_run.parent)
@@ -425,7 +427,7 @@ def test_corrupted_images_are_measured_too(fer: Fer, copied_run: Path) -> None:
         assert condition["accuracy"]["value"] == pytest.approx(right)
 
 
-@pytest.mark.budget(10)
+@pytest.mark.slow
 def test_copies_of_training_images_are_measured_apart(
     fer: Fer, copied_run: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +483,7 @@ def lies_at(run: Path, root: Path) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
 
 
+@pytest.mark.slow
 def test_another_dataset_needs_nothing_of_the_training_dataset(
     fer: Fer, copied_run: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -492,7 +495,8 @@ def test_another_dataset_needs_nothing_of_the_training_dataset(
     assert not (tmp_path / "gone").exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", pytest.param("explain", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate", "explain"])
 def test_a_missing_dataset_is_reported_by_file_and_key(
     fer: Fer, copied_run: Path, drawn_root: Path, tmp_path: Path, command: str
 ) -> None:
@@ -527,7 +531,7 @@ def test_another_dataset_in_the_place_of_the_own_is_refused(
     says(result.stderr, copied_root, copied_run.name, "--set dataset.root=FOLDER")
 
 
-@pytest.mark.parametrize("with_data", [True, False])
+@pytest.mark.parametrize("with_data", some_fast([True, False], True))
 @pytest.mark.parametrize("key", ["model.backbone", "image.size", "dataset.validation", "root"])
 def test_only_the_place_of_the_data_can_be_set(
     fer: Fer, copied_run: Path, other: Path, key: str, with_data: bool
@@ -539,6 +543,7 @@ def test_only_the_place_of_the_data_can_be_set(
     says(result.stderr, f"--set {key}=1", "dataset.root", "--data", "fer train")
 
 
+@pytest.mark.slow
 def test_the_place_of_another_dataset_can_be_set(
     fer: Fer, copied_run: Path, other: Path, drawn_root: Path, write_config: Any
 ) -> None:
@@ -619,7 +624,11 @@ def without_numbers(model: Any) -> None:
             "the run needs input 24 x 24 x 3, expression 8",
             marks=pytest.mark.slow,
         ),
-        (without_numbers, "(expression) are not finite numbers for 48 of 48 images, first"),
+        pytest.param(
+            without_numbers,
+            "(expression) are not finite numbers for 48 of 48 images, first",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_model_that_is_not_the_runs_leaves_all_as_it_was(
@@ -642,15 +651,9 @@ def test_a_model_that_cannot_be_read_leaves_all_as_it_was(fer: Fer, copied_run: 
     assert contents(copied_run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "step",
-    [
-        *(
-            pytest.param(step, marks=pytest.mark.slow)
-            for step in ("compute", "temperature_report", "robustness.measure")
-        ),
-        pytest.param("write_json", marks=pytest.mark.budget(10)),
-    ],
+    "step", ["compute", "temperature_report", "robustness.measure", "write_json"]
 )
 def test_a_failure_at_any_step_leaves_all_as_it_was(
     fer: Fer, copied_run: Path, step: str, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from messages import says
 from PIL import Image
@@ -40,7 +40,6 @@ ANSWERS = st.lists(
 ).map(table)
 
 
-@settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number: int) -> None:
     chosen = choose_correct(answers, number)
@@ -57,7 +56,6 @@ def test_right_answers_are_spread_over_the_classes(answers: pd.DataFrame, number
         assert count >= max(counts.values()) - 1 or count == len(of_class)
 
 
-@settings(max_examples=50)
 @given(answers=ANSWERS, number=st.integers(0, 12))
 def test_mistakes_are_the_most_confident(answers: pd.DataFrame, number: int) -> None:
     chosen = choose_mistakes(answers, number)
@@ -67,7 +65,6 @@ def test_mistakes_are_the_most_confident(answers: pd.DataFrame, number: int) -> 
     assert list(chosen["probability"]) == expected
 
 
-@settings(max_examples=50)
 @given(answers=ANSWERS, most=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_a_mean_is_over_so_many_right_answers(answers: pd.DataFrame, most: int, seed: int) -> None:
     chosen = choose_averaged(answers, most, seed)
@@ -172,7 +169,6 @@ def test_the_mean_maps_are_means_over_right_answers(explained: tuple[Path, Resul
 
 
 @pytest.mark.slow
-@pytest.mark.budget(10)
 def test_again_with_other_numbers(explained: tuple[Path, Result], fer: Fer, tmp_path: Path) -> None:
     run = Path(shutil.copytree(explained[0], tmp_path / explained[0].name))
     folder = run / "explanations" / "test"

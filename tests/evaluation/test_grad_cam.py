@@ -67,12 +67,16 @@ def cam(model: Any, pictures: Images, codes: NDArray[np.int64]) -> NDArray[np.fl
             (3, 3, 512),
         ),
         ({"backbone": "cnn_compact", "neck": Neck(name="ippm")}, 24, "neck_conv_1", (3, 3, 64)),
-        # These end in a vector.
+        # It ends in a vector.
         ({"backbone": "cnn_slides"}, 48, "batch_normalization", (2, 2, 256)),
-        ({"backbone": "cnn_pisa"}, 78, "conv2d", (1, 1, 256)),
-        ({"backbone": "cnn_pisa_l2"}, 94, "conv2d", (2, 2, 256)),
-        # This one ends in a pooled map.
-        ({"backbone": "vgg16"}, 32, "block5_conv3", (2, 2, 512)),
+        *(
+            pytest.param({"backbone": name}, *found, marks=pytest.mark.slow)
+            for name, *found in (
+                ("cnn_pisa", 78, "conv2d", (1, 1, 256)),  # so does this one
+                ("cnn_pisa_l2", 94, "conv2d", (2, 2, 256)),  # and this one
+                ("vgg16", 32, "block5_conv3", (2, 2, 512)),  # it ends in a pooled map
+            )
+        ),
     ],
 )
 def test_the_last_map_of_a_network(

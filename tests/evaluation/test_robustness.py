@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from messages import says
 from numpy.typing import NDArray
 from PIL import Image
+from tiers import some_fast
 
 from fer_bench.data import decoding, pipeline
 from fer_bench.data.datasets import drawn
@@ -222,7 +223,9 @@ def expected_classes(manifest: Manifest, name: str, severity: int | None) -> lis
     return [manifest.classes[int(mean * 8)] for mean in means]
 
 
-@pytest.mark.parametrize("memory", [decoding.MEMORY_BYTES, 0], ids=["kept", "streamed"])
+@pytest.mark.parametrize(
+    "memory", some_fast([decoding.MEMORY_BYTES, 0], 0), ids=["kept", "streamed"]
+)
 def test_the_model_gets_every_image_corrupted(
     memory: int, manifest: Manifest, known: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +240,7 @@ def test_the_model_gets_every_image_corrupted(
     assert document["n"] == 48
 
 
+@pytest.mark.slow
 def test_processes_and_a_thread_give_the_same(
     manifest: Manifest, known: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,13 @@ def test_dropout_acts_in_training_only() -> None:
     assert not np.array_equal(model(image, training=True), model(image, training=True))
 
 
-@pytest.mark.parametrize(("momentum", "kept"), [(None, 0.95), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("momentum", "kept"),
+    [
+        (0.5, 0.5),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((None, 0.95), (0.0, 0.0))),
+    ],
+)
 @pytest.mark.parametrize("fast", [False, True])
 def test_batch_norm_has_the_given_momentum(momentum: float | None, kept: float, fast: bool) -> None:
     model = build_model(Model(backbone="cnn_compact", batch_norm_momentum=momentum), 16, 7)

@@ -101,9 +101,10 @@ def test_batch_norm_is_frozen_if_set_or_if_weights_were_learned(
     [
         (0.999, "none", "all", 402, True),
         (0.999, "none", "all", 1000, False),
-        (0.9, "none", "all", 402, False),
-        (0.999, "imagenet", "all", 402, False),
-        (0.999, "none", "head", 402, False),
+        *(
+            pytest.param(*one, 402, False, marks=pytest.mark.slow)
+            for one in ((0.9, "none", "all"), (0.999, "imagenet", "all"), (0.999, "none", "head"))
+        ),
     ],
 )
 def test_statistics_that_lag_behind_an_epoch_cause_a_warning(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rounding import EPSILON
+from tiers import some_fast
 
 from fer_bench.config.model import Model
 from fer_bench.models.build import build_model
@@ -19,6 +20,7 @@ from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.training.optimizers import FusedAdam
 
 SIZE, CLASSES, BATCH = 16, 5, 6
+FEW = settings().max_examples // 3  # each example makes models
 Array = NDArray[np.float32]
 
 
@@ -86,7 +88,7 @@ def gradients(model: Any, images: Array) -> tuple[float, list[Any]]:
 # A whole model --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", some_fast([True, False], True))
 def test_every_norm_of_a_backbone_is_fused(training: bool) -> None:
     model = build_model(Model(backbone="cnn_compact"), SIZE, CLASSES)
     assert operations(model, training=training)["FusedBatchNormV3"] == 0
@@ -237,8 +239,7 @@ def outputs_and_gradients(model: Any, inputs: Array) -> list[Any]:
     return [y, *tape.gradient(squares, [x, *model.trainable_variables])]
 
 
-@pytest.mark.budget(10)
-@settings(max_examples=20)
+@settings(max_examples=FEW)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
     strides=st.sampled_from([1, 2, 3, (2, 1)]),
@@ -322,7 +323,7 @@ def dropout(rate: float, shape: tuple[int | None, ...], **options: Any) -> tuple
     return model, on_fast_kernels(model)
 
 
-@settings(max_examples=20)
+@settings(max_examples=FEW)
 @given(
     rate=st.floats(0.001, 0.99),
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
@@ -338,7 +339,7 @@ def test_dropout_keeps_a_value_enlarged_or_nothing_of_it(
     assert np.array_equal(fast(inputs, training=False), inputs)
 
 
-@pytest.mark.parametrize("rate", [0.002, 0.2, 0.3, 0.5, 0.995])
+@pytest.mark.parametrize("rate", some_fast([0.002, 0.2, 0.3, 0.5, 0.995], 0.002, 0.3))
 def test_dropout_drops_at_its_rate_and_each_value_for_itself(rate: float) -> None:
     _, fast = dropout(rate, (400,))
     ones = np.ones((500, 400), np.float32)
@@ -456,8 +457,8 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("rate", [1e-3, 0.1])
+@pytest.mark.parametrize("options", some_fast(OPTIONS, {"weight_decay": 0.1}), ids=str)
+@pytest.mark.parametrize("rate", some_fast([1e-3, 0.1], 0.1))
 def test_twenty_steps_of_adam_are_those_of_keras(options: dict[str, Any], rate: float) -> None:
     shapes = [(3, 3, 4, 8), (8,), (30, 20)]
     assert_same_steps(
@@ -475,6 +476,7 @@ def test_adam_follows_a_learning_rate_that_changes() -> None:
     assert_same_steps(found, expected, 0.1)
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1, max_size=3))
 def test_adam_updates_variables_of_any_shape(shapes: list[tuple[int, ...]]) -> None:

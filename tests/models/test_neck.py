@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiers import some_fast
 
 from fer_bench.config.model import Model, Neck
 from fer_bench.errors import ConfigError
@@ -45,7 +46,7 @@ def counts(model: Any) -> tuple[int, int]:
     return model.count_params(), trainable
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("factor", some_fast(FACTORS, 2, 3))
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 7), (1, 1)])
 def test_enlarged_and_pooled_a_map_is_what_it_was(factor: int, height: int, width: int) -> None:
     model, maps = levels("published", height, width), features(height, width)
@@ -73,6 +74,7 @@ def test_the_block_has_the_published_number_of_parameters(form: str) -> None:
     assert counts(keras.Model(inputs, add_neck(inputs, config))) == (1_049_088, 1_049_088)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [None, "conv1x1"])
 def test_resnet50_with_it_has_the_published_number_of_parameters(form: str | None) -> None:
     config = (
@@ -88,7 +90,10 @@ def test_resnet50_with_it_has_the_published_number_of_parameters(form: str | Non
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 2), (5, 7), (8, 8)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(1, 1), (5, 7), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((3, 2), (8, 8)))],
+)
 def test_the_size_of_the_map_stays(form: str, height: int, width: int) -> None:
     assert levels(form, height, width).output_shape == (None, height, width, 16)
     inputs = keras.Input((height, width, CHANNELS))
@@ -140,7 +145,7 @@ def test_a_vector_cannot_take_it(form: str) -> None:
         build_model(Model(backbone="cnn_slides", neck=neck(form)), 46, 7)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", some_fast(FORMS, "published"))
 def test_saved_and_loaded_it_is_the_same(form: str, tmp_path: Path) -> None:
     inputs = keras.Input((5, 4, CHANNELS))
     model, maps = keras.Model(inputs, add_neck(inputs, neck(form))), features(5, 4)

@@ -126,10 +126,15 @@ def test_the_tail_has_no_weight_of_the_trunk(inputs: Any) -> None:
     [
         ("cnn_compact", "head", "head_pool"),
         ("cnn_compact", {"last": 5}, "re_lu_8"),
-        ("cnn_compact", "all", None),
-        ("cnn_slides", {"last": 5}, "flatten"),
-        ("mobilenetv3small", {"last": 5}, "expanded_conv_9_add"),
-        ("vgg16", "all", None),  # its first steps are bare operations
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ("cnn_compact", "all", None),
+                ("cnn_slides", {"last": 5}, "flatten"),
+                ("mobilenetv3small", {"last": 5}, "expanded_conv_9_add"),
+                ("vgg16", "all", None),  # its first steps are bare operations
+            )
+        ),
     ],
 )
 def test_real_networks(backbone: str, train: Any, end: str | None) -> None:
@@ -198,6 +203,7 @@ blocks = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(blocks, st.sampled_from([0.0, 0.3]))
 def test_the_cut_is_the_deepest_and_the_parts_are_the_whole(

@@ -19,6 +19,7 @@ import pytest
 from keras import layers
 from messages import says
 from numpy.typing import NDArray
+from tiers import some_fast
 from typer.testing import Result
 
 from fer_bench.config.loading import load_experiment
@@ -192,7 +193,9 @@ def content(kind: str) -> bytes:
         return (Path(folder) / name).read_bytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", some_fast(KINDS, "whole model", "weights", "published", "legacy by name")
+)
 def test_every_kind_of_file(kind: str, target: Any, tmp_path: Path) -> None:
     name, _ = KINDS[kind]
     (tmp_path / name).write_bytes(content(kind))
@@ -297,7 +300,7 @@ def test_a_missing_file(target: Any, tmp_path: Path) -> None:
     assert "no such file" in refusal(target, tmp_path / "no" / "folder" / "x.keras")
 
 
-@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("part", some_fast([0, 0.1, 0.5, 0.99], 0, 0.5))
 @pytest.mark.parametrize("kind", ["whole model", "weights", "legacy whole model"])
 def test_a_file_that_was_cut_off(kind: str, part: float, target: Any, tmp_path: Path) -> None:
     name, _ = KINDS[kind]
@@ -328,6 +331,7 @@ def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = config("imagenet", "mobilenetv3small")
     model, path = build_model(small, 32, 7), tmp_path / "notop.h5"

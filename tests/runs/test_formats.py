@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from conftest import Fer
 from messages import says
+from tiers import some_fast
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.data.decoding import open_split
@@ -150,7 +151,12 @@ PROTOCOL = [
 ]
 
 
-@pytest.fixture(params=["prebuilt_run", "trained_run"])
+@pytest.fixture(
+    params=[
+        "prebuilt_run",
+        pytest.param("trained_run", marks=pytest.mark.xdist_group("trained_run")),
+    ]
+)
 def run(request: pytest.FixtureRequest) -> Path:
     """A run of the format that is pinned here, and one that was trained just now."""
     found = request.getfixturevalue(request.param)
@@ -226,6 +232,7 @@ def test_its_page_is_written(prebuilt_run: Path, fer: Fer, tmp_path: Path) -> No
     assert "macro F1" in page
 
 
+@pytest.mark.slow
 def test_a_page_that_a_killed_process_was_writing_is_removed(
     prebuilt_run: Path, fer: Fer, tmp_path: Path
 ) -> None:
@@ -242,7 +249,7 @@ def test_a_page_that_a_killed_process_was_writing_is_removed(
     assert [path.name for path in run.glob(".*")] == [f".report.html.{living.pid}.tmp"]
 
 
-@pytest.mark.parametrize("content", ["{", '{"seconds": "long"}'])
+@pytest.mark.parametrize("content", some_fast(["{", '{"seconds": "long"}'], "{"))
 def test_a_page_shows_what_is_not_damaged(
     content: str, prebuilt_run: Path, fer: Fer, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_leak_is_estimated() -> None:
     assert 80 < copied < 100
 
 
+@pytest.mark.slow
 def test_without_a_leak_the_interval_holds_zero() -> None:
     *_, sentence = leak.summary(made_up(0.5, 0.6, 0.6, 1), made_up(0.0, 0.6, 0.6, 2))
     low, high = (float(number) for number in sentence.partition("[")[2].split("]")[0].split(", "))

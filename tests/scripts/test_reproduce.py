@@ -52,6 +52,7 @@ def test_what_is_at_hand_is_not_missing(tmp_path: Path, monkeypatch: pytest.Monk
     assert reproduce.missing(experiment) == []
 
 
+@pytest.mark.slow
 def test_what_stands_for_an_experiment_is_named_where_it_is_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_trained_run_of_a_suite_is_in_its_table(trained_run: Path) -> None:
     assert "1 seed, n = 48" in cells[3]
 
 
+@pytest.mark.slow
 def test_what_has_no_runs_here_stays_on_the_page(tmp_path: Path) -> None:
     pisa, slides = SUITES / "pisa.yaml", SUITES / "slides.yaml"
     first = reproduce.page([pisa], tmp_path)

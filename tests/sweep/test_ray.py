@@ -165,6 +165,7 @@ def no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "SECONDS_BETWEEN_QUESTIONS", 0.1)
 
 
+@pytest.mark.slow
 def test_a_node_without_the_folder_is_sent_what_it_needs_and_sends_what_it_has(
     no_ray: None, tmp_path: Path
 ) -> None:

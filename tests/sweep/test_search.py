@@ -57,6 +57,7 @@ SPACE: dict[str, Any] = {
     "image.augment.rotation": {"low": 0, "high": 0.2},
 }
 Search = Callable[..., Result]
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ def test_a_line_about_a_trial() -> None:
 # Trials ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.budget(10)
+@pytest.mark.slow
 def test_the_search_finds_what_is_best_and_writes_it_as_an_experiment(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -312,6 +313,7 @@ def test_the_search_finds_what_is_best_and_writes_it_as_an_experiment(
     assert str(result.best.number) in result.best_config.read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_loss_is_minimized(planned: Callable[..., Plan], tmp_path: Path) -> None:
     plan = planned(trials=4, base=BASE | {"training": {"select": "val_loss"}})
 
@@ -327,6 +329,7 @@ def test_a_loss_is_minimized(planned: Callable[..., Plan], tmp_path: Path) -> No
     assert result.best.value == pytest.approx(min(rates))
 
 
+@pytest.mark.slow
 def test_equal_parameters_are_one_run(planned: Callable[..., Plan], tmp_path: Path) -> None:
     plan = planned({"model.head.dense": SPACE["model.head.dense"]}, trials=8)
     result = search(plan, tmp_path, run=make_up)
@@ -335,6 +338,7 @@ def test_equal_parameters_are_one_run(planned: Callable[..., Plan], tmp_path: Pa
     assert all(trial.run_id == runs[json.dumps(trial.parameters)] for trial in result.trials)
 
 
+@pytest.mark.slow
 def test_several_trials_at_a_time(planned: Callable[..., Plan], tmp_path: Path) -> None:
     devices: set[tuple[str, int | None]] = set()
     busy: set[str] = set()
@@ -382,6 +386,7 @@ def test_a_failed_trial_is_named_and_the_next_start_makes_another(
     assert essence(again.trials[:4]) == essence(result.trials)
 
 
+@pytest.mark.slow
 def test_values_that_are_invalid_together_fail_with_the_reason(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -443,6 +448,7 @@ def test_a_poor_trial_is_pruned_and_a_good_one_is_not(
     assert essence(search(plan, tmp_path, run=run).trials) == essence(result.trials)
 
 
+@pytest.mark.slow
 def test_without_pruning_every_trial_is_trained_completely(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -530,6 +536,7 @@ def test_a_signal_stops_the_runs_and_the_next_start_resumes(
     assert len(started) == 6
 
 
+@pytest.mark.slow
 def test_a_run_stopped_from_outside_ends_the_search_and_is_not_lost(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -560,6 +567,7 @@ def test_a_bug_in_one_run_stops_the_others(planned: Callable[..., Plan], tmp_pat
         search(planned(trials=2), tmp_path, Slots(2), run=run)
 
 
+@pytest.mark.slow
 def test_the_number_of_trials_counts_all_starts(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -573,8 +581,10 @@ def test_the_number_of_trials_counts_all_starts(
     ("changes", "words"),
     [
         ({"base": BASE | {"seed": 1, "image": {"size": 48}}}, "seed, image.size"),
-        ({"space": SPACE | {"model.head.dropout": {"choices": [0, 0.5]}}}, "the space"),
-        ({"space": SPACE | {"model.head.dense": {"choices": [[]]}}}, "the space"),
+        *(
+            pytest.param({"space": SPACE | {key: {"choices": choices}}}, "the space", marks=SLOW)
+            for key, choices in (("model.head.dropout", [0, 0.5]), ("model.head.dense", [[]]))
+        ),
     ],
 )
 def test_a_study_is_not_continued_with_another_plan(
@@ -614,6 +624,7 @@ def test_a_damaged_study_is_named(planned: Callable[..., Plan], tmp_path: Path) 
     says(caught.value, plan.folder(tmp_path) / "study.db")
 
 
+@pytest.mark.slow
 def test_a_folder_with_special_characters_of_urls(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -640,6 +651,7 @@ def command(fer: Fer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return call
 
 
+@pytest.mark.slow
 def test_the_command_shows_each_trial_and_the_result(
     command: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
@@ -674,6 +686,7 @@ def test_the_command_prints_one_document(command: Callable[..., CommandResult]) 
     assert "stages.0.learning_rate: 0.0001 to 0.01, on a logarithmic scale" in again.stdout
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_1_and_names_failed_trials(
     command: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
@@ -713,6 +726,7 @@ def test_without_optuna_the_command_names_the_package_to_install(
     assert "pip install 'fer-bench[search]'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_plot_of_failed_trials(planned: Callable[..., Plan], tmp_path: Path) -> None:
     result = search(planned(trials=1), tmp_path, run=lambda *_: Outcome("failed", "no", 0.0))
     assert result.best is None

@@ -144,6 +144,7 @@ def test_a_job_trains_then_evaluates(stand_in: Path, new_job: MakeJob) -> None:
     assert Path(job.log).read_text().startswith("$ fer train ")
 
 
+@pytest.mark.slow
 def test_a_job_collects_its_warnings(stand_in: Path, new_job: MakeJob) -> None:
     assert run_job(new_job("a")).warnings == ()
     assert run_job(new_job("warned")).warnings == ("few images",)
@@ -194,6 +195,7 @@ def test_a_stopped_job_does_not_begin(stand_in: Path, new_job: MakeJob) -> None:
     assert not stand_in.exists()
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_a_training_by_hand(stand_in: Path, new_job: MakeJob) -> None:
     job = new_job("a")
     with job.run.lock():
@@ -210,6 +212,7 @@ def test_two_jobs_of_one_run_train_it_once(stand_in: Path, new_job: MakeJob) -> 
     assert calls(stand_in) == ["train a", "evaluate a"]
 
 
+@pytest.mark.slow
 def test_the_next_job_waits_for_the_processes_of_a_killed_one(
     stand_in: Path, new_job: MakeJob
 ) -> None:
@@ -425,6 +428,7 @@ def test_options_that_are_invalid_or_do_not_go_together(
     says(result.stderr, *parts)
 
 
+@pytest.mark.slow
 def test_a_warning_of_several_runs_is_shown_once(
     fer: Fer, stand_in: Path, write_suite: Callable[..., Path], tmp_path: Path
 ) -> None:

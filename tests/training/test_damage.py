@@ -17,6 +17,9 @@ from typer.testing import Result
 from fer_bench.training import session
 from fer_bench.training import steps as steps_module
 
+# They train. What a damaged checkpoint costs is tested without training in test_checkpoint.py.
+pytestmark = pytest.mark.slow
+
 Fer = Callable[..., Result]
 WriteConfig = Callable[..., Path]
 Document = dict[str, Any]
@@ -115,17 +118,12 @@ def damage(path: Path, how: str) -> None:
 HOW = ["emptied", "cut", "one bit flipped", "missing", "other content"]
 
 
-@pytest.mark.budget(15)
 @pytest.mark.parametrize(
     ("what", "how"),
     [
-        ("weights", "one bit flipped"),
-        *(
-            pytest.param(what, how, marks=pytest.mark.slow)
-            for what in ("progress", "optimizer", "weights", "still", "best", "history.csv")
-            for how in HOW
-            if (what, how) != ("weights", "one bit flipped")
-        ),
+        (what, how)
+        for what in ("progress", "optimizer", "weights", "still", "best", "history.csv")
+        for how in HOW
     ],
 )
 def test_a_damaged_file_is_named_and_the_run_ends_with_the_same_bits(
@@ -138,7 +136,6 @@ def test_a_damaged_file_is_named_and_the_run_ends_with_the_same_bits(
     assert_same_run(run, trained_run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [how for how in HOW if how != "one bit flipped"])
 def test_a_damaged_record_is_written_again(
     how: str, run: Path, config: Path, fer: Fer, trained_run: Path
@@ -194,7 +191,6 @@ def as_older(run: Path) -> None:
     (run / "state" / "progress.json").write_text(json.dumps(document))
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_an_older_version_is_resumed(
     run: Path, config: Path, fer: Fer, trained_run: Path
 ) -> None:
@@ -222,7 +218,6 @@ class Killed(BaseException):
     """As a kill: nothing catches it."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "which"),
     [

@@ -143,6 +143,7 @@ def test_kept_features_are_reused_and_deeper_trunks_continue_from_them() -> None
     assert shown.times == 1
 
 
+@pytest.mark.slow
 def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -162,7 +163,6 @@ def test_a_trunk_is_traced_once_for_all_splits_and_not_at_all_where_its_rows_are
 
 
 @pytest.mark.slow
-@pytest.mark.budget(10)
 def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     heard = Heard()
     kept(built(), ["head_pool"], Shown(), heard)
@@ -173,6 +173,7 @@ def test_other_weights_images_or_arithmetic_are_kept_apart() -> None:
     assert len(cache.entries(["trunk"])) == 4
 
 
+@pytest.mark.slow
 def test_weights_after_the_trunk_do_not_matter() -> None:
     heard, model = Heard(), built()
     kept(model, ["re_lu_8"], Shown(), heard)
@@ -183,6 +184,7 @@ def test_weights_after_the_trunk_do_not_matter() -> None:
     assert heard.computed == ["re_lu_8"]
 
 
+@pytest.mark.slow
 @pytest.mark.bfloat16
 def test_bfloat16_is_kept_to_the_bit() -> None:
     model = built(policy="mixed_bfloat16")
@@ -194,6 +196,7 @@ def test_bfloat16_is_kept_to_the_bit() -> None:
     np.testing.assert_allclose(tf.cast(bits, tf.float32), expected, rtol=0.03, atol=0.03)
 
 
+@pytest.mark.slow
 def test_one_without_room_is_left_out_and_the_next_comes_from_the_images() -> None:
     model, shown, heard = built(), Shown(), Heard()
     deep = frozen_features.row_bytes(model, "head_pool") * len(IMAGES)
@@ -205,6 +208,7 @@ def test_one_without_room_is_left_out_and_the_next_comes_from_the_images() -> No
     )
 
 
+@pytest.mark.slow
 def test_an_earlier_edge_does_not_go_to_make_room_for_the_next() -> None:
     model = built()
     shallow = frozen_features.row_bytes(model, "re_lu_8") * len(IMAGES)
@@ -212,6 +216,7 @@ def test_an_earlier_edge_does_not_go_to_make_room_for_the_next() -> None:
     assert list(rows) == ["re_lu_8"]
 
 
+@pytest.mark.slow
 def test_stopping_while_computing_leaves_nothing_behind() -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -223,6 +228,7 @@ def test_stopping_while_computing_leaves_nothing_behind() -> None:
     assert cache.unfinished() == []
 
 
+@pytest.mark.slow
 def test_rows_stay_when_another_process_removes_their_files() -> None:
     def removing(*_: Any) -> None:
         for entry in cache.entries(["trunk"]):

@@ -176,6 +176,7 @@ def test_the_advice_is_a_valid_setting(tiny: dict[str, Any], write_config: Any) 
     assert found["times"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.bfloat16
 def test_a_step_trains_in_its_arithmetic_and_leaves_the_policy_as_it_was(
     monkeypatch: Patch,
@@ -258,6 +259,7 @@ def test_the_screen_without_measurement(fer: Fer) -> None:
     assert "images/s" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.bfloat16
 @pytest.mark.usefixtures("onednn_unlimited")
 def test_the_screen_with_measurement(fer: Fer, bursts: list[Any], monkeypatch: Patch) -> None:

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tiers import some_fast
 
 from fer_bench.models import inference
 from fer_bench.models.kernels import use_fast_kernels
@@ -138,6 +139,7 @@ def layered_model() -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_compiled_it_is_the_same_step() -> None:
     images, targets = some_batch()
     ends, sums = [], []
@@ -179,7 +181,7 @@ def training(
     return totals, wrap(build_train_step(strategy, model, optimizer, totals, objective))
 
 
-@pytest.mark.parametrize("kind", [FusedAdam, keras.optimizers.SGD])
+@pytest.mark.parametrize("kind", some_fast([FusedAdam, keras.optimizers.SGD], keras.optimizers.SGD))
 def test_steps_in_one_call_are_single_steps(kind: Any) -> None:
     single, optimizer = layered_model(), kind(1.0)
     expected, step = training(single, optimizer)

@@ -397,6 +397,7 @@ def test_mixed_precision_trains_and_its_model_evaluates(
     assert metrics["accuracy"]["value"] == pytest.approx(best, abs=2.5 / metrics["n"])
 
 
+@pytest.mark.slow
 def test_history_says_what_the_selected_model_does(
     fer: Fer, trained_run: Path, outputs: Path
 ) -> None:

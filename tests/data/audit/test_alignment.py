@@ -83,11 +83,16 @@ def test_copies_in_other_poses_are_found(fill: str) -> None:
     "change",
     [
         ImageOps.mirror,
-        lambda image: ImageOps.crop(image, 5),
-        lambda image: ImageEnhance.Brightness(image).enhance(1.3),
-        lambda image: ImageEnhance.Contrast(image).enhance(0.6),
-        lambda image: ImageOps.mirror(moved(image, turned(12))),
-        lambda image: ImageEnhance.Brightness(moved(image, zoomed(1.15))).enhance(0.7),
+        *(
+            pytest.param(change, marks=pytest.mark.slow)
+            for change in (
+                lambda image: ImageOps.crop(image, 5),
+                lambda image: ImageEnhance.Brightness(image).enhance(1.3),
+                lambda image: ImageEnhance.Contrast(image).enhance(0.6),
+                lambda image: ImageOps.mirror(moved(image, turned(12))),
+                lambda image: ImageEnhance.Brightness(moved(image, zoomed(1.15))).enhance(0.7),
+            )
+        ),
     ],
 )
 def test_a_copy_that_was_changed_otherwise_is_found(
@@ -105,6 +110,7 @@ def test_a_quarter_turn_and_an_upside_down_copy_are_not_looked_for() -> None:
     assert found([FACES[0], FACES[0].rotate(90), FACES[1], ImageOps.flip(FACES[1])]) == set()
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.permutations(range(9)))
 def test_the_order_of_the_pictures_does_not_matter(order: list[int]) -> None:
@@ -117,6 +123,7 @@ def test_the_order_of_the_pictures_does_not_matter(order: list[int]) -> None:
     assert {(0, 4), (1, 5), (0, 6), (1, 7), (2, 8), (4, 6), (5, 7)} == expected
 
 
+@pytest.mark.slow
 def test_only_pairs_of_one_that_is_asked_about_and_one_that_is_not() -> None:
     images = [FACES[0], moved(FACES[0], turned(9)), moved(FACES[0], turned(-9)), FACES[1]]
     assert found(images) == {(0, 1), (0, 2), (1, 2)}

@@ -68,6 +68,7 @@ def test_a_turned_copy_is_near(make: Make) -> None:
     assert seen_in_training(manifest, "test", 1) == {"turned": "near"}
 
 
+@pytest.mark.slow
 def test_what_is_asked_about_is_compared_with_the_rest_alone(make: Make) -> None:
     turned = [picture(0).rotate(turn, Image.Resampling.BILINEAR) for turn in (0, 8, 16)]
     manifest = make(

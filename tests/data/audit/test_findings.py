@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from layouts import Face
 from PIL import Image, ImageEnhance, ImageOps
+from tiers import some_fast
 
 from fer_bench.config.dataset import Dataset
 from fer_bench.data.audit.findings import Audit, audit
@@ -124,7 +125,7 @@ def test_clean_data_has_no_problem(tmp_path: Path) -> None:
 # Files -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", some_fast(["train", "test"], "train"))
 @pytest.mark.parametrize(
     ("damage", "kind", "severity"),
     [
@@ -207,7 +208,7 @@ def test_an_exact_copy_in_another_split(tmp_path: Path) -> None:
     assert groups(found) == [{"train/x", "test/y"}]
 
 
-@pytest.mark.parametrize("change", NEAR)
+@pytest.mark.parametrize("change", some_fast(NEAR, "compressed", "mirrored and turned"))
 def test_a_near_copy_in_another_split(tmp_path: Path, change: str) -> None:
     copy = NEAR[change](FACES[7])
     found = audited(tmp_path, CLEAN | labelled(validation_x=FACES[7], test_y=copy))
@@ -219,6 +220,7 @@ def test_a_near_copy_in_another_split(tmp_path: Path, change: str) -> None:
     assert groups(found) == [{"validation/x", "test/y"}]
 
 
+@pytest.mark.slow
 def test_rotated_copies_of_test_images_in_train_are_all_named(tmp_path: Path) -> None:
     """Augmented before the split: three test images, and of each four or five copies in train."""
     made: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -249,7 +251,7 @@ def test_what_was_looked_for_is_reported_even_if_nothing_is_found(tmp_path: Path
     assert "turned or zoomed much farther" in " ".join(said["not_looked_for"])
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("split", some_fast(["train", "validation", "test"], "train"))
 def test_an_exact_copy_in_the_same_split(tmp_path: Path, split: str) -> None:
     copies = {f"{split}/{letter}": (FACES[7], "fear") for letter in "zyx"}
     found = audited(tmp_path, CLEAN | copies)
@@ -264,7 +266,7 @@ def test_an_exact_copy_in_the_same_split(tmp_path: Path, split: str) -> None:
     assert groups(found) == [set(copies)]
 
 
-@pytest.mark.parametrize("change", NEAR)
+@pytest.mark.parametrize("change", some_fast(NEAR, "cropped", "shifted"))
 def test_a_near_copy_in_the_same_split(tmp_path: Path, change: str) -> None:
     found = audited(tmp_path, CLEAN | labelled(train_x=FACES[7], train_y=NEAR[change](FACES[7])))
     assert kinds(found) == {"near_duplicate": 2}
@@ -463,6 +465,7 @@ def same(one: Audit, other: Audit) -> bool:
     return (one.problems, one.image_sizes) == (other.problems, other.image_sizes)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path: Path) -> None:
     manifest = write(tmp_path, MIXED)
     calls: list[tuple[int, int]] = []
@@ -471,6 +474,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert calls == [(len(MIXED), len(MIXED))]
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     manifest = write(tmp_path, MIXED)
     order = list(range(len(MIXED)))
@@ -488,6 +492,7 @@ def write_release(root: Path, pictures: Sequence[tuple[str, str, Image.Image]]) 
     return Dataset(name="opencv_emotion", root=root, validation=0.5)
 
 
+@pytest.mark.slow
 def test_without_the_quarantine_no_error_is_left(tmp_path: Path) -> None:
     labels = EXPRESSIONS[:7]
     faces = [Image.fromarray(draw_face(9, index, 48).image) for index in range(35)]

@@ -73,6 +73,7 @@ clusters = st.lists(
 centres = st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(centres, clusters, st.integers(0, 8))
 def test_the_search_finds_what_comparing_each_with_each_does(

@@ -190,6 +190,7 @@ drawn.prepare(Path(sys.argv[1]), None, True)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_redrawing_keeps_the_old_faces(root: Path) -> None:
     before = drawn.read(root).fingerprint
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

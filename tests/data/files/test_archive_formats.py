@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiers import some_fast
 
 from fer_bench.data.files import archive_formats
 from fer_bench.data.files.archive import Unpacked, unpack
@@ -201,7 +202,7 @@ def test_one_path_twice(tmp_path: Path, root: Path, mode: str) -> None:
     refused(tarred(tmp_path / "a.tar", files, mode), root, r"'a\.jpg' 2 times")
 
 
-@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("mode", some_fast(MODES[1:], "w:gz"))
 def test_a_bomb(tmp_path: Path, root: Path, mode: str) -> None:
     archive = tarred(tmp_path / "a.tar", {"a/bomb.jpg": bytes(2**24)}, mode)
     refused(archive, root, r"expands? to .*[0-9],[0-9]{3}")
@@ -274,7 +275,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path, root: Path) -
     refused(whole, root, "damaged at byte 2,048")
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", some_fast(["w:gz", "w:bz2", "w:xz"], "w:gz"))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_changed_byte_never_leaves_a_part(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from rounding import rounding
+from tiers import some_fast
 
 from fer_bench.models.backbone_spec import BackboneSpec
 from fer_bench.registry import BACKBONES
@@ -86,7 +87,10 @@ def with_weights(model: Any) -> list[Any]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.large) if name in LARGE else name for name in FILES],
+    [
+        *some_fast((name for name in FILES if name not in LARGE), "vgg16", "mobilenetv3small"),
+        *(pytest.param(name, marks=pytest.mark.large) for name in LARGE),
+    ],
 )
 def test_the_weights_of_imagenet_fit_layer_by_layer(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -36,8 +36,10 @@ from fer_bench.training.steps import Totals, build_train_step
 
 CLASSES = 7
 NAMES = BACKBONES.names()
-# One per family whose networks are small enough, and for `cnn` also one whose output is a vector.
-FAST = ("cnn_compact", "cnn_slides", "mobilenetv3small", "vgg16")
+# The smallest one, and one whose output is a vector.
+FAST = ("cnn_compact", "cnn_slides")
+# One of each further family whose networks are small enough.
+SLOW = ("mobilenetv3small", "vgg16")
 # Every copy of one of these takes many seconds.
 LARGE = ("efficientnetv2l", "inceptionresnetv2", "resnet152v2")
 SMALL = ("cnn_compact", "cnn_pisa", "cnn_pisa_l2", "cnn_slides", "mobilenetv3small", "vgg16")
@@ -62,8 +64,10 @@ def seeded() -> None:
 
 
 def marked(name: str) -> Any:
-    """Backbones that are not fast are tested in the tier `large`."""
-    return name if name in FAST else pytest.param(name, marks=pytest.mark.large)
+    """Backbones that are not fast are tested in the tiers `slow` and `large`."""
+    if name in FAST:
+        return name
+    return pytest.param(name, marks=pytest.mark.slow if name in SLOW else pytest.mark.large)
 
 
 @pytest.fixture(scope="module", params=[marked(name) for name in NAMES])

@@ -203,13 +203,15 @@ def stage(train: Any, *, batch_norm: bool) -> Stage:
     )
 
 
-def fast_or_large(names: Iterable[str]) -> list[Any]:
-    """The names as parameters; networks of hundreds of layers are tested in the tier `large`."""
-    deep = ("efficientnet", "effv2l", "effb3", "inceptionresnet", "resnet152")
-    return [
-        pytest.param(name, marks=pytest.mark.large) if any(part in name for part in deep) else name
-        for name in names
-    ]
+# Networks of hundreds of layers are tested in the tier `large`.
+DEEP = ("efficientnetv2l", "efficientnetb3", "inceptionresnetv2", "resnet152v2")
+
+
+def fast_or_large(name: str, *values: Any) -> Any:
+    """A parameter: a network or a backbone, and what is known of it."""
+    backbone = NETWORKS[name].backbone if name in NETWORKS else name
+    marks = [pytest.mark.large] if backbone in DEEP else []
+    return pytest.param(name, *values, marks=marks)
 
 
 def size_of(variables: Iterable[Any]) -> int:
@@ -220,7 +222,7 @@ def norms_in(layers: Iterable[Any]) -> int:
     return sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
 
 
-@pytest.mark.parametrize("name", fast_or_large(NETWORKS))
+@pytest.mark.parametrize("name", [*map(fast_or_large, NETWORKS)])
 def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
     network = NETWORKS[name]
     model = built(network)
@@ -232,7 +234,7 @@ def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
     assert size_of(model.non_trainable_weights) == network.total - network.trainable
 
 
-@pytest.mark.parametrize("name", fast_or_large(BACKBONES))
+@pytest.mark.parametrize("name", [*map(fast_or_large, BACKBONES)])
 def test_a_backbone_layer_by_layer(name: str) -> None:
     model = at_224(name)
     set_trainable(model, stage("all", batch_norm=UNFROZEN), weights="none")
@@ -270,6 +272,7 @@ def test_the_last_layers_are_the_same_ones(tail: Tail) -> None:
     )
 
 
+@pytest.mark.large
 def test_the_first_trainable_layer_of_a_tail_is_the_first_with_weights() -> None:
     model = at_224("efficientnetv2l")
     resolved = set_trainable(model, stage({"last": 20}, batch_norm=UNFROZEN), weights="none")
@@ -279,12 +282,12 @@ def test_the_first_trainable_layer_of_a_tail_is_the_first_with_weights() -> None
 @pytest.mark.parametrize(
     ("name", "features"),
     [
-        ("rafdb4 efficientnetv2l", (4, 4, 1280)),
-        ("rafdb4 resnet152v2", (4, 4, 2048)),
-        ("rafdb4 resnet50", (4, 4, 2048)),
-        ("rafdb4 inceptionresnetv2", (1, 1, 1536)),
-        ("slides resnet50", (2, 2, 2048)),
-        ("pisa vgg16", (5, 5, 512)),
+        fast_or_large("rafdb4 efficientnetv2l", (4, 4, 1280)),
+        fast_or_large("rafdb4 resnet152v2", (4, 4, 2048)),
+        fast_or_large("rafdb4 resnet50", (4, 4, 2048)),
+        fast_or_large("rafdb4 inceptionresnetv2", (1, 1, 1536)),
+        fast_or_large("slides resnet50", (2, 2, 2048)),
+        fast_or_large("pisa vgg16", (5, 5, 512)),
     ],
 )
 def test_the_published_feature_map(name: str, features: tuple[int, int, int]) -> None:

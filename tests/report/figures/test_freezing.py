@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiers import some_fast
 
 from fer_bench.models.summary import FreezePlan
 from fer_bench.report.figures.freezing import FROZEN, NORM, TRAINS, freeze_plan
@@ -53,7 +54,7 @@ def areas(pixels: NDArray[np.int64]) -> int:
     return int((np.unique(pixels, return_counts=True)[1] > 2000).sum())
 
 
-@pytest.mark.parametrize("layers", [20, 1028])
+@pytest.mark.parametrize("layers", some_fast([20, 1028], 20))
 def test_trained_layers_have_their_share_of_the_area(layers: int, tmp_path: Path) -> None:
     frees = [0, layers // 4, layers]
     together = drawn(plan(layers, frees), tmp_path / "new" / "together.png")
@@ -63,7 +64,8 @@ def test_trained_layers_have_their_share_of_the_area(layers: int, tmp_path: Path
     assert count(together, NORM) == 0
 
 
-@pytest.mark.parametrize("layers", [20, 1028])
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", some_fast([20, 1028], 20))
 def test_frozen_norms_are_marked_only_where_others_train(layers: int, tmp_path: Path) -> None:
     without = drawn(plan(layers, [0, 0], norms=True), tmp_path / "a.png")
     some = drawn(plan(layers, [0, layers // 2], norms=True), tmp_path / "b.png")
@@ -72,18 +74,20 @@ def test_frozen_norms_are_marked_only_where_others_train(layers: int, tmp_path: 
     assert 0 < 2 * count(some, NORM) < count(more, NORM)
 
 
+@pytest.mark.slow
 def test_layer_decay_has_colours_and_a_bar(tmp_path: Path) -> None:
     plain = drawn(plan(20, [20]), tmp_path / "plain.png")
     decayed = drawn(plan(20, [20], decay=0.8), tmp_path / "decayed.png")
     assert areas(decayed) >= areas(plain) + 15
 
 
-@pytest.mark.parametrize("decay", [0.99, 0.5])
+@pytest.mark.parametrize("decay", some_fast([0.99, 0.5], 0.5))
 def test_a_very_weak_or_strong_decay_can_be_drawn(decay: float, tmp_path: Path) -> None:
     pixels = drawn(plan(1028, [3, 1028], decay=decay, norms=True), tmp_path / "plan.png")
     assert count(pixels, NORM) > 0
 
 
+@pytest.mark.slow
 def test_many_stages_without_blocks_can_be_drawn(tmp_path: Path) -> None:
     many = plan(49, list(range(0, 48, 4)), has_neck=False)
     unnamed = FreezePlan(

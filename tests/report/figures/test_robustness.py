@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from filled import cell, robustness
 from PIL import Image
+from tiers import some_fast
 
 from fer_bench.report.figures.robustness import robustness_figure
 
@@ -20,7 +21,7 @@ def drawn(text: str, **changes: Any) -> Image.Image:
     return Image.open(file)
 
 
-@pytest.mark.parametrize("text", PARTS)
+@pytest.mark.parametrize("text", some_fast(PARTS, "fog:2,mouth"))
 def test_any_selection_can_be_drawn(text: str) -> None:
     image = drawn(text)
     assert image.format == "PNG"
@@ -28,6 +29,7 @@ def test_any_selection_can_be_drawn(text: str) -> None:
     assert np.asarray(image.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 def test_the_figure_grows_with_the_families() -> None:
     one, two, three = (drawn(text) for text in ("fog:1", "fog:1,contrast:1", "fog:1,blur:1,eyes"))
     four = drawn("fog:1,blur:1,contrast:1")

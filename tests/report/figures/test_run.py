@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiers import some_fast
 
 from fer_bench.metrics.predictions import ValenceArousal
 from fer_bench.report.figures import run
@@ -41,7 +42,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("classes", [2, 7, 8])
+@pytest.mark.parametrize("classes", some_fast([2, 7, 8], 8))
 def test_confusion_matrix_grows_with_the_classes(classes: int, tmp_path: Path) -> None:
     matrix = np.arange(classes * classes).reshape(classes, classes)
     matrix[-1] = 0  # a class without a sample has no shares to show
@@ -51,20 +52,21 @@ def test_confusion_matrix_grows_with_the_classes(classes: int, tmp_path: Path) -
     assert width > height > 100 * classes
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 35])
+@pytest.mark.parametrize("epochs", some_fast([1, 2, 35], 2))
 def test_learning_curves_of_any_length(epochs: int, tmp_path: Path) -> None:
     path = tmp_path / "curves.png"
     run.learning_curves(history(epochs), path, best_epoch=epochs)
     assert size_of(path)[0] > 1000
 
 
+@pytest.mark.slow
 def test_learning_curves_without_a_best_epoch_or_validation(tmp_path: Path) -> None:
     path = tmp_path / "curves.png"
     run.learning_curves(history(1), path)
     assert size_of(path)[0] > 1000
 
 
-@pytest.mark.parametrize("samples", [0, 3, 5000])
+@pytest.mark.parametrize("samples", some_fast([0, 3, 5000], 3))
 def test_predicted_against_true_axes(samples: int, tmp_path: Path) -> None:
     true = np.random.default_rng(0).uniform(-1, 1, (samples, 2))
     true[: samples // 2, 1] = np.nan
@@ -75,6 +77,7 @@ def test_predicted_against_true_axes(samples: int, tmp_path: Path) -> None:
     assert width > 1.5 * height
 
 
+@pytest.mark.slow
 def test_learning_curves_without_expressions(tmp_path: Path) -> None:
     rows = history(4)
     rows[["accuracy", "val_accuracy", "val_macro_f1"]] = np.nan
@@ -92,6 +95,7 @@ def test_the_same_figure_has_the_same_bytes() -> None:
     assert images[0].getvalue() == images[1].getvalue()
 
 
+@pytest.mark.slow
 def test_drawing_touches_no_global_state() -> None:
     code = "import sys, fer_bench.report.figures.run; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

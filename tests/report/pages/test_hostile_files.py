@@ -55,6 +55,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return run
 
 
+@pytest.mark.slow
 def test_markup_in_any_field_is_escaped_or_rejected(run: RunDirectory) -> None:
     readers: dict[Path, Callable[[], object]] = {
         run.run_json: run.read_record,

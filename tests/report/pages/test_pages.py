@@ -12,6 +12,7 @@ import filled
 import numpy as np
 import pytest
 from messages import says
+from tiers import some_fast
 from typer.testing import CliRunner
 
 from fer_bench.cli import app
@@ -168,6 +169,7 @@ def test_the_page_names_the_method_of_each_interval(run: RunDirectory) -> None:
     assert "Wilson" not in text
 
 
+@pytest.mark.slow
 def test_a_figure_is_redrawn_only_for_new_numbers(run: RunDirectory) -> None:
     evaluate(run, "test")
     run.corruptions("test").parent.mkdir()
@@ -274,7 +276,7 @@ def test_an_adopted_run_is_marked(filled_run: RunDirectory, tmp_path: Path) -> N
     assert "Training" not in page
 
 
-@pytest.mark.parametrize("with_expression", [True, False])
+@pytest.mark.parametrize("with_expression", some_fast([True, False], False))
 def test_report_of_valence_and_arousal(run: RunDirectory, with_expression: bool) -> None:
     run.history.unlink()  # its figure is not tested here
     random = np.random.default_rng(0)
@@ -338,7 +340,10 @@ def test_a_history_that_was_cut_off_is_named(run: RunDirectory) -> None:
     says(write_run_report(run).read_text(), run.history, "last line")
 
 
-@pytest.mark.parametrize("text", ["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"])
+@pytest.mark.parametrize(
+    "text",
+    some_fast(["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"], "a: ["),
+)
 def test_a_configuration_that_is_no_mapping_is_shown_and_named(
     run: RunDirectory, text: str
 ) -> None:
