@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fer_bench.cli.arguments import explain_option
-from fer_bench.cli.console import discard_output, messages, prepare_streams
+from fer_bench.cli.console import STANDARD_OUTPUT, discard_output, messages, prepare_streams
 from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
@@ -27,13 +27,14 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 # Errors of the file system that concern a path of the user, or the disk.
 NOT_OUR_FAULT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP),
 }
 # Of a path in a message.
 _LONGEST = 300
 WRITE_ADVICE = "Give another path, or check its permissions and the free space on that disk."
+RESULTS_ADVICE = "The results could not be printed. Send them elsewhere; what is saved stays."
 
 
 def _verbose(value: bool) -> None:
@@ -151,9 +152,8 @@ class Commands(TyperGroup):
             if error.errno not in NOT_OUR_FAULT:
                 raise
             discard_output()
-            _report_end(
-                "error", f"{_shown(error.filename)}: {error.strerror}.\n{WRITE_ADVICE}", "red"
-            )
+            advice = RESULTS_ADVICE if error.filename == STANDARD_OUTPUT else WRITE_ADVICE
+            _report_end("error", f"{_shown(error.filename)}: {error.strerror}.\n{advice}", "red")
             raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
             _report_end("stopped", str(stop) or "by the user", "yellow")
