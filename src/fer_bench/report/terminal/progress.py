@@ -55,7 +55,7 @@ def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
 class Milestones:
     """When a long piece of work gets a line: after 30 seconds, one minute, two, four, and so on.
 
-    From an hour on, there is one every half hour.
+    From half an hour on, there is one every half hour.
     """
 
     FIRST, FARTHEST = 30.0, 1800.0
