@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from permissions import forbidden
 
-from fer_bench.user_folders import can_write, folder_of_our_own, home, xdg_folder
+from fer_bench.user_folders import (
+    can_write,
+    folder_of_our_own,
+    has_temporary_folder,
+    home,
+    xdg_folder,
+)
 
 
 @pytest.fixture
@@ -58,4 +64,12 @@ def test_a_name_that_somebody_else_has_taken_is_not_used(temporary: Path) -> Non
 
 def test_there_may_be_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null/nowhere")
+    assert folder_of_our_own() is None
+
+
+def test_where_nothing_can_be_written_there_is_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_temporary_folder()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
+    assert not has_temporary_folder()
     assert folder_of_our_own() is None

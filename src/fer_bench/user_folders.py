@@ -38,6 +38,15 @@ def can_write(folder: Path) -> bool:
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK, effective_ids=effective)
 
 
+def has_temporary_folder() -> bool:
+    """Whether some folder for temporary files can be written: `$TMPDIR`, or one of the system."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def folder_of_our_own() -> Path | None:
     """`fer-bench-<user id>` in the folder of temporary files, for this user alone.
 

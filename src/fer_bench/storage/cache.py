@@ -94,7 +94,7 @@ def _elsewhere(usual: str) -> Path:
     if own is None:
         raise DataError(
             f"the cache {usual} cannot be written, nor can the folder for temporary files.\n"
-            f"Name a folder for the cache in {VARIABLE}."
+            f"Name a folder for temporary files in TMPDIR, or one for the cache in {VARIABLE}."
         )
     root = own / "cache"
     _logger.warning(
