@@ -100,7 +100,8 @@ class _Messages(io.FileIO):
 def _prepared(stream: TextIO | None, kind: type[io.FileIO]) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the process
-    if stream in (sys.__stdout__, sys.__stderr__):  # not where a program or a test has its own
+    is_of_process = stream in (sys.__stdout__, sys.__stderr__)  # a program or test has its own
+    if is_of_process:
         raw = kind(stream.fileno(), "w", closefd=False)
         return io.TextIOWrapper(
             io.BufferedWriter(raw),

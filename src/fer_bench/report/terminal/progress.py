@@ -86,7 +86,7 @@ class PlainDisplay:
         self.steps_of_earlier_epochs = 0
         self.has_heading = False
         self.images_of = ""
-        self.images, self.run = Milestones(), Milestones()
+        self.image_milestones, self.milestones = Milestones(), Milestones()
 
     def message(self, text: str) -> None:
         """Print a message."""
@@ -95,12 +95,12 @@ class PlainDisplay:
     def progress(self, what: str, done: int, total: int) -> None:
         """Print one line when all images are done, and some before if that takes long."""
         if what != self.images_of:
-            self.images_of, self.images = what, Milestones()
+            self.images_of, self.image_milestones = what, Milestones()
         if done == total:
             self.images_of = ""
             self.message(f"{what}: {total:,} done")
-        elif done and self.images.is_due():
-            left = self.images.time_left(done, total - done)
+        elif done and self.image_milestones.is_due():
+            left = self.image_milestones.time_left(done, total - done)
             self.message(f"{what}: {done:,} of {total:,}, {left}")
 
     def start_epoch(
@@ -112,14 +112,14 @@ class PlainDisplay:
     ) -> None:
         """Remember the epoch for the next lines."""
         if not self.epoch:
-            self.run = Milestones()
+            self.milestones = Milestones()
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Print the progress of the run now and then."""
-        if step < self.steps and self.run.is_due():
+        if step < self.steps and self.milestones.is_due():
             remaining = (self.epochs - self.epoch) * self.steps + self.steps - step
-            left = self.run.time_left(self.steps_of_earlier_epochs + step, remaining)
+            left = self.milestones.time_left(self.steps_of_earlier_epochs + step, remaining)
             self.message(
                 f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
                 f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s, {left}"
