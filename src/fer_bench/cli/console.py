@@ -107,7 +107,7 @@ def _prepared(stream: TextIO | None, kind: type[io.FileIO]) -> TextIO:
             io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors=ERRORS,
-            line_buffering=stream.line_buffering,
+            line_buffering=bool(stream.line_buffering),
         )
     with contextlib.suppress(AttributeError):  # in a notebook, which accepts everything
         stream.reconfigure(errors=ERRORS)  # type: ignore[attr-defined]
