@@ -33,7 +33,7 @@ def redirect(shell: str, out: int, err: int) -> None:
     os.dup2(err, 2)
     if shell == "closed":
         os.close(1)
-        sys.stdout = sys.__stdout__ = None  # type: ignore[assignment, misc]
+        sys.stdout = sys.__stdout__ = None  # type: ignore[misc]
     elif shell == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     elif shell == "pipe":
