@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from fer_bench.errors import DeviceError
+from fer_bench.user_folders import can_write, folder_of_our_own, home, xdg_folder
 
 # Of the settings that a user has written.
 LARGEST_BYTES = 2**20
@@ -84,8 +85,9 @@ def _keras() -> Iterator[None]:
     variables = {
         name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERAS_")
     }
-    home = variables.get("KERAS_HOME") or _default_home()
-    _overridden.extend(_ignored(variables, Path(home).expanduser() / "keras.json"))
+    folder = variables.get("KERAS_HOME") or _default_home()
+    file = Path(os.path.expanduser(folder)) / "keras.json"  # noqa: PTH111 - never fails
+    _overridden.extend(_ignored(variables, file))
     # Keras can neither read nor write a file below it.
     os.environ["KERAS_HOME"] = os.devnull
     os.environ["KERAS_BACKEND"] = KERAS["backend"]
@@ -96,13 +98,15 @@ def _keras() -> Iterator[None]:
         if "KERAS_HOME" in variables:
             os.environ["KERAS_HOME"] = variables["KERAS_HOME"]
     config: Any = importlib.import_module("keras.src.backend.config")
-    config._KERAS_DIR = home  # where `get_file` looks for weights; there is no public way to set it
+    config._KERAS_DIR = (
+        folder  # where `get_file` looks for weights; there is no public way to set it
+    )
 
 
 def _default_home() -> str:
     """The folder that Keras uses without `KERAS_HOME`."""
-    user = Path("~").expanduser()
-    return str((user if os.access(user, os.W_OK) else Path("/tmp")) / ".keras")
+    user = home()
+    return str((user if user and os.access(user, os.W_OK) else Path("/tmp")) / ".keras")
 
 
 def _ignored(variables: Mapping[str, str], file: Path) -> Iterator[str]:
@@ -128,7 +132,12 @@ def _written(file: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _matplotlib() -> Iterator[None]:
-    """Matplotlib with its defaults: figures are files, and look the same everywhere."""
+    """Matplotlib with its defaults: figures are files, and look the same everywhere.
+
+    Where it cannot keep its list of fonts, each process would take ten seconds to make it again.
+    """
+    if not _matplotlib_can_write() and (own := folder_of_our_own()):
+        os.environ["MPLCONFIGDIR"] = str(own / "matplotlib")
     logging.getLogger("matplotlib").setLevel(
         logging.ERROR
     )  # warnings about the user's folder and file
@@ -136,6 +145,14 @@ def _matplotlib() -> Iterator[None]:
     sys.modules[
         "matplotlib"
     ].rcdefaults()  # a `matplotlibrc` in this folder, which no variable disables
+
+
+def _matplotlib_can_write() -> bool:
+    """Whether matplotlib can write its folders of settings and of what it can make again."""
+    if named := os.environ.get("MPLCONFIGDIR"):
+        return can_write(Path(named))
+    folders = xdg_folder("XDG_CONFIG_HOME", ".config"), xdg_folder("XDG_CACHE_HOME", ".cache")
+    return all(folder and can_write(folder / "matplotlib") for folder in folders)
 
 
 def install() -> None:

@@ -1,20 +1,20 @@
 """Output on a stream that cannot show everything, or that is closed, full or left early."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-import yaml
+from commands import CALLS, all_commands, write_inputs
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import says
 from tiers import some_fast
 from typer.testing import CliRunner
 
@@ -62,58 +62,19 @@ def test_one_place_prints() -> None:
 # Every command ---------------------------------------------------------------------------------
 
 
-def leaves(command: Any, name: str = "") -> Iterator[str]:
-    """The names of all commands below a group: `data stats`."""
-    for child, sub in getattr(command, "commands", {}).items():
-        yield from leaves(sub, f"{name} {child}".strip())
-    if not getattr(command, "commands", {}):
-        yield name
-
-
 @pytest.fixture(scope="module")
 def place(
     trained_run: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder whose name no other encoding has, with a config, a suite, a space and a run."""
     folder = tmp_path_factory.mktemp("läufe → 怒")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
-    (folder / "suite.yaml").write_text("description: one\nruns: [tiny.yaml]\n")
-    (folder / "table.txt").write_text(
-        "precision recall f1-score support\n\nangry 0.50 0.50 0.50 2\nhappy 0.75 0.75 0.75 4\n\n"
-        "accuracy 0.67 6\nmacro avg 0.62 0.62 0.62 6\nweighted avg 0.67 0.67 0.67 6\n"
-    )
-    rows = [f"f{i}.png,{'happy' if i % 2 else 'sad'},0.{i + 1},0.{9 - i}" for i in range(8)]
-    (folder / "answers.csv").write_text("sample_id,label,p_happy,p_sad\n" + "\n".join(rows) + "\n")
+    write_inputs(folder, tiny)
     shutil.copytree(trained_run, folder / "outputs" / trained_run.name)
     return folder
 
 
-CALLS: dict[str, str] = {
-    "train": "tiny.yaml --outputs outputs",
-    "evaluate": "{run} --outputs outputs",
-    "explain": "{run} --outputs outputs -n 4",
-    "report": "{run} --outputs outputs",
-    "compare": "outputs",
-    "adopt": "mine answers.csv --outputs outputs --fresh",
-    "check-table": "table.txt",
-    "validate": "tiny.yaml",
-    "schema": "",
-    "doctor": "--seconds 0 --outputs outputs",
-    "sweep": "suite.yaml --dry-run --outputs outputs",
-    "sync": "--outputs outputs",
-    "data prepare": "drawn --root new --force",
-    "data stats": "tiny.yaml",
-    "data audit": "tiny.yaml --quarantine q.csv --groups g.csv",
-    "data show": "tiny.yaml --output sheet.png -n 4",
-    "models": "",
-    "models show": "tiny.yaml",
-    "cache stats": "",
-    "cache clear": "images",
-}
-
-
 def test_every_command_is_tried() -> None:
-    assert set(leaves(typer.main.get_command(app))) <= set(CALLS), "add the new command to CALLS"
+    assert all_commands() <= set(CALLS), "add the new command to CALLS"
 
 
 @pytest.mark.slow
@@ -180,7 +141,7 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
         pytest.param("fer compare nowhere 2>&1 | true", {2, 141}, marks=pytest.mark.slow),
         pytest.param("fer compare >&-", {0}, marks=pytest.mark.slow),
         pytest.param("fer compare nowhere 2>&-", {2}, marks=pytest.mark.slow),
-        ("fer schema > /dev/full", {2}),
+        pytest.param("fer sync 2> /dev/full", {0}, marks=pytest.mark.slow),
         pytest.param("fer compare > /dev/full", {2}, marks=pytest.mark.slow),
         pytest.param("fer compare nowhere 2> /dev/full", {2}, marks=pytest.mark.slow),
     ],
@@ -190,6 +151,12 @@ def test_a_stream_that_is_left_closed_or_full(line: str, codes: set[int], place:
     assert done.returncode in codes, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_full_output_is_named(place: Path) -> None:
+    done = shell("fer schema > /dev/full", place)
+    assert done.returncode == 2
+    says(done.stderr, "standard output", os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.slow

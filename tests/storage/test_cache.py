@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages import says
 
 from fer_bench.errors import DataError
 from fer_bench.storage import cache
@@ -361,6 +363,47 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, roo
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "fer-bench"
+
+
+def unwritable_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A home that is a file, so that root cannot write it either."""
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("FER_BENCH_CACHE", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_a_home_that_cannot_be_written_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unwritable_home(monkeypatch, tmp_path)
+    expected = tmp_path / f"fer-bench-{os.geteuid()}" / "cache"
+    assert [cache_root(), cache_root()] == [expected, expected]
+    (told,) = caplog.messages
+    says(told, tmp_path / "home", expected, "FER_BENCH_CACHE")
+    assert cached("kind", "key", writes("word")).is_relative_to(expected)
+
+
+def test_without_any_folder_the_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unwritable_home(monkeypatch, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "home"))
+    with pytest.raises(DataError) as refused:
+        cache_root()
+    says(refused.value, tmp_path / "home", "FER_BENCH_CACHE")
+
+
+def test_a_folder_above_the_cache_that_cannot_be_written_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("")
+    root = tmp_path / "home" / "deep" / "cache"
+    monkeypatch.setenv("FER_BENCH_CACHE", str(root))
+    with pytest.raises(DataError) as refused:
+        cached("kind", "key", writes("word"))
+    says(refused.value, root, "FER_BENCH_CACHE")
 
 
 def test_what_older_versions_left_is_removed_after_a_day(root: Path) -> None:

@@ -41,6 +41,7 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     threads: int | None = None,
     places: Mapping[str, Any] | None = None,
     verify: Verify = "sample",
+    to: str | Path | None = None,
 ) -> Metrics:
     """Predict a split with a trained model; save predictions, metrics, figures and the run's page.
 
@@ -65,9 +66,12 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
         places: where the data is now, if it was moved: `{"dataset.root": "faces"}`.
         verify: which files of the dataset are read again to find out whether they changed:
             `sample`, `all` or `none`.
+        to: a folder of runs for the results, where the run is read-only or must stay as it is: they
+            go into a copy of the run there, which has no model. None: into the run itself.
 
     Raises:
-        FerError: the run is not finished, or its model or its data are not there.
+        FerError: the run is not finished or cannot be written, or its model or its data are not
+            there.
     """
     one_of("split", split, SPLITS)
     one_of("views", views, get_args(Views))
@@ -79,7 +83,9 @@ def evaluate(  # noqa: PLR0913 - the options of `fer evaluate`
     if data is not None:
         elsewhere = load_data(experiment_file(Path(data), Path(outputs)), overrides)
     protocol = Protocol(split, elsewhere, views, class_rule)
-    trained = open_trained_run(directory_of(run, outputs), () if elsewhere else overrides)
+    trained = open_trained_run(
+        directory_of(run, outputs), () if elsewhere else overrides, Path(to) if to else None
+    )
     measurement = open_measurement(trained, protocol, verify)
     with open_display(progress) as display:
         chosen = open_device(device, threads, message=display.message)
@@ -100,7 +106,7 @@ def measure(
     from fer_bench.evaluation.evaluate import evaluate as evaluate_run
     from fer_bench.runs.tracking.mirror import Mirror, tracked_by
 
-    run = measurement.trained.run
+    run = measurement.trained.results
     document = evaluate_run(measurement, device, display, conditions)
     written_page(run)
     Mirror(run, tracked_by(run), display.message).close()

@@ -13,6 +13,7 @@ from fer_bench.errors import RunError
 from fer_bench.labels import AXES
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import read_corruptions, read_metrics
+from fer_bench.runs.elsewhere import place_of_results
 from fer_bench.runs.names import named_run
 from fer_bench.runs.predictions import UNKNOWN, read_predictions
 
@@ -125,9 +126,16 @@ class Run:
             from fer_bench.models.build import load_model
         return load_model(self._directory.model)
 
-    def report(self) -> Path:
-        """Write the self-contained page of the run from what is saved; its path."""
-        return written_page(self._directory)
+    def report(self, to: str | Path | None = None) -> Path:
+        """Write the self-contained page of the run from what is saved; its path.
+
+        Args:
+            to: a folder of runs for the page, where the run is read-only: as for `evaluate`.
+
+        Raises:
+            RunError: the run cannot be written.
+        """
+        return written_page(place_of_results(self._directory, Path(to) if to else None))
 
     def _check_there(self, kind: str, path: Path) -> None:
         if path.exists():

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.logging import RichHandler
 
 from fer_bench.cli import (
     adopt,
@@ -27,8 +26,16 @@ from fer_bench.cli import (
     train,
     validate,
 )
-from fer_bench.cli.console import messages, say
-from fer_bench.cli.shell import Commands, Typer
+from fer_bench.cli.console import say
+from fer_bench.cli.shell import Commands, Typer, notify
+
+
+class _Notices(logging.Handler):
+    """Prints what is logged like every other message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        notify(self.format(record))
+
 
 app = Typer(
     name="fer",
@@ -56,8 +63,7 @@ def _start(
 ) -> None:
     # TensorFlow's C++ side reports its build options at import; only errors concern a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    handler = RichHandler(console=messages, show_time=False, show_path=False, show_level=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Notices()])
     logging.getLogger("fer_bench").setLevel(logging.INFO)
     if version:
         from fer_bench import __version__

@@ -6,15 +6,17 @@ spelled in ASCII. If the reader of a pipe ends early (`| head`), the command end
 
 import codecs
 import contextlib
+import io
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 
 ERRORS = "fer_bench.spelled"
 # The exit code of a program that SIGPIPE ended, as a shell reports it: 128 + 13.
 PIPE_CLOSED = 141
+STANDARD_OUTPUT = "standard output"
 
 _WORDS = (
     *("±+/-", "×x", "→->", "←<-", "↔<->", "≤<=", "≥>=", "≠!=", "≈~", "√sqrt", "Σsum", "° deg"),
@@ -58,20 +60,55 @@ codecs.register_error(ERRORS, _spelled)
 def prepare_streams() -> None:
     """Let both streams accept every character, and replace those that are closed.
 
-    The next file to be opened would otherwise get the number of a closed standard stream, and
-    libraries would print into that file.
+    Results that cannot be written are an error. Messages are lost: no training ends because the
+    terminal was closed, or the disk with its log is full.
+
+    Without the replacement, the next file to be opened would get the number of a closed standard
+    stream, and libraries would print into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # uses the lowest free number
-    sys.stdout, sys.stderr = (_prepared(stream) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = _prepared(sys.stdout, _Results), _prepared(sys.stderr, _Messages)
 
 
-def _prepared(stream: TextIO | None) -> TextIO:
+class _Results(io.FileIO):
+    """Standard output, named in its errors."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
+
+
+class _Messages(io.FileIO):
+    """Standard error; what cannot be written is lost."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _prepared(stream: TextIO | None, kind: type[io.FileIO]) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the process
+    is_of_process = stream in (sys.__stdout__, sys.__stderr__)  # a program or test has its own
+    if is_of_process:
+        raw = kind(stream.fileno(), "w", closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=stream.encoding,
+            errors=ERRORS,
+            line_buffering=bool(stream.line_buffering),
+        )
     with contextlib.suppress(AttributeError):  # in a notebook, which accepts everything
         stream.reconfigure(errors=ERRORS)  # type: ignore[attr-defined]
     return stream

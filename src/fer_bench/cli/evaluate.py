@@ -18,6 +18,7 @@ from fer_bench.cli.options import (
     Runs,
     SplitName,
     Threads,
+    To,
     VerifyFiles,
 )
 from fer_bench.cli.shell import mention, open_device, open_display
@@ -60,6 +61,7 @@ def evaluate(
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
     threads: Threads = None,
+    to: To = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate trained models on a split; save predictions, metrics, figures and a page per run."""
@@ -83,7 +85,7 @@ def evaluate(
     protocol = Protocol(split, experiment, views, class_rule)  # type: ignore[arg-type]
 
     def open_one(typed: str) -> "Measurement":
-        trained = open_trained_run(named_run(outputs, typed), () if data else places or ())
+        trained = open_trained_run(named_run(outputs, typed), () if data else places or (), to)
         return open_measurement(trained, protocol, verify)  # type: ignore[arg-type]
 
     measurements, errors = try_each(run_ids, open_one)
@@ -92,7 +94,7 @@ def evaluate(
     chosen = open_device(device, threads)
 
     def evaluate_one(measurement: "Measurement") -> dict[str, Any]:
-        run = measurement.trained.run
+        run = measurement.trained.results
         with open_display() as display:
             metrics = measure(measurement, chosen, display, conditions)
         if not as_json:

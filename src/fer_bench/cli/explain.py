@@ -9,7 +9,7 @@ import typer
 from fer_bench.api.choices import one_of
 from fer_bench.cli.arguments import raise_all, try_each
 from fer_bench.cli.console import results, say
-from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs, SplitName
+from fer_bench.cli.options import DeviceName, Json, Outputs, Places, Runs, SplitName, To
 from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.names import named_run
 
@@ -30,6 +30,7 @@ def explain(
     places: Places = None,
     outputs: Outputs = Path("outputs"),
     device: DeviceName = "auto",
+    to: To = None,
     as_json: Json = False,
 ) -> None:
     """Show where trained models look (Grad-CAM): correct answers, mistakes, the mean per class."""
@@ -39,7 +40,7 @@ def explain(
     one_of("--split", split, SPLITS)
 
     def open_one(typed: str) -> "tuple[TrainedRun, Manifest]":
-        trained = open_trained_run(named_run(outputs, typed), places or ())
+        trained = open_trained_run(named_run(outputs, typed), places or (), to)
         return trained, trained.own_dataset()
 
     opened, errors = try_each(run_ids, open_one)

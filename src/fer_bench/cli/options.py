@@ -67,6 +67,14 @@ VerifyFiles = Annotated[
     ),
 ]
 Outputs = Annotated[Path, typer.Option(help="Folder of the runs.")]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write into a copy of the run in this folder, which has no model: for a run that is "
+        "read-only.",
+    ),
+]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:<index>.")]
 Threads = Annotated[
     int | None,

@@ -16,11 +16,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fer_bench.cli.arguments import explain_option
-from fer_bench.cli.console import discard_output, messages, prepare_streams
+from fer_bench.cli.console import STANDARD_OUTPUT, discard_output, messages, prepare_streams
 from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.spelling import visible
+from fer_bench.user_folders import has_temporary_folder
 
 # The base class of the errors that Typer raises for arguments; it is not exported by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -28,13 +29,17 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 # Errors of the file system that concern a path of the user, or the disk.
 NOT_OUR_FAULT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP),
 }
 # Of a path in a message.
 _LONGEST = 300
 WRITE_ADVICE = "Give another path, or check its permissions and the free space on that disk."
+NO_TEMPORARY_FOLDER = (
+    "there is no folder for temporary files that can be written.\nName one in TMPDIR."
+)
+RESULTS_ADVICE = "The results could not be printed. Send them elsewhere; what is saved stays."
 
 
 def _verbose(value: bool) -> None:
@@ -149,16 +154,23 @@ class Commands(TyperGroup):
             _report_end("error", str(error), "red")
             raise typer.Exit(2) from error
         except OSError as error:
-            if error.errno not in NOT_OUR_FAULT:
+            message = _explained(error)
+            if not message:
                 raise
             discard_output()
-            _report_end(
-                "error", f"{_shown(error.filename)}: {error.strerror}.\n{WRITE_ADVICE}", "red"
-            )
+            _report_end("error", message, "red")
             raise typer.Exit(2) from error
         except (Interrupted, KeyboardInterrupt) as stop:
             _report_end("stopped", str(stop) or "by the user", "yellow")
             raise typer.Exit(130) from stop
+
+
+def _explained(error: OSError) -> str:
+    """A message for an error that the user can mend; empty for any other."""
+    if error.errno in NOT_OUR_FAULT:
+        advice = RESULTS_ADVICE if error.filename == STANDARD_OUTPUT else WRITE_ADVICE
+        return f"{_shown(error.filename)}: {error.strerror}.\n{advice}"
+    return "" if has_temporary_folder() else NO_TEMPORARY_FOLDER
 
 
 def _shown(path: Any) -> str:

@@ -14,6 +14,7 @@ from fer_bench.device import machine
 from fer_bench.device.precision import BFLOAT16_FLAGS
 from fer_bench.device.selection import Device, why_no_gpu
 from fer_bench.storage.cache import cache_root
+from fer_bench.user_folders import can_write, nearest_existing
 
 # Linux's flags for the instructions that make arithmetic fast, and their common names.
 CPU_FEATURES = {
@@ -94,8 +95,8 @@ def cache_folder_facts() -> dict[str, Any]:
         "folder": str(folder),
         "files": len(sizes),
         "bytes": sum(sizes),
-        "free_bytes": shutil.disk_usage(_existing(folder)).free,
-        "writable": is_writable(folder),
+        "free_bytes": shutil.disk_usage(nearest_existing(folder)).free,
+        "writable": can_write(folder),
     }
 
 
@@ -104,15 +105,3 @@ def _file_sizes(folder: Path) -> Iterator[int]:
         with contextlib.suppress(FileNotFoundError):  # another process may be emptying the cache
             if path.is_file():
                 yield path.stat().st_size
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether files can be created in `folder`, which need not exist yet."""
-    nearest = _existing(folder)
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

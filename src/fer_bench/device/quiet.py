@@ -5,6 +5,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
+
+
+def _hidden_file() -> IO[bytes]:
+    """A file without a name: in memory where the system can, since no folder may be writable."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("messages"), "w+b")  # noqa: PTH123 - a descriptor
+    return tempfile.TemporaryFile()
 
 
 @contextmanager
@@ -16,7 +24,7 @@ def native_messages_hidden() -> Iterator[None]:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
+    with _hidden_file() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
             yield

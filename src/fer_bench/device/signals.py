@@ -32,10 +32,11 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a request to stop, so that state can be saved.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, so that state can be saved.
 
-    A second one kills. `PARENT_ENDED` requests a stop however often it comes. Only the main thread
-    receives signals: in any other thread, the flag is never set.
+    A second one kills. `PARENT_ENDED` requests a stop however often it comes. SIGHUP, which comes
+    when the terminal is closed, stays ignored where it was (`nohup`). Only the main thread receives
+    signals: in any other thread, the flag is never set.
     """
     stop = Stop()
 
@@ -47,7 +48,9 @@ def stop_on_signals() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, PARENT_ENDED)
+    numbers = [signal.SIGINT, signal.SIGTERM, PARENT_ENDED]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, request_stop) for number in numbers}
     try:
         yield stop

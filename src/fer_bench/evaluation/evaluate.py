@@ -66,8 +66,8 @@ def evaluate(
     model = open_trained_model(measurement.trained, device, display)
     for warning in measurement.manifest.warnings():
         display.message(f"warning: {warning}")
-    run, name = measurement.trained.run, measurement.protocol.name
-    with replaced_files(run.path) as folder:
+    place, name = measurement.trained.results, measurement.protocol.name
+    with replaced_files(place.path) as folder:
         results = RunDirectory(folder)
         _save_predictions(model, measurement, results)
         predictions = read_predictions(results.predictions(name))
@@ -172,7 +172,7 @@ def _temperature(
     if "validation" not in measurement.manifest.split_sizes():
         return {}
     fitted_on = measurement.of_split("validation")
-    path = model.trained.run.predictions(fitted_on.protocol.name)
+    path = model.trained.results.predictions(fitted_on.protocol.name)
     if not path.exists():
         _save_predictions(model, fitted_on, results)
         path = results.predictions(fitted_on.protocol.name)

@@ -116,7 +116,7 @@ def explain(
             `split` are missing or about other images.
         DataError: an image cannot be read.
     """
-    run, classes = trained.run, trained.classes
+    run, classes = trained.results, trained.classes
     answers = read_answers(run, split, manifest)
     opened = open_trained_model(trained, device, display)
     correct = choose_correct(answers, number - number // 2)

@@ -22,6 +22,7 @@ from fer_bench.evaluation import cross_dataset
 from fer_bench.evaluation.cross_dataset import ClassRule
 from fer_bench.evaluation.test_time_views import Views
 from fer_bench.runs.directory import RunDirectory
+from fer_bench.runs.elsewhere import place_of_results
 from fer_bench.runs.record import ProtocolRecord
 
 # The settings that say where a dataset is, and nothing about its content.
@@ -67,11 +68,13 @@ class TrainedRun:
 
     Attributes:
         run: its folder.
+        results: the folder that results are written into: that of the run, or a copy of it.
         config: its experiment, with the dataset where the user says.
         classes: the classes of the model, in the order of its logits.
     """
 
     run: RunDirectory
+    results: RunDirectory
     config: Experiment
     classes: tuple[str, ...]
 
@@ -94,15 +97,19 @@ class TrainedRun:
         return manifest
 
 
-def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> TrainedRun:
+def open_trained_run(
+    run: RunDirectory, overrides: Sequence[str] = (), to: Path | None = None
+) -> TrainedRun:
     """Read a finished run that has a model.
 
     Args:
         run: its folder.
         overrides: where its dataset is now, each `dataset.root=folder` or another of `PLACES`.
+        to: a folder of runs for its results; None for the run itself.
 
     Raises:
-        RunError: it is not finished, was trained elsewhere, or does not record its classes.
+        RunError: it is not finished, was trained elsewhere, cannot be written, or does not record
+            its classes.
         ConfigError: an override would make it another experiment.
     """
     run.settle()
@@ -117,7 +124,8 @@ def open_trained_run(run: RunDirectory, overrides: Sequence[str] = ()) -> Traine
             "Its metrics are in the run already; to add other predictions: fer adopt"
         )
     _check_places(overrides)
-    return TrainedRun(run, load_experiment(run.config, overrides), _classes(run))
+    config, classes = load_experiment(run.config, overrides), _classes(run)
+    return TrainedRun(run, place_of_results(run, to), config, classes)
 
 
 def load_data(path: Path, overrides: Sequence[str] = ()) -> Experiment:

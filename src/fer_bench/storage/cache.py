@@ -7,6 +7,7 @@ of that folder is its last use. Names with a leading dot are work in progress, o
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,8 +22,10 @@ from typing import Any
 from fer_bench.errors import DataError
 from fer_bench.storage.files import read_json, synchronise, write_out
 from fer_bench.storage.locks import Lock, say_nothing, temporary_lock
+from fer_bench.user_folders import can_write, folder_of_our_own, xdg_folder
 
 VARIABLE = "FER_BENCH_CACHE"
+_logger = logging.getLogger(__name__)
 
 # The kinds that `make_room` removes. The files of other kinds may be read one by one during a run.
 ARRAYS = ("images", "trunk")
@@ -71,10 +74,35 @@ class Entry:
 
 
 def cache_root() -> Path:
-    """`$FER_BENCH_CACHE`, or `fer-bench` in the user's cache folder (XDG base directories)."""
+    """`$FER_BENCH_CACHE`, or `fer-bench` in the user's cache folder (XDG base directories).
+
+    Where the latter cannot be written, it is a folder for temporary files, which a message names.
+
+    Raises: DataError when there is no folder for it.
+    """
     if named := os.environ.get(VARIABLE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-bench"
+    usual = xdg_folder("XDG_CACHE_HOME", ".cache")
+    if usual and can_write(usual / "fer-bench"):
+        return usual / "fer-bench"
+    return _elsewhere(str(usual / "fer-bench" if usual else "~/.cache/fer-bench"))
+
+
+def _elsewhere(usual: str) -> Path:
+    """The folder that is used instead of the usual one, from now on and in started processes."""
+    own = folder_of_our_own()
+    if own is None:
+        raise DataError(
+            f"the cache {usual} cannot be written, nor can the folder for temporary files.\n"
+            f"Name a folder for temporary files in TMPDIR, or one for the cache in {VARIABLE}."
+        )
+    root = own / "cache"
+    _logger.warning(
+        "%s: cannot be written, so the cache is in %s; name another folder in %s",
+        *(usual, root, VARIABLE),
+    )
+    os.environ[VARIABLE] = str(root)
+    return root
 
 
 def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -284,12 +312,18 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not str(error.filename or "").startswith(str(cache_root())):
+        if not _is_of_the_cache(error.filename):
             raise
         raise DataError(
             f"the cache {cache_root()} cannot be written ({error.strerror}).\n"
             f"Make room there, or name another folder in {VARIABLE}."
         ) from error
+
+
+def _is_of_the_cache(filename: Any) -> bool:
+    """Whether a path is in the cache, or is a folder above it, which could not be made."""
+    path, root = Path(os.fsdecode(filename or "")), cache_root()
+    return bool(filename) and (path.is_relative_to(root) or root.is_relative_to(path))
 
 
 # Making ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ LAST_LINES = 3
 # `fer` of this environment; -P: no file in the working directory can shadow a module.
 FER = (sys.executable, "-P", "-m", "fer_bench")
 _USER_CAN_FIX = 2  # exit status of `fer` on an expected error
-INTERRUPTED = (130, -signal.SIGTERM, -signal.SIGINT)
+INTERRUPTED = (130, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from fer_bench.device.inventory import (
     cache_folder_facts,
     choices,
     device_facts,
-    is_writable,
     on_machine,
     system,
 )
@@ -30,6 +29,7 @@ from fer_bench.models.build import build_model
 from fer_bench.models.kernels import use_fast_kernels
 from fer_bench.runs.record import versions
 from fer_bench.training.losses import cross_entropy
+from fer_bench.user_folders import can_write
 
 NETWORK, SIZE, BATCH, CLASSES = "cnn_slides", 48, 64, 7
 ROUNDS = 5
@@ -58,7 +58,7 @@ def examine(device: Device, outputs: Path, seconds: float, report: Report) -> di
         "choices": choices(device),
         "measured": measure(device, seconds, report) if seconds > 0 else None,
         "cache": cache_folder_facts(),
-        "outputs": {"folder": str(outputs), "writable": is_writable(outputs)},
+        "outputs": {"folder": str(outputs), "writable": can_write(outputs)},
     }
 
 

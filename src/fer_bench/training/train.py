@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913 - what is trained, where, and on which data
 
     Raises:
         FerError: the data, the device or the run directory do not allow it.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
     """
     check_packages(config.tracking)
     run = RunDirectory(outputs / config.run_id)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from fer_bench.device.quiet import native_messages_hidden
 from fer_bench.display import Display
-from fer_bench.report.terminal.progress import LiveDisplay, PlainDisplay, open_display
+from fer_bench.report.terminal.progress import LiveDisplay, Milestones, PlainDisplay, open_display
 
 ROW = {
     "epoch": 3,
@@ -81,13 +82,52 @@ def test_the_best_epoch_is_marked() -> None:
     assert written(display).splitlines()[-1] == "*" + LINE[1:]
 
 
-def test_a_long_epoch_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PlainDisplay, "SECONDS_BETWEEN_LINES", 0.0)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which the test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_long_run_shows_the_time_left(clock: list[float]) -> None:
     display = PlainDisplay(console(terminal=False))
+    clock[0] += 500  # before the first epoch: decoding
     display.start_epoch(3, 12, "head", 20)
+    clock[0] += 35
     display.step(7, 1.5, 0.5, 300.0)
-    text = "   3/12  step 7/20: loss 1.5000, accuracy 0.5000, 300 images/s"
-    assert written(display).splitlines() == [text]
+    text = "   3/12  step 7/20: loss 1.5000, accuracy 0.5000, 300 images/s, 16:05 left"
+    assert written(display).splitlines() == [text]  # 5 s a step, 13 + 9 * 20 steps
+
+
+def test_a_run_that_went_on_counts_what_it_has_done_itself(clock: list[float]) -> None:
+    display = PlainDisplay(console(terminal=False))
+    for epoch in (10, 11):
+        display.start_epoch(epoch, 12, "head", 20)
+        clock[0] += 25
+        display.step(10, 1.5, 0.5, 300.0)
+        if epoch == 10:
+            display.end_epoch(ROW, is_best=False)
+    assert written(display).splitlines()[-1].endswith(", 0:50 left")  # 30 of 60 steps, 50 s
+
+
+def test_lines_come_at_growing_distances(clock: list[float]) -> None:
+    due, milestones = [], Milestones()
+    for second in range(4 * 3600):
+        clock[0] = 1000.0 + second
+        due += [second] if milestones.is_due() else []
+    assert due == [30, 60, 120, 240, 480, 960, 1920, 3720, 5520, 7320, 9120, 10920, 12720]
+
+
+def test_long_work_on_images_shows_the_time_left(clock: list[float]) -> None:
+    display = PlainDisplay(console(terminal=False))
+    for what in ("decoding train images", "decoding test images"):
+        for done in range(0, 5001, 1000):
+            display.progress(what, done, 5000)
+            clock[0] += 20
+    left = ["2,000 of 5,000, 1:00 left", "4,000 of 5,000, 0:20 left", "5,000 done"]
+    lines = [f"decoding {split} images: {end}" for split in ("train", "test") for end in left]
+    assert written(display).splitlines() == lines
 
 
 def test_a_long_line_is_not_broken() -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fer_bench.display import Display
+from fer_bench.report.wording import write_clock
 from fer_bench.spelling import visible
 
 
@@ -52,26 +53,56 @@ def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
     return f"{'*' if is_best else ' '}{row['epoch']:>3}/{epochs:<3} {row['stage']:<7.7} {cells}"
 
 
-class PlainDisplay:
-    """One line per epoch, and one every 30 seconds within a long epoch."""
+class Milestones:
+    """When a long piece of work gets a line: after 30 seconds, one minute, two, four, and so on.
 
-    SECONDS_BETWEEN_LINES = 30.0
+    From half an hour on, there is one every half hour.
+    """
+
+    FIRST, FARTHEST = 30.0, 1800.0
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.next = self.FIRST
+
+    def is_due(self) -> bool:
+        """Whether a line is due; if so, the next one is later."""
+        elapsed = time.monotonic() - self.begun
+        if elapsed < self.next:
+            return False
+        self.next = elapsed + min(elapsed, self.FARTHEST)
+        return True
+
+    def time_left(self, done: float, remaining: float) -> str:
+        """`12:30 left`, if the remaining parts take as long as those that are done."""
+        return f"{write_clock((time.monotonic() - self.begun) / done * remaining)} left"
+
+
+class PlainDisplay:
+    """One line per epoch, and lines with the time left, at growing distances."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.last_line = time.monotonic()
         self.epoch, self.epochs, self.steps = 0, 0, 0
+        self.steps_of_earlier_epochs = 0
         self.has_heading = False
+        self.images_of = ""
+        self.image_milestones, self.milestones = Milestones(), Milestones()
 
     def message(self, text: str) -> None:
         """Print a message."""
         self.console.print(visible(text), soft_wrap=True, highlight=False, markup=False)
-        self.last_line = time.monotonic()
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Print one line when all images are done."""
+        """Print one line when all images are done, and some before if that takes long."""
+        if what != self.images_of:
+            self.images_of, self.image_milestones = what, Milestones()
         if done == total:
+            self.images_of = ""
             self.message(f"{what}: {total:,} done")
+        elif done and self.image_milestones.is_due():
+            left = self.image_milestones.time_left(done, total - done)
+            self.message(f"{what}: {done:,} of {total:,}, {left}")
 
     def start_epoch(
         self,
@@ -81,19 +112,23 @@ class PlainDisplay:
         steps: int,
     ) -> None:
         """Remember the epoch for the next lines."""
+        if not self.epoch:
+            self.milestones = Milestones()
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Print the progress within a long epoch."""
-        is_due = time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES
-        if is_due and step < self.steps:
+        """Print the progress of the run now and then."""
+        if step < self.steps and self.milestones.is_due():
+            remaining = (self.epochs - self.epoch) * self.steps + self.steps - step
+            left = self.milestones.time_left(self.steps_of_earlier_epochs + step, remaining)
             self.message(
                 f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
-                f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s"
+                f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s, {left}"
             )
 
     def end_epoch(self, row: Mapping[str, Any], *, is_best: bool) -> None:
         """Print the epoch's line."""
+        self.steps_of_earlier_epochs += self.steps
         if not self.has_heading:
             self.message(_BEST)
             self.message(_heading(row))

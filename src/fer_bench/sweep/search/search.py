@@ -203,7 +203,8 @@ def search(
 
     Raises:
         FerError: the study belongs to another plan, or is being searched already.
-        Interrupted: this process or a run received SIGINT or SIGTERM; the same search resumes.
+        Interrupted: this process or a run received SIGINT, SIGTERM or SIGHUP; the same search
+            resumes.
     """
     folder = plan.folder(outputs)
     with _only_search(folder):
