@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fer_bench"
 HEAVY = ("keras", "tensorflow")
 
 # One module each. They may import each other, and every room may import them.
-GROUND = {"errors", "labels", "registry", "settings", "spelling", "display"}
+GROUND = {"errors", "labels", "registry", "settings", "spelling", "display", "timing"}
 
 # Each room, and the other rooms that it may import. The package itself imports what it offers when
 # that is first used.

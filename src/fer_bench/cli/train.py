@@ -20,6 +20,7 @@ from fer_bench.cli.options import (
     WorkerIndex,
 )
 from fer_bench.cli.shell import open_device, open_display
+from fer_bench.timing import timed
 
 if TYPE_CHECKING:
     from fer_bench.api.training import PreparedTraining
@@ -87,7 +88,8 @@ def train(
             verify=verify,  # type: ignore[arg-type]
         )
 
-    trainings, errors = try_each(configs, prepare)
+    with timed("checking the experiment and its data"):
+        trainings, errors = try_each(configs, prepare)
     if not trainings:
         raise_all(errors)
     if dry_run:

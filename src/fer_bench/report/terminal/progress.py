@@ -52,13 +52,17 @@ def _epoch_line(row: Mapping[str, Any], epochs: int, *, is_best: bool) -> str:
 
 
 class PlainDisplay:
-    """One line per epoch, and one every 30 seconds within a long epoch."""
+    """One line per epoch, and some within a long epoch, at distances that grow.
+
+    The first comes after half a minute; each distance is twice the one before, up to ten minutes.
+    """
 
     SECONDS_BETWEEN_LINES = 30.0
+    MOST_SECONDS_BETWEEN_LINES = 600.0
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.last_line = time.monotonic()
+        self.last_line, self.distance = time.monotonic(), self.SECONDS_BETWEEN_LINES
         self.epoch, self.epochs, self.steps = 0, 0, 0
         self.has_heading = False
 
@@ -81,11 +85,13 @@ class PlainDisplay:
     ) -> None:
         """Remember the epoch for the next lines."""
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
+        self.distance = self.SECONDS_BETWEEN_LINES
 
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Print the progress within a long epoch."""
-        is_due = time.monotonic() - self.last_line >= self.SECONDS_BETWEEN_LINES
+        is_due = time.monotonic() - self.last_line >= self.distance
         if is_due and step < self.steps:
+            self.distance = min(2 * self.distance, self.MOST_SECONDS_BETWEEN_LINES)
             self.message(
                 f" {self.epoch:>3}/{self.epochs:<3} step {step}/{self.steps}: loss {loss:.4f}, "
                 f"accuracy {accuracy:.4f}, {images_per_second:.0f} images/s"
