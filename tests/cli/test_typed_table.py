@@ -108,7 +108,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
         Row(
             "fer report one --outputs ~/outputs",
-            "the same in an option; and in `root`, `exclude` and `weights` of an experiment",
+            "the same in an option",
             REPORT,
         ),
         Row("fer validate tiny.yml", "an error that names `tiny.yaml`", error=("'tiny.yaml'",)),
