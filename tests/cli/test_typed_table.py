@@ -178,8 +178,8 @@ ROWS: dict[str, tuple[Row, ...]] = {
             error=("--set training.batch_size=8  (now 16)",),
         ),
         Row(
-            "fer train seed=3",
-            "an error with the `--set`",
+            "fer train tiny.yaml seed=3",
+            "an error with the `--set`; nothing is trained",
             error=("--set seed=3",),
         ),
         Row("fer train tiny.yaml --resume", "an error: that is what it does", error=("--fresh",)),

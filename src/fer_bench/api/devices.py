@@ -1,6 +1,7 @@
 """What computes and what shows progress, for a program, a notebook and the command line."""
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -100,14 +101,13 @@ def _is_notebook() -> bool:
 
 def _one_output() -> Callable[[dict[str, str]], None]:
     """A function that shows its argument as one output of the cell, in place of the one before."""
-    from IPython import display
-
+    display = importlib.import_module("IPython.display").display  # there in every kernel
     handle: Any = None
 
     def show(bundle: dict[str, str]) -> None:
         nonlocal handle
         if handle is None:
-            handle = display.display(bundle, raw=True, display_id=True)
+            handle = display(bundle, raw=True, display_id=True)
         else:
             handle.update(bundle, raw=True)
 

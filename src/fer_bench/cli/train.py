@@ -67,7 +67,7 @@ def train(
 
     Several experiments are trained one after the other. Errors are reported at the end.
     """
-    from fer_bench.api.experiments import experiment_file, experiment_run
+    from fer_bench.api.experiments import check_no_key, experiment_file, experiment_run
     from fer_bench.api.training import prepare_training, run_training
     from fer_bench.config.loading import load_experiment
     from fer_bench.device.workers import find_workers
@@ -88,6 +88,8 @@ def train(
             verify=verify,  # type: ignore[arg-type]
         )
 
+    for typed in configs:
+        check_no_key(typed)  # or the other experiments would be trained without it
     with timed("checking the experiment and its data"):
         trainings, errors = try_each(configs, prepare)
     if not trainings:
