@@ -19,7 +19,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fer_bench"
 HEAVY = ("keras", "tensorflow")
 
 # One module each. They may import each other, and every room may import them.
-GROUND = {"errors", "labels", "registry", "settings", "spelling", "display", "user_folders"}
+GROUND = {
+    "errors",
+    "labels",
+    "registry",
+    "settings",
+    "spelling",
+    "display",
+    "timing",
+    "user_folders",
+}
 
 # Each room, and the other rooms that it may import. The package itself imports what it offers when
 # that is first used.

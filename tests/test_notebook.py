@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from messages import says
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebooks" / "quickstart.ipynb"
@@ -49,3 +50,35 @@ def test_the_notebook_gives_the_metrics_of_the_commands(
         for run in (tmp_path / "outputs" / trained_run.name, trained_run)
     )
     assert found == expected
+
+
+@pytest.mark.slow
+def test_a_kernel_shows_a_table_and_curves_and_commands_plain_lines(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    places = os.pathsep.join(sys.path)
+    paths = f"import os, sys; sys.path[:0] = {sys.path!r}; os.environ['PYTHONPATH'] = {places!r}"
+    cells = (
+        paths,
+        "import fer_bench; run = fer_bench.train('tiny.yaml')",
+        f"!{sys.executable} -m fer_bench train tiny.yaml --outputs others",
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
+
+    _, trained, command = (cell["outputs"] for cell in notebook["cells"])
+    (output,) = (one for one in trained if "data" in one)  # updated, not repeated
+    html = output["data"]["text/html"]
+    says(html, "epochs trained", "the best is epoch", "validation accuracy")
+    assert html.count("<figure") == 2
+    assert "<progress" not in html
+    text = "".join(one["text"] for one in command)
+    assert "\x1b" not in text
+    assert "\r" not in text.replace("\r\n", "\n")
+    assert max(map(len, text.splitlines())) <= 200
+    says(text, "val_loss", "tiny-s7-")

@@ -177,3 +177,23 @@ def test_without_a_locale(variables: dict[str, str], place: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert b"+/-" in done.stdout or "±".encode("cp1252") in done.stdout
+
+
+def test_a_command_in_a_cell_of_a_notebook_prints_plain_lines() -> None:
+    """A kernel runs it in a pseudo-terminal, and says that colours are welcome."""
+    import pty
+
+    reader, writer = pty.openpty()
+    environment = {"JPY_PARENT_PID": "1", "TERM": "xterm-color", "FORCE_COLOR": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "fer_bench", "compare", "nowhere"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+        stdout=writer,
+        stderr=writer,
+        check=False,
+    )
+    os.close(writer)
+    text = os.read(reader, 10_000).decode()
+    os.close(reader)
+    assert "nowhere" in text
+    assert "\x1b" not in text

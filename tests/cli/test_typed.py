@@ -10,51 +10,16 @@ from typing import Any
 import pytest
 import yaml
 from messages import says
+from typed_files import EXPERIMENT
 from typer.testing import Result
 
 from fer_bench.config.loading import load_experiment
 from fer_bench.errors import ConfigError
-from fer_bench.evaluation.adopt import Adoption, adopt
 from fer_bench.registry import BACKBONES, DATASETS
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.names import named_run
 
 Fer = Callable[..., Result]
-
-EXPERIMENT = """\
-dataset: {name: drawn, root: faces, validation: 0.25}
-image: {size: 24}
-model: {backbone: cnn_compact}
-training: {batch_size: 16}
-stages:
-  - {name: head, train: head, epochs: 1, learning_rate: 1.0e-3}
-  - {name: all, train: all, epochs: 2, learning_rate: 1.0e-4}
-"""
-
-
-@pytest.fixture(scope="module")
-def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three runs that need no training, and their tables. Do not change it."""
-    folder = tmp_path_factory.mktemp("adopted")
-    for number, name in enumerate(("one", "other", "third")):
-        table = folder / f"{name}.csv"
-        rows = [f"{i}.png,{'happy' if i % 2 else 'sad'},0.{i + number + 1}" for i in range(7)]
-        table.write_text(
-            "sample_id,label,p_happy,p_sad\n"
-            + "".join(f"{row},{1 - float(row.rpartition(',')[2]):.1f}\n" for row in rows)
-        )
-        adopt(Adoption(name, number, table, "test", None), folder / "outputs", fresh=False)
-    return folder
-
-
-@pytest.fixture
-def here(adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn_root: Path) -> Path:
-    """The current folder, with a config, faces, and the three adopted runs."""
-    shutil.copytree(adopted, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
-    (tmp_path / "faces").symlink_to(drawn_root)
-    return tmp_path
 
 
 @pytest.fixture
@@ -146,6 +111,30 @@ def test_compare_takes_several_folders(here: Path, fer: Fer) -> None:
     assert len(document["groups"][0]["runs"]) == 3
     assert len(document["left_out"]) == 3
     assert all(one["twin"] for one in document["left_out"]), path
+
+
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        (["--csv", "-"], "stderr"),
+        (["--latex", "-"], "stderr"),
+        (["--json"], "stdout"),
+        (["--markdown", "-"], "stdout"),
+        (["--csv", "runs.csv"], "stdout"),
+        (["--latex", "runs.tex"], "stdout"),
+    ],
+)
+def test_a_copy_that_is_left_out_is_named(
+    here: Path, fer: Fer, option: list[str], where: str
+) -> None:
+    """In a backup two levels down, too, if that is given."""
+    original = next((here / "outputs").glob("one-*"))
+    shutil.copytree(original, here / "outputs" / "backup" / "2026" / original.name)
+    result = fer("compare", "outputs", "outputs/backup/2026", *option)
+    assert result.exit_code == 0, result.output
+    says(getattr(result, where), "is a copy of", "same run id and predictions", "backup")
+    silent = fer("compare", "outputs", *option)
+    assert "is a copy of" not in silent.output
 
 
 # Paths -------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fer_bench.evaluation.protocol import (
 )
 from fer_bench.evaluation.test_time_views import Views
 from fer_bench.labels import SPLITS
+from fer_bench.timing import timed
 
 if TYPE_CHECKING:
     from fer_bench.device.selection import Device
@@ -108,7 +109,8 @@ def measure(
 
     run = measurement.trained.results
     document = evaluate_run(measurement, device, display, conditions)
-    written_page(run)
+    with timed("drawing figures and writing the page"):
+        written_page(run)
     Mirror(run, tracked_by(run), display.message).close()
     for warning in document["warnings"]:
         display.message(f"warning: {warning}")

@@ -1,5 +1,6 @@
 """From the name of a file or of a run to an experiment."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def experiment_file(typed: Path, outputs: Path) -> Path:
     return run.config
 
 
+def check_no_key(typed: Path) -> None:
+    """Check that `typed` is not a bare key, as `seed=3`. Raises: ConfigError with the option."""
+    if "=" in typed.name and not os.path.exists(typed):  # noqa: PTH110 - False for any text
+        raise ConfigError(f"{typed}: a key is set with an option: --set {typed}")
+
+
 def experiment_run(typed: Path, outputs: Path) -> RunDirectory | None:
     """The run that `typed` names; None where `typed` is an experiment file of its own.
 
@@ -67,8 +74,7 @@ def experiment_run(typed: Path, outputs: Path) -> RunDirectory | None:
         raise ConfigError(f"{what_folder_holds(typed)}\nGive one of its files, or a run.")
     if typed.exists():
         return None
-    if "=" in typed.name:
-        raise ConfigError(f"{typed}: a key is set with an option: --set {typed}")
+    check_no_key(typed)
     try:
         return named_run(outputs, str(typed))
     except RunError as error:

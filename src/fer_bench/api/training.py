@@ -43,8 +43,8 @@ def train(  # noqa: PLR0913 - the options of `fer train`
         experiment: an experiment, or its file or a run, as for `load_experiment`.
         outputs: the folder of the runs.
         device: `auto`, `cpu`, `gpu` or `gpu:<index>`.
-        progress: where progress is shown: any `Display`; None for the terminal or the notebook,
-            False for nowhere.
+        progress: where progress is shown: any `Display`; None for a table and curves in a notebook,
+            a live line on a terminal and plain lines elsewhere; False for nowhere.
         fresh: train it from the beginning. The present run stays until there is a checkpoint.
         more_epochs: train the finished run of this experiment for so many more epochs of its last
             stage, as a new run.
@@ -67,7 +67,7 @@ def train(  # noqa: PLR0913 - the options of `fer train`
         skip_finished=not fresh,
         verify=verify,
     )
-    with open_display(progress) as display:
+    with open_display(progress, training.run) as display:
         chosen = None
         if training.checked:
             chosen = open_device(device, threads, message=display.message)

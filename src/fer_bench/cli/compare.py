@@ -8,7 +8,7 @@ import typer
 from fer_bench.api.choices import one_of
 from fer_bench.cli.console import results, say
 from fer_bench.cli.options import Json
-from fer_bench.cli.shell import mention
+from fer_bench.cli.shell import mention, notify
 from fer_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OUTPUTS = Path("outputs")
 STANDARD_OUTPUT = Path("-")
+# Documents that have no place for the runs that are left out.
+NOT_LISTED_IN = ("csv", "latex")
 
 
 def compare(
@@ -95,6 +97,9 @@ def compare(
         write_atomically(path, comparison.to_text(kind))
     if printed:
         say(comparison.to_text(printed[0]), end="")
+        if printed[0] in NOT_LISTED_IN:
+            for one in comparison.left_out:
+                notify(f"left out: {one.run_id}: {one.reason}")
         return
     show_comparison(comparison)
     for path in files.values():

@@ -140,6 +140,11 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
+if "JPY_PARENT_PID" in os.environ:
+    # A cell of a notebook (`!fer train`) runs commands in a terminal that claims to have colours
+    # and a cursor; the notebook has neither. Rich then prints plain lines of 80 columns.
+    os.environ["TERM"] = "dumb"
+
 # On the class, since Typer creates consoles of its own to print the help.
 Console.on_broken_pipe = _reader_is_gone  # type: ignore[method-assign, assignment]
 

@@ -24,6 +24,7 @@ from fer_bench.cli.options import (
 from fer_bench.cli.shell import mention, open_device, open_display
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.names import named_run
+from fer_bench.timing import timed
 
 if TYPE_CHECKING:
     from fer_bench.evaluation.protocol import Measurement
@@ -88,7 +89,8 @@ def evaluate(
         trained = open_trained_run(named_run(outputs, typed), () if data else places or (), to)
         return open_measurement(trained, protocol, verify)  # type: ignore[arg-type]
 
-    measurements, errors = try_each(run_ids, open_one)
+    with timed("checking the run and its data"):
+        measurements, errors = try_each(run_ids, open_one)
     if not measurements:
         raise_all(errors)
     chosen = open_device(device, threads)

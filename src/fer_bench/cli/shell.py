@@ -21,6 +21,7 @@ from fer_bench.config.paths import expanded
 from fer_bench.device.workers import Workers
 from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.spelling import visible
+from fer_bench.timing import forget_times, times
 from fer_bench.user_folders import has_temporary_folder
 
 # The base class of the errors that Typer raises for arguments; it is not exported by name.
@@ -60,7 +61,7 @@ def _loudness(
             "-v",
             callback=_verbose,
             expose_value=False,
-            help="Show the messages of TensorFlow, too.",
+            help="Also show the messages of TensorFlow, and where the time went.",
         ),
     ] = False,
     quiet: Annotated[
@@ -105,7 +106,21 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises: ConfigError for a path with a variable that is not set."""
         ctx.params = {name: _with_paths(name, value) for name, value in ctx.params.items()}
-        return super().invoke(ctx)
+        forget_times()
+        try:
+            return super().invoke(ctx)
+        finally:
+            if logging.getLogger("fer_bench").isEnabledFor(logging.DEBUG):
+                _report_times()
+
+
+def _report_times() -> None:
+    """Where the time of a command with `-v` went, as far as it is measured."""
+    spent = times()
+    for part, seconds in spent.items():
+        notify(f"{seconds:8.1f} s  {part}")
+    if spent:
+        notify(f"{sum(spent.values()):8.1f} s  in all of these")
 
 
 def _with_paths(name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ from fer_bench.cli.options import (
     WorkerIndex,
 )
 from fer_bench.cli.shell import open_device, open_display
+from fer_bench.timing import timed
 
 if TYPE_CHECKING:
     from fer_bench.api.training import PreparedTraining
@@ -66,7 +67,7 @@ def train(
 
     Several experiments are trained one after the other. Errors are reported at the end.
     """
-    from fer_bench.api.experiments import experiment_file, experiment_run
+    from fer_bench.api.experiments import check_no_key, experiment_file, experiment_run
     from fer_bench.api.training import prepare_training, run_training
     from fer_bench.config.loading import load_experiment
     from fer_bench.device.workers import find_workers
@@ -87,7 +88,10 @@ def train(
             verify=verify,  # type: ignore[arg-type]
         )
 
-    trainings, errors = try_each(configs, prepare)
+    for typed in configs:
+        check_no_key(typed)  # or the other experiments would be trained without it
+    with timed("checking the experiment and its data"):
+        trainings, errors = try_each(configs, prepare)
     if not trainings:
         raise_all(errors)
     if dry_run:

@@ -30,6 +30,7 @@ from fer_bench.runs.predictions import predictions_frame, read_predictions, writ
 from fer_bench.storage.array_cache import Store
 from fer_bench.storage.files import write_atomically, write_json
 from fer_bench.storage.replacement import replaced_files
+from fer_bench.timing import timed
 
 # In larger datasets, only `fer data audit` looks for copies between the splits.
 IMAGES_LOOKED_AT = 100_000
@@ -83,15 +84,17 @@ def evaluate(
 
 def _save_predictions(model: TrainedModel, measurement: Measurement, results: RunDirectory) -> None:
     protocol, manifest, config = measurement.protocol, measurement.manifest, model.trained.config
-    images = decoding.open_split(
-        manifest,
-        protocol.split,
-        native_size(protocol.views, config.image.size),
-        partial(model.display.progress, f"decoding {protocol.split} images"),
-        store=Store(config.cache.max_bytes, model.display.message),
-        check=measurement.check,
-    )
-    outputs = model.predict(images, protocol.views)
+    with timed("reading and decoding images"):
+        images = decoding.open_split(
+            manifest,
+            protocol.split,
+            native_size(protocol.views, config.image.size),
+            partial(model.display.progress, f"decoding {protocol.split} images"),
+            store=Store(config.cache.max_bytes, model.display.message),
+            check=measurement.check,
+        )
+    with timed("predicting"):
+        outputs = model.predict(images, protocol.views)
     rows = manifest.split(protocol.split)
     _check_finite(model, rows["sample_id"], outputs)
     classes, probabilities = model.trained.classes, outputs.get("expression")
@@ -116,6 +119,7 @@ def _check_finite(model: TrainedModel, ids: "pd.Series[str]", outputs: dict[str,
 # Metrics ---------------------------------------------------------------------------------------
 
 
+@timed("computing metrics")
 def _measure(
     model: TrainedModel, measurement: Measurement, results: RunDirectory, predictions: Predictions
 ) -> dict[str, Any]:
@@ -217,6 +221,7 @@ def _overlap(trained_on: str, measured_on: str) -> list[str]:
 # Robustness ------------------------------------------------------------------------------------
 
 
+@timed("evaluating corrupted images")
 def _save_robustness(
     model: TrainedModel,
     measurement: Measurement,

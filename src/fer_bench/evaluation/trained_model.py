@@ -17,6 +17,7 @@ from fer_bench.evaluation.test_time_views import Views, windows
 from fer_bench.models import inference
 from fer_bench.models.build import OTHER_MODEL, load_model, named_outputs
 from fer_bench.models.kernels import use_fast_kernels
+from fer_bench.timing import timed
 
 Array = NDArray[Any]
 
@@ -58,6 +59,7 @@ class TrainedModel:
         return {name: total / len(functions) for name, total in sums.items()}
 
 
+@timed("reading the model")
 def open_trained_model(trained: TrainedRun, device: Device, display: Display) -> TrainedModel:
     """Load a finished run's model.
 

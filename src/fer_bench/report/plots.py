@@ -55,7 +55,7 @@ def _curves(history: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> It
     for column, (name, colour) in columns.items():
         if column not in history:
             continue
-        rows = zip(history["epoch"], history[column], strict=True)
+        rows = zip(history["epoch"], history[column].astype(float), strict=True)
         points = [(int(epoch), float(value)) for epoch, value in rows if math.isfinite(value)]
         if points:
             yield Curve(name, colour, points)

@@ -27,6 +27,7 @@ from fer_bench.registry import BACKBONES
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.record import now
 from fer_bench.storage.array_cache import Store
+from fer_bench.timing import timed
 from fer_bench.training import checkpoint
 from fer_bench.training.checkpoint import Found
 from fer_bench.training.parent import Parent, advice_to_continue
@@ -284,6 +285,7 @@ def _check_valence_arousal(manifest: Manifest, config: Experiment) -> None:
             )
 
 
+@timed("reading and decoding images")
 def _decode(
     config: Experiment,
     manifest: Manifest,
@@ -347,6 +349,7 @@ def _check_shares(config: Experiment, device: Device, splits: dict[str, decoding
 # The network -----------------------------------------------------------------------------------
 
 
+@timed("building the network")
 def _build_backbone(config: Experiment, device: Device) -> Any:
     """The backbone with random weights, in which the layers of all stages exist."""
     keras.utils.clear_session()  # layer names count from the start in every run
@@ -364,6 +367,7 @@ def chosen_precision(config: Experiment, device: Device) -> str:
     return device.precision(config.training.precision, depthwise=depthwise)
 
 
+@timed("building the network")
 def _load_weights(
     backbone: Any, config: Experiment, run: RunDirectory, device: Device, display: Display
 ) -> str | None:
@@ -374,6 +378,7 @@ def _load_weights(
         return load_weights(backbone, config.model, run.outputs)
 
 
+@timed("building the network")
 def _build_model(
     backbone: Any, config: Experiment, device: Device, classes: int
 ) -> tuple[Any, list[freezing.ResolvedStage]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fer_bench.data.pipeline import SOFT_LABELS
 from fer_bench.device.selection import Device
 from fer_bench.models.build import named_outputs
+from fer_bench.timing import timed
 from fer_bench.training.losses import Objective
 
 # The most steps per call of the function that `build_train_steps` returns.
@@ -126,7 +127,9 @@ def build_train_steps(train_step: Any, optimizer: Any) -> Any:
         padded = np.zeros(MOST_STEPS, np.float32)  # of one shape, so that it is traced once
         padded[: len(rates)] = rates
         number, count = tf.constant(first_step, tf.int64), tf.constant(len(rates))
-        steps(batches, tf.constant(padded), number, count)
+        traced = steps.experimental_get_tracing_count()
+        with timed("training steps" if traced else "tracing and making the first step"):
+            steps(batches, tf.constant(padded), number, count)
 
     return train_steps
 

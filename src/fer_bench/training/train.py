@@ -42,6 +42,7 @@ from fer_bench.runs.history import LARGEST_BYTES as LARGEST_HISTORY
 from fer_bench.runs.record import BestRecord
 from fer_bench.runs.tracking.mirror import Mirror, check_packages
 from fer_bench.storage.files import read_bounded, write_atomically
+from fer_bench.timing import timed
 from fer_bench.training import checkpoint, schedule
 from fer_bench.training.checkpoint import Found
 from fer_bench.training.parent import Parent
@@ -223,6 +224,7 @@ def _mend(session: Session, found: Found) -> None:
     _write_history(session)
 
 
+@timed("writing checkpoints and the model")
 def _finish(session: Session) -> None:
     """Save the selected model, which was in the checkpoint so far."""
     run, progress, model = session.run, session.progress, session.model
@@ -264,7 +266,8 @@ def _explained(session: Session, error: BaseException) -> BaseException:
 def _train_stage(session: Session, send: Callable[[], None]) -> None:
     """Train the stage of the current epoch to its end."""
     progress = session.progress
-    stage_run = enter_stage(session)
+    with timed("entering the stages"):
+        stage_run = enter_stage(session)
     while not progress.done:
         index, _ = schedule.stage_at(progress.stage_epochs, progress.epoch)
         if index != stage_run.index:
@@ -274,6 +277,7 @@ def _train_stage(session: Session, send: Callable[[], None]) -> None:
         send()
 
 
+@timed("training steps")
 def _train_epoch(session: Session, stage_run: StageRun) -> None:
     """Make the remaining steps of the current epoch."""
     config, progress, totals = session.config, session.progress, session.totals
@@ -369,6 +373,7 @@ def _end_epoch(session: Session, stage_run: StageRun) -> None:
     session.display.end_epoch(row, is_best=is_best)
 
 
+@timed("writing checkpoints and the model")
 def _save(session: Session, stage_run: StageRun, *, is_best: bool = False) -> None:
     if session.device.writes:
         run, progress, optimizer = session.run, session.progress, stage_run.optimizer
@@ -410,6 +415,7 @@ def _history_row(session: Session, stage_run: StageRun) -> dict[str, Any]:
     }
 
 
+@timed("validation")
 def _validate(session: Session, stage_run: StageRun) -> dict[str, float | None]:
     config = session.config
     validation, training = session.splits[config.selection_split], config.training

@@ -32,6 +32,16 @@ def learning_curve_charts(run: RunDirectory, record: RunRecord) -> list[Markup]:
     figure = run.figures / "learning_curves.png"
     if not is_current(figure, run.history):
         learning_curves(history, figure, best)
+    return charts_by_epoch(history, best)
+
+
+def charts_by_epoch(history: pd.DataFrame, best: int | None) -> list[Markup]:
+    """A chart of the loss, of the scores and of the learning rate, as far as they are known.
+
+    Args:
+        history: rows as of `history.csv`, at least one.
+        best: the epoch whose model is kept, if there is one yet.
+    """
     marks = [Mark(epoch - 0.5, stage) for epoch, stage in plots.stage_starts(history)]
     if best is not None:
         marks.append(Mark(float(best), "kept", dash=""))
