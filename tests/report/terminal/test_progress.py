@@ -53,18 +53,6 @@ def test_a_terminal_gets_the_live_display() -> None:
     assert type(plain) is PlainDisplay
 
 
-def test_lines_within_an_epoch_come_at_growing_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    display = PlainDisplay(console(terminal=False))
-    display.start_epoch(1, 1, "head", 10_000)
-    for second in range(3600):
-        now[0] = float(second)
-        display.step(second, 1.0, 0.5, 300.0)
-    steps = [int(line.split("step ")[1].split("/")[0]) for line in written(display).splitlines()]
-    assert steps == [30, 90, 210, 450, 930, 1530, 2130, 2730, 3330]
-
-
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     """It cannot move its cursor, so a live display would show nothing."""
     environment = {"TERM": "dumb"}
