@@ -144,15 +144,18 @@ def open_bounded(path: Path, most: int) -> BufferedReader:
     Raises: OSError and ValueError, as `read_bounded`.
     """
     check_readable(path, most)
-    # If a pipe took its place since, opening it does not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, which the caller closes
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
     try:
-        _check(path, os.fstat(descriptor), most)
+        _check(path, os.fstat(file.fileno()), most)
     except (OSError, ValueError):
         file.close()
         raise
     return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe too, which may have taken the place of a file, without waiting for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def why_unreadable(error: OSError | ValueError) -> str:
