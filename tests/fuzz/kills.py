@@ -242,8 +242,8 @@ def _lost(before: dict[str, str], after: dict[str, str], superseded: str) -> str
 def _again(world: World, job: Job) -> str | None:
     """Type the command again."""
     code, output, _ = _run(world, job, COUNT, 0)
-    if code == 2 and "--fresh" in output and job.name == "adopt":
-        return None  # the run was complete when the command was killed
+    if code == 2 and {"adopt": "--fresh", "prepare": "--force"}.get(job.name, "\0") in output:
+        return None  # everything was complete when the command was killed
     return f"again: exit code {code}\n{output[-600:]}" if code else None
 
 
