@@ -98,9 +98,8 @@ def _keras() -> Iterator[None]:
         if "KERAS_HOME" in variables:
             os.environ["KERAS_HOME"] = variables["KERAS_HOME"]
     config: Any = importlib.import_module("keras.src.backend.config")
-    config._KERAS_DIR = (
-        folder  # where `get_file` looks for weights; there is no public way to set it
-    )
+    # Where `get_file` looks for weights; there is no public way to set it.
+    config._KERAS_DIR = folder
 
 
 def _default_home() -> str:

@@ -62,6 +62,7 @@ class Job:
         fresh: paths below the world that are removed first, so that the command makes them.
         supersedes: the beginning of the paths that it removes once it has something better.
         disturbances: what is done to it, each as often as it is listed.
+        over: the option that it asks for when everything is there already.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Job:
         *(KILL, KILL, KILL, HALF, HALF, FULL, FULL, FULL),
         *(STOP, STOP, KILL_LATER, STOP_LATER),
     )
+    over: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +105,9 @@ JOBS = (
     Job("train --fresh", _retrain, 4, (), lambda w: f"outputs/{w.finished}/"),
     Job("evaluate", targets.evaluate, 4),
     Job("audit", targets.audit, 3, ("cache",)),
-    Job("adopt", targets.adopt, 3),
+    Job("adopt", targets.adopt, 3, over="--fresh"),
     Job("report", targets.report, 2),
-    Job("prepare", targets.prepare, 4),
+    Job("prepare", targets.prepare, 4, over="--force"),
     Job(
         "sweep, two workers",
         _sweep,
@@ -242,7 +244,7 @@ def _lost(before: dict[str, str], after: dict[str, str], superseded: str) -> str
 def _again(world: World, job: Job) -> str | None:
     """Type the command again."""
     code, output, _ = _run(world, job, COUNT, 0)
-    if code == 2 and {"adopt": "--fresh", "prepare": "--force"}.get(job.name, "\0") in output:
+    if code == 2 and job.over and job.over in output:
         return None  # everything was complete when the command was killed
     return f"again: exit code {code}\n{output[-600:]}" if code else None
 

@@ -13,7 +13,13 @@ from messages import says
 from fer_bench.config.loading import load_experiment
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.runs.documents import evaluate_command, is_config_of, read_corruptions, read_metrics
+from fer_bench.runs.documents import (
+    evaluate_command,
+    is_config_of,
+    read_config,
+    read_corruptions,
+    read_metrics,
+)
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.storage import files
 
@@ -191,10 +197,10 @@ def test_a_configuration_is_that_of_its_run(prebuilt_run: Path, tmp_path: Path) 
     written = (prebuilt_run / "config.yaml").read_text()
     for same in (written, written.replace("\n", "\r\n"), f"# mine\n{written}"):
         config.write_bytes(same.encode())
-        assert is_config_of([prebuilt_run.name], config)
+        assert is_config_of([prebuilt_run.name], config, read_config(config))
     config.write_text(written.replace("size: 24", "size: 48"))
-    assert not is_config_of([prebuilt_run.name], config)
-    assert is_config_of(["named otherwise"], config)
+    assert not is_config_of([prebuilt_run.name], config, read_config(config))
+    assert is_config_of(["named otherwise"], config, read_config(config))
 
 
 def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
@@ -203,4 +209,4 @@ def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
     assert config.published
-    assert is_config_of([config.run_id], path)
+    assert is_config_of([config.run_id], path, read_config(path))

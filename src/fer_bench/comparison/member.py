@@ -74,7 +74,7 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
     if chosen and not chosen(row.columns()):
         return None
     names = (directory.run_id, record.run_id or "")
-    if not record.is_adopted and not is_config_of(names, directory.config):
+    if not record.is_adopted and not is_config_of(names, directory.config, config):
         raise RunError(
             f"{directory.config} is not the one that the run was trained with; restore it, or "
             "train the run again with `fer train --fresh`"

@@ -41,6 +41,12 @@ def explain(error: ValidationError, schema: type[BaseModel] = Experiment) -> lis
     return [_explain_one(item, schema) for item in islice(own, MOST_ERRORS + 1)]
 
 
+def explain_first(error: ValidationError) -> str:
+    """The first error with its key, and how many more there are."""
+    line, *more = explain(error)
+    return f"{line} (and {error.error_count() - 1} more)" if more else line
+
+
 def _explain_one(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in item["loc"])
     message, found = str(item["msg"]).removeprefix("Value error, "), item["input"]

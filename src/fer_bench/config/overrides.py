@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_bench.config.yaml_files import parse_value
-from fer_bench.errors import ConfigError
+from fer_bench.errors import ConfigError, shortened
 from fer_bench.storage.files import MOST_DIGITS
 
 # Of what was typed, in a message.
@@ -103,6 +103,6 @@ def _index(place: list[Any], part: str, context: str) -> int:
     positions = f"use 0 to {len(place) - 1}" if place else "the list is empty"
     named = ", ".join(filter(None, names[:20]))
     raise ConfigError(
-        f"{context}: {part[:60]!r} is no position in a list of {len(place)}; {positions}."
+        f"{context}: {shortened(part)} is no position in a list of {len(place)}; {positions}."
         + (f" Or a name: {named}." if named else "")
     )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from fer_bench.errors import ConfigError
+from fer_bench.errors import ConfigError, shortened
 from fer_bench.spelling import did_you_mean
 from fer_bench.storage.files import MOST_DIGITS, read_bounded, why_unreadable
 
@@ -57,7 +57,7 @@ class _Constructor(yaml.constructor.SafeConstructor):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # of `!!int x`, `!!bool x`
             kind = node.tag.rpartition(":")[2]
-            raise _Refused(f"{str(node.value)[:60]!r} is no {kind}", node.start_mark) from error
+            raise _Refused(f"{shortened(str(node.value))} is no {kind}", node.start_mark) from error
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """A whole number. Raises: _Refused for one of thousands of digits."""

@@ -245,16 +245,14 @@ def is_newer(path: Path) -> bool:
 
 
 def _explained(error: ValidationError) -> str:
-    """The first error with its key, and how many more there are."""
-    from fer_bench.config.messages import explain
+    from fer_bench.config.messages import explain_first
 
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         return f"cannot be read as JSON ({first['ctx']['error']})"
     if not first["loc"]:
         return f"expected a JSON object, found {type(first['input']).__name__}"
-    line, *more = explain(error)
-    return f"{line} (and {error.error_count() - 1} more)" if more else line
+    return explain_first(error)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from fer_bench.errors import shortened
 from fer_bench.storage.locks import created_locked
 
 # The most bytes that are read of a table, a list or a document.
@@ -226,7 +227,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:60]!r} occurs twice")
+        raise ValueError(f"the key {shortened(twice)} occurs twice")
     return value
 
 

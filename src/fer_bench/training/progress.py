@@ -125,7 +125,9 @@ def read_progress(path: Path) -> Progress:
     try:
         progress = _reader().validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        raise ValueError(_explained(error)) from error
+        from fer_bench.config.messages import explain_first
+
+        raise ValueError(explain_first(error)) from error
     _check(progress)
     return progress
 
@@ -151,14 +153,6 @@ def _digest(document: Mapping[str, Any]) -> str:
 @cache  # building it takes milliseconds
 def _reader() -> TypeAdapter[Progress]:
     return TypeAdapter(Progress)
-
-
-def _explained(error: ValidationError) -> str:
-    """The first error with its key, and how many more there are."""
-    from fer_bench.config.messages import explain
-
-    line, *more = explain(error)
-    return f"{line} (and {error.error_count() - 1} more)" if more else line
 
 
 def _check(progress: Progress) -> None:
