@@ -1,6 +1,7 @@
 """One run on several workers: as on one, and what happens when a worker is lost."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from messages import says
 from fer_bench.data.pipeline import Share
 from fer_bench.device import collective
 from fer_bench.runs.directory import RunDirectory, list_runs
+from fer_bench.training.progress import read_progress
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "drawn_compact.yaml"
 PLAIN = (
@@ -223,6 +225,74 @@ def test_a_lost_worker_stops_the_others_and_the_run_resumes(
     assert "resuming at epoch" in again.said(1)
     resumed = pd.read_csv(run.history)
     pd.testing.assert_frame_equal(resumed[CURVES][: len(reached)], reached[CURVES])
+
+
+@pytest.fixture(scope="module")
+def stopped_team(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a run of two workers that were killed. Read only."""
+    folder = tmp_path_factory.mktemp("stopped")
+    team = Team(arguments(drawn_root, folder / "all", [LONG]), 2, folder / "logs")
+    try:
+        while not (runs := sorted((folder / "all").glob("*/run.json"))):
+            assert team.processes[0].poll() is None, team.said(0)
+            time.sleep(0.3)
+        wait_for_epochs(RunDirectory(runs[0].parent), 3, team)
+    finally:
+        team.kill()
+    return folder / "all"
+
+
+def damage_weights(run: RunDirectory, checkpoint: str) -> Path:
+    """Flip a bit of the weights of a checkpoint, and of their copy if there is one."""
+    weights = run.state / read_progress(run.state / checkpoint).weights[-1]
+    for path in run.state.glob(f"*{weights.name}"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    return weights
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_several_workers_resume_before_a_damaged_checkpoint(
+    drawn_root: Path, stopped_team: Path, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "all"
+    shutil.copytree(stopped_team, outputs)
+    (run,) = list_runs(outputs)
+    before = read_progress(run.state / "progress-before.json").epoch
+    damaged = damage_weights(run, "progress.json")
+    reached = pd.read_csv(run.history)
+    team = Team(arguments(drawn_root, outputs, [LONG]), 2, tmp_path / "logs")
+    try:
+        wait_for_epochs(run, len(reached) + 1, team)
+    finally:
+        team.kill()
+    says(team.said(0), damaged.name, f"resuming at epoch {before + 1}")
+    says(team.said(1), f"resuming at epoch {before + 1}")
+    resumed = pd.read_csv(run.history)
+    np.testing.assert_allclose(resumed[CURVES][: len(reached)], reached[CURVES], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_several_workers_refuse_when_no_checkpoint_is_intact(
+    drawn_root: Path, stopped_team: Path, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "all"
+    shutil.copytree(stopped_team, outputs)
+    (run,) = list_runs(outputs)
+    damaged = [damage_weights(run, name) for name in ("progress.json", "progress-before.json")]
+    before = {path.name: path.read_bytes() for path in run.state.iterdir()}
+    team = Team(arguments(drawn_root, outputs, [LONG]), 2, tmp_path / "logs")
+    try:
+        assert team.wait(240) == [2, 2], team.said(0) + team.said(1)
+    finally:
+        team.kill()
+    for index in range(2):
+        says(team.said(index), *(path.name for path in damaged), "nothing was changed", "--fresh")
+        assert "Traceback" not in team.said(index)
+    assert {path.name: path.read_bytes() for path in run.state.iterdir()} == before
 
 
 @pytest.mark.slow

@@ -289,4 +289,6 @@ def test_a_row_is_measured_printed_and_kept(tmp_path: Path) -> None:
     assert first["ratio"] > 0
     assert first["machine"]["versions"]["keras"]
     assert "| files_cnn_slides |" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"rows.json"}
+    # TensorFlow leaves what it compiles of its own there.
+    left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {"rows.json"}

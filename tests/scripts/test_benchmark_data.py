@@ -258,4 +258,6 @@ def test_whole_script_prints_a_table_and_keeps_json(
     document = json.loads((tmp_path / "found.json").read_text().splitlines()[0])
     assert document["machine"]["command"].startswith(f"python scripts/{script}")
     assert "| --- |" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"found.json"}
+    # TensorFlow leaves what it compiles of its own there.
+    left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {"found.json"}
