@@ -34,30 +34,6 @@ def test_file_names(run: RunDirectory) -> None:
     assert run.run_id == "small-s1-0123abcd"
 
 
-@pytest.mark.parametrize("content", ["text ä", b"bytes"])
-def test_writing_makes_the_folder_and_leaves_one_file(tmp_path: Path, content: str | bytes) -> None:
-    path = tmp_path / "deep" / "er" / "file"
-    write_atomically(path, "old")
-    write_atomically(path, content)
-    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_keeps_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: int) -> None:
-        raise OSError("disk full")
-
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_json_round_trip(run: RunDirectory) -> None:
     write_json(run.metrics("test"), {"n": 1, "value": 0.1})
     assert run.read_json(run.metrics("test")) == {"n": 1, "value": 0.1}

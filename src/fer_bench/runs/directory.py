@@ -1,7 +1,6 @@
 """The run directory: the name of every file in it, its readers and its lock."""
 
 import contextlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 from fer_bench.errors import DataError, RunError, shortened
 from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
-from fer_bench.storage.files import check_name, read_json, why_unreadable, write_beside
+from fer_bench.storage.files import (
+    check_name,
+    read_json,
+    remove_abandoned,
+    why_unreadable,
+    write_beside,
+)
 from fer_bench.storage.locks import (
     LOCK,
     BusyError,
     held,
-    is_alive,
     is_locked,
     read_holder,
-    remove_unlocked,
 )
 from fer_bench.storage.replacement import settle_files
 
@@ -31,9 +34,6 @@ if TYPE_CHECKING:
 
 # Nothing is written deeper than `explanations/test/x.png`; folders that others made may be.
 _HIDDEN = (".*", "*/.*", "*/*/.*")
-# A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
-# the process that holds the run.
-_TEMPORARY = re.compile(r"\.writing-.+|\..+\.(?P<process>\d+)\.tmp")
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,7 @@ class RunDirectory:
 
     def _clear_left_behind(self) -> None:
         for path in chain.from_iterable(map(self.path.glob, _HIDDEN)):
-            named = _TEMPORARY.fullmatch(path.name)
-            if named and not is_alive(int(named["process"] or 0)):
-                remove_unlocked(path)
+            remove_abandoned(path)
         if self.state.exists() and self._has_ended_without_state():
             shutil.rmtree(self.state)
 

@@ -5,6 +5,7 @@ pipe never hangs a command, and `/dev/zero` never fills the memory.
 """
 
 import errno
+import glob
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_bench.errors import shortened
-from fer_bench.storage.locks import created_locked
+from fer_bench.storage.locks import created_locked, is_alive, remove_unlocked
 
 # The most bytes that are read of a table, a list or a document.
 MOST_BYTES = 50 * 2**20
@@ -25,6 +26,9 @@ LONGEST_NAME = 255
 MOST_LEVELS = 32
 # No number that a computer uses has as many; Python refuses to read or to show thousands.
 MOST_DIGITS = 400
+# A file that is being written: `.history.csv.4711.tmp` by process 4711, `.writing-model.keras` by
+# the process that holds the run.
+_BESIDE = re.compile(r"\.writing-.+|\..+\.(?P<process>[0-9]+)\.tmp")
 # What is no file, and what it is called.
 _NO_FILES = {
     stat.S_IFIFO: "a named pipe",
@@ -248,8 +252,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` so that `path` has either its old or its new content, never a part."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        remove_abandoned(left)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     write_beside(path, temporary, lambda beside: beside.write_bytes(data))
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove a file beside another one that a killed process was writing; others stay."""
+    named = _BESIDE.fullmatch(path.name)
+    if named and not is_alive(int(named["process"] or 0)):
+        remove_unlocked(path)
 
 
 def write_beside(path: Path, temporary: Path, write: Callable[[Path], Any]) -> None:
