@@ -599,12 +599,27 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
 
 
 EVALUATE = "fer evaluate damaged-s1-unhashed"
+
+
+def _link_to_itself(name: str) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        (run / name).unlink()
+        (run / name).symlink_to(Path(name).name)
+
+    return damage
+
+
 # By what is damaged, how, and the parts of the reason that is given.
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "the status": (_unfinished, ("status: running", "fer train")),
     "no metrics": (lambda run: (run / "metrics/test.json").unlink(), ("'test'", EVALUATE)),
     "no record": (_write("run.json", "{"), ("run.json", "JSON")),
     "a list as record": (_write("run.json", "[]"), ("run.json", "object", "list")),
+    "a link to itself as record": (_link_to_itself("run.json"), ("run.json", "symbolic links")),
+    "a link to itself as metrics": (
+        _link_to_itself("metrics/test.json"),
+        ("metrics/test.json", "symbolic links"),
+    ),
     "half of the metrics": (
         _write("metrics/test.json", '{"n": 3'),
         ("metrics/test.json", "JSON", EVALUATE),

@@ -726,3 +726,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TableError) as error:
         read_printed(tmp_path / "latin.txt")
     says(error.value, tmp_path / "latin.txt", "UTF-8")
+    (tmp_path / "zeros.txt").write_bytes(b"a 0.1 0.2 0.3 4\nb 0.1 \0\0\0 0.3 4")
+    with pytest.raises(TableError) as error:
+        read_printed(tmp_path / "zeros.txt")
+    says(error.value, tmp_path / "zeros.txt", "line 2", "zero")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from layouts import Face, folder
+from layouts import Face, folder, list_
 from messages import says
 
 from fer_bench.config.dataset import Dataset
@@ -173,6 +173,16 @@ def test_splits_that_do_not_fit_the_release(
 ) -> None:
     with pytest.raises(DataError, match=message):
         load(writer(tmp_path, faces).dataset, **keys)
+
+
+def test_a_list_that_lost_its_training_rows_is_named(tmp_path: Path, faces: list[Face]) -> None:
+    section = list_.csv(tmp_path, faces).dataset | {"table": "labels.csv"}
+    table = tmp_path / "labels.csv"
+    rows = pd.read_csv(table)
+    rows.assign(split="test").to_csv(table, index=False)
+    with pytest.raises(DataError) as raised:
+        load(section, validation=0.1)
+    says(raised.value, table, "no training split", "test")
 
 
 def test_a_release_without_a_validation_split_has_none_to_use(drawn: dict[str, Any]) -> None:

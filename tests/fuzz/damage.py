@@ -120,12 +120,17 @@ def lost_line(random: Random, content: bytes) -> Damage:
 TEXTS: tuple[Damager, ...] = (utf_16, marked_merge, lost_line, inserted_bytes)
 
 
-def lost_end(random: Random, content: bytes) -> Damage:
-    """The end is missing of what a person may have copied so."""
-    return dataclasses.replace(cut(random, content), may_be_valid=True)
+def perhaps(damager: Damager) -> Damager:
+    """The same damage to a file that may still be valid."""
+
+    def damage(random: Random, content: bytes) -> Damage:
+        return dataclasses.replace(damager(random, content), may_be_valid=True)
+
+    return damage
 
 
-PRINTED: tuple[Damager, ...] = (emptied, lost_end, zeroed, noise, *TEXTS)
+# A person may have copied a table without its end.
+PRINTED: tuple[Damager, ...] = (emptied, perhaps(cut), zeroed, noise, *TEXTS)
 
 
 # Documents of keys and values -------------------------------------------------------------------
@@ -259,6 +264,9 @@ YAML: tuple[Damager, ...] = (
     *[yaml_value] * 10,
 )
 
+# A list in them may be cut off where it is as good as before.
+YAML_LISTS = tuple(perhaps(damager) if damager is cut else damager for damager in YAML)
+
 
 # Tables -----------------------------------------------------------------------------------------
 
@@ -309,6 +317,8 @@ def _joined(rows: list[list[str]]) -> bytes:
 
 
 CSV: tuple[Damager, ...] = (*ANY_FILE, *TEXTS, *[csv_cell] * 5, *[csv_column] * 2, *[csv_row] * 2)
+# Columns that nobody knows are left alone, and all but one may be missing.
+HISTORY = tuple(perhaps(damager) if damager is csv_column else damager for damager in CSV)
 
 
 # Arrays, images, archives -----------------------------------------------------------------------

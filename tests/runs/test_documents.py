@@ -93,6 +93,18 @@ METRICS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
         lambda d: d["temperature"].pop("fitted_on"),
         ("temperature.fitted_on", "missing"),
     ),
+    "a calibration": (
+        lambda d: d["temperature"]["after"]["ece"].update(low=-1e300),
+        ("temperature.after.ece.low", "-1e+300"),
+    ),
+    "an interval of a class": (
+        lambda d: d["per_class"][1]["intervals"]["recall"].update(high=-1e300),
+        ("per_class.1.intervals.recall.high", "-1e+300"),
+    ),
+    "the accuracy of a group": (
+        lambda d: d["subgroups"][0]["groups"][0]["accuracy"].update(value=7),
+        ("subgroups.0.groups.0.accuracy.value", "7"),
+    ),
     "without copies": (
         lambda d: d["without_twins"]["accuracy"].update(value=3),
         ("without_twins.accuracy.value", "3"),
@@ -120,6 +132,16 @@ CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     "a mean": (lambda d: d["mean_corruption_accuracy"].update(low=-1), ("low", "-1")),
     "a corruption": (lambda d: d["by_corruption"].update(fog=1), ("by_corruption.fog", "1")),
     "no clean accuracy": (lambda d: d.update(clean=None), ("clean", "None")),
+    "no conditions": (lambda d: d.update(conditions=[]), ("conditions",)),
+    "no name of a corruption": (
+        lambda d: d["conditions"][2].pop("corruption"),
+        ("conditions.2.corruption", "missing"),
+    ),
+    "no number of images": (lambda d: d.pop("n"), ("n is missing",)),
+    "no value": (
+        lambda d: d["conditions"][2]["accuracy"].update(low=None),
+        ("conditions.2.accuracy", "no interval"),
+    ),
 }
 
 

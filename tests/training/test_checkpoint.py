@@ -170,7 +170,7 @@ def test_of_a_finished_run_both_stay_if_the_newest_is_damaged(
 
 
 def test_nothing_saved_is_no_checkpoint(run: RunDirectory) -> None:
-    assert not checkpoint.is_there(run)
+    assert not checkpoint.exists(run)
     assert checkpoint.find(run) is None
 
 
@@ -331,7 +331,7 @@ def test_a_kill_before_any_file_leaves_a_checkpoint_that_fits_together(
             save_three(run, some_progress(), model, optimizer)
     fill(model, 9.0)
     if number < FIRST - 1:  # before its progress.json
-        assert not checkpoint.is_there(run)
+        assert not checkpoint.exists(run)
         return
     back, epoch = found(run), 1 + (number >= FIRST + 4) + (number >= FIRST + SECOND + 5)
     assert back.epoch == epoch

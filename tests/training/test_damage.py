@@ -95,6 +95,19 @@ def named(run: Path, what: str) -> Path:
     return run / "state" / state[what] if what in state else run / what
 
 
+def test_a_folder_in_place_of_the_history_is_named_and_nothing_changes(
+    config: Path, fer: Fer, run: Path
+) -> None:
+    (run / "history.csv").unlink()
+    (run / "history.csv").mkdir()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = fer("train", config, "--outputs", run.parent)
+    assert result.exit_code == 2, result.output
+    says(result.stderr, run / "history.csv", "is a folder")
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert after == before
+
+
 def damage(path: Path, how: str) -> None:
     content = path.read_bytes()
     middle = len(content) // 2

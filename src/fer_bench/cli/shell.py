@@ -184,7 +184,9 @@ def _explained(error: OSError) -> str:
     """A message for an error that the user can mend; empty for any other."""
     if error.errno in NOT_OUR_FAULT:
         advice = RESULTS_ADVICE if error.filename == STANDARD_OUTPUT else WRITE_ADVICE
-        return f"{_shown(error.filename)}: {error.strerror}.\n{advice}"
+        # Where a file takes the place of another, the second name is that of the user.
+        path = error.filename2 or error.filename
+        return f"{_shown(path)}: {error.strerror}.\n{advice}"
     return "" if has_temporary_folder() else NO_TEMPORARY_FOLDER
 
 

@@ -18,7 +18,7 @@ from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.documents import evaluate_command, is_config_of, read_config, read_metrics
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import RunRecord
-from fer_bench.storage.files import why_unreadable
+from fer_bench.storage.files import is_there, why_unreadable
 
 # Of `config.yaml` the comparison only checks what it uses.
 Document = Mapping[str, Any]
@@ -65,7 +65,7 @@ def read_run(directory: RunDirectory, evaluation: str, chosen: Condition | None)
         if directory.is_locked():
             raise RunError("it is being trained; it is shown once it is evaluated")
         raise RunError(f"not finished (status: {status}); resume it with `fer train`")
-    if not directory.metrics(evaluation).exists():
+    if not is_there(directory.metrics(evaluation)):
         command = evaluate_command(directory, evaluation)
         raise RunError(f"no metrics for the split '{evaluation}'; compute them with `{command}`")
     document = read_metrics(directory, evaluation)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -190,22 +191,33 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
             f"{config.root}: {manifest.release} has no test split; it has {_shown(sizes)}.\n"
             "Set dataset.split to divide it: {train: 0.7, validation: 0.2, test: 0.1}."
         )
-    if config.validation is None:
-        return samples
+    return samples if config.validation is None else _with_validation(manifest, config)
+
+
+def _with_validation(manifest: Manifest, config: Dataset) -> pd.DataFrame:
+    """The samples with a validation split: one of their own, or a part of the training split."""
+    samples, sizes = manifest.samples, manifest.split_sizes()
+    lists = config.root / config.table if config.table else config.root
+    found = f"{lists}: {manifest.release} has"
     if config.validation == "validation":
         if "validation" not in sizes:
             raise DataError(
-                f"{config.root}: {manifest.release} has no validation split of its own; it has "
-                f"{_shown(sizes)}.\n"
+                f"{found} no validation split of its own; it has {_shown(sizes)}.\n"
                 "Set dataset.validation to a part of the training split, for example 0.1."
             )
         return samples
     if "validation" in sizes:
         raise DataError(
-            f"{config.root}: {manifest.release} has a validation split of its own "
-            f"({sizes['validation']:,} images).\nSet dataset.validation: validation to use it."
+            f"{found} a validation split of its own ({sizes['validation']:,} images).\n"
+            "Set dataset.validation: validation to use it."
         )
-    return carve(samples, "validation", config.validation, seed)
+    if "train" not in sizes:
+        raise DataError(
+            f"{found} no training split to take a validation split from; it has {_shown(sizes)}.\n"
+            "Check that it is the whole dataset."
+        )
+    fraction = cast(float, config.validation)
+    return carve(samples, "validation", fraction, config.split_seed)
 
 
 def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:

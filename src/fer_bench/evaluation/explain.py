@@ -22,7 +22,7 @@ from fer_bench.evaluation.trained_model import open_trained_model
 from fer_bench.models.receptive_field import centres
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.predictions import read_predictions
-from fer_bench.storage.files import write_atomically, write_json
+from fer_bench.storage.files import is_there, write_atomically, write_json
 
 # The mean map of a class is over at most so many images.
 MEAN_OF = 200
@@ -165,7 +165,7 @@ def read_answers(run: RunDirectory, split: str, manifest: Manifest) -> pd.DataFr
     """
     path = run.predictions(split)
     advice = f"Make them with: fer evaluate {run.run_id} --split {split} --outputs {run.outputs}"
-    if not path.exists():
+    if not is_there(path):
         raise RunError(f"{run.run_id}: there are no predictions for the {split} split.\n{advice}")
     predictions = read_predictions(path)
     expression = predictions.expression

@@ -24,6 +24,7 @@ from fer_bench.evaluation.test_time_views import Views
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.elsewhere import place_of_results
 from fer_bench.runs.record import ProtocolRecord
+from fer_bench.storage.files import target
 
 # The settings that say where a dataset is, and nothing about its content.
 PLACES = tuple(
@@ -89,7 +90,7 @@ class TrainedRun:
             self.run.check_dataset(manifest.root, manifest.fingerprint)
             self.run.check_labels(manifest)
         except DataError as error:
-            here = "" if root.is_absolute() else f" ({root.resolve()} from this folder)"
+            here = "" if root.is_absolute() else f" ({target(root)} from this folder)"
             raise DataError(
                 f"{error}\n{self.run.config} has dataset.root: {root}{here}.\n"
                 "If the data is elsewhere now: --set dataset.root=FOLDER."

@@ -6,7 +6,7 @@ older versions are read, and so are those of a model that does not predict every
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, NotRequired, cast
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
@@ -172,7 +172,7 @@ class MetricsDocument(TypedDict, total=False):
     warnings: list[str]
 
 
-class ConditionEntry(TypedDict, total=False):
+class ConditionEntry(TypedDict):
     """The accuracy under one corruption; `severity` is None for an occlusion."""
 
     corruption: Name
@@ -181,7 +181,7 @@ class ConditionEntry(TypedDict, total=False):
     accuracy: Cell
 
 
-class CorruptionsDocument(TypedDict, total=False):
+class CorruptionsDocument(TypedDict):
     """`corruptions/<evaluation>.json`.
 
     Attributes:
@@ -198,17 +198,17 @@ class CorruptionsDocument(TypedDict, total=False):
         interval: how the intervals were computed.
     """
 
-    schema: int
+    schema: NotRequired[int]
     n: Count
     clean: Cell
-    conditions: list[ConditionEntry]
+    conditions: Annotated[list[ConditionEntry], Field(min_length=1)]
     mean_corruption_accuracy: Cell
     relative_drop: Cell
     by_corruption: dict[str, Cell]
     complete: bool
-    fingerprint: str
-    seed: int
-    interval: IntervalEntry
+    fingerprint: NotRequired[str]
+    seed: NotRequired[int]
+    interval: NotRequired[IntervalEntry]
 
 
 # Checks ----------------------------------------------------------------------------------------
@@ -244,6 +244,7 @@ def check_metrics(document: object) -> MetricsDocument:
         _validate(dict[str, Cell], known, inside)
         _check_ranges(known, inside)
     _check_ranges(headline_cells(metrics))
+    _check_ranges(dict(_further_cells(metrics)))
     names = [entry.get("name") for entry in metrics.get("per_class", ())]
     if len(set(names)) < len(names):
         raise DocumentError("per_class names a class twice")
@@ -253,17 +254,36 @@ def check_metrics(document: object) -> MetricsDocument:
     return metrics
 
 
+def _further_cells(metrics: MetricsDocument) -> Iterator[tuple[str, Cell]]:
+    """The cells of the classes, the groups and the calibration, with their keys."""
+    for place, entry in enumerate(metrics.get("per_class", ())):
+        for name, bounds in entry.get("intervals", {}).items():
+            yield f"per_class.{place}.intervals.{name}", {"value": None, **bounds}
+    for place, attribute in enumerate(metrics.get("subgroups", ())):
+        for number, group in enumerate(attribute.get("groups", ())):
+            yield from _cells_of(group, f"subgroups.{place}.groups.{number}.")
+    if temperature := metrics.get("temperature"):
+        yield from _cells_of(temperature["before"], "temperature.before.")
+        yield from _cells_of(temperature["after"], "temperature.after.")
+
+
+def _cells_of(entry: Mapping[str, Any], inside: str) -> Iterator[tuple[str, Cell]]:
+    return ((inside + name, cell) for name, cell in entry.items() if name in NAMES)
+
+
 def check_corruptions(document: object) -> CorruptionsDocument:
     """The content of `corruptions/<evaluation>.json`, checked. Raises: DocumentError."""
     _validate(CorruptionsDocument, document)
     found = cast(CorruptionsDocument, document)
     _check_version(found)
-    for name in ("clean", "mean_corruption_accuracy"):
-        if name in found:
-            _check_ranges({name: found[name]})
-    _check_ranges(found.get("by_corruption", {}), "by_corruption.")
-    for place, entry in enumerate(found.get("conditions", ())):
-        _check_ranges({"accuracy": entry["accuracy"]}, f"conditions.{place}.")
+    _check_ranges({"mean_corruption_accuracy": found["mean_corruption_accuracy"]})
+    _check_ranges(found["by_corruption"], "by_corruption.")
+    measured = {"clean": found["clean"]}
+    for place, entry in enumerate(found["conditions"]):
+        measured[f"conditions.{place}.accuracy"] = entry["accuracy"]
+    _check_ranges(measured)
+    if unknown := [key for key, cell in measured.items() if None in cell.values()]:
+        raise DocumentError(f"{unknown[0]} has no value or no interval")
     return found
 
 
@@ -304,7 +324,7 @@ def _check_version(document: MetricsDocument | CorruptionsDocument) -> None:
 def _check_ranges(cells: Mapping[str, Cell], inside: str = "") -> None:
     for name, cell in cells.items():
         key = inside + ".".join(_KEYS.get(name, (name,)))
-        least, most = _RANGES.get(name, (0.0, 1.0))
+        least, most = _RANGES.get(name.rpartition(".")[2], (0.0, 1.0))
         parts = {"value": cell["value"], "low": cell["low"], "high": cell["high"]}
         for part, number in parts.items():
             if number is not None and not least - _ROUNDING <= number <= most + _ROUNDING:

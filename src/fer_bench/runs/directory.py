@@ -13,6 +13,7 @@ from fer_bench.runs import successor
 from fer_bench.runs.history import Epoch, read_history
 from fer_bench.storage.files import (
     check_name,
+    is_there,
     read_json,
     remove_abandoned,
     why_unreadable,
@@ -128,7 +129,7 @@ class RunDirectory:
 
     def status(self) -> "Status | None":
         """The status in `run.json`, or None if the run has not started."""
-        return self.read_record().status if self.run_json.exists() else None
+        return self.read_record().status if is_there(self.run_json) else None
 
     def is_adopted(self) -> bool:
         """Whether its predictions were adopted, so that it has no model."""
@@ -275,7 +276,7 @@ def find_run(outputs: Path, run_id: str) -> RunDirectory:
         raise _no_run(outputs, run_id, why) from error
     with contextlib.suppress(OSError):  # read-only runs stay as they are
         successor.settle(run.path)
-    if run.run_json.exists():
+    if is_there(run.run_json):
         run.clear_left_behind()
         return run
     raise _no_run(outputs, run_id)
@@ -297,4 +298,5 @@ def list_runs(outputs: Path) -> list[RunDirectory]:
             f"{outputs}: no such folder.\nGive the folder that holds your runs, or train one first."
         )
     successor.settle_all(outputs)
-    return [RunDirectory(path.parent) for path in sorted(outputs.glob("*/run.json"))]
+    runs = map(RunDirectory, sorted(outputs.iterdir()))
+    return [run for run in runs if is_there(run.run_json)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_bench.errors import RunError
-from fer_bench.storage.files import read_bounded, why_unreadable
+from fer_bench.storage.files import is_there, read_bounded, why_unreadable
 
 # A million epochs take about this much.
 LARGEST_BYTES = 200 * 2**20
@@ -60,11 +60,11 @@ def read_history(path: Path) -> list[Epoch]:
         RunError: the file cannot be read, is not such a table, or a cell is not what its column
             allows; names the file, the line and the column.
     """
+    if not is_there(path):
+        return []
     try:
         text = read_bounded(path, LARGEST_BYTES).decode()
         return _epochs(csv.reader(io.StringIO(text, newline="")))
-    except FileNotFoundError:
-        return []
     except (OSError, ValueError, csv.Error) as error:
         config = path.with_name("config.yaml")
         raise RunError(

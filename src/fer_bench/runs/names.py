@@ -8,7 +8,7 @@ from fer_bench.errors import ConfigError, RunError, shortened
 from fer_bench.labels import SPLITS
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
 from fer_bench.spelling import did_you_mean
-from fer_bench.storage.files import is_name
+from fer_bench.storage.files import is_name, is_there
 
 LATEST = "latest"
 # How often each image was shown; `none` is no part of a name.
@@ -83,7 +83,7 @@ def run_at(path: Path) -> RunDirectory | None:
     for folder in (path,) if path.is_dir() else path.parents:
         # `.` and `..` are no names, but the id of a run is the name of its folder.
         run = RunDirectory(folder if folder.name not in ("", "..") else folder.resolve())
-        if run.run_json.is_file():
+        if is_there(run.run_json):
             return run
     return None
 

@@ -104,6 +104,16 @@ def is_name(text: str) -> bool:
     return True
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything at `path`: also a link that leads nowhere, which cannot be read."""
+    return os.path.lexists(path)
+
+
+def target(path: Path) -> Path:
+    """Where `path` leads, absolute; unlike `resolve` also for a link that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 def check_readable(path: Path, most: int | None = None) -> None:
     """Check that `path` is a file of at most `most` bytes (by default 50 MiB), without opening it.
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fer_bench.errors import DataError
+from fer_bench.storage.files import target
 from fer_bench.storage.locks import (
     LOCK,
     Lock,
@@ -152,7 +153,7 @@ def replaced_folder(root: Path, *, wait: bool = False) -> Iterator[Path]:
         DataError: another process makes the same folder, or the file system has no locks.
         OSError: the folder cannot be made there.
     """
-    root = root.resolve()
+    root = target(root)
     fresh, before = _beside(root, "unpacking"), _beside(root, "replaced")
     with _only_process(root, wait):
         put_back(root, before)
@@ -178,9 +179,9 @@ def check_place(root: Path, source: Path | None = None) -> None:
     Raises: DataError when `source`, which `root` is made from, or the working directory is in it.
     """
     for inside in (source, Path.cwd()):
-        if inside is not None and inside.resolve().is_relative_to(root.resolve()):
+        if inside is not None and target(inside).is_relative_to(target(root)):
             raise DataError(
-                f"{root}: cannot be replaced, because {inside.resolve()} lies inside it.\n"
+                f"{root}: cannot be replaced, because {target(inside)} lies inside it.\n"
                 "Give a folder of its own with --root."
             )
 

@@ -26,7 +26,13 @@ import numpy as np
 
 from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
-from fer_bench.storage.files import check_readable, open_bounded, read_bounded, write_atomically
+from fer_bench.storage.files import (
+    check_readable,
+    is_there,
+    open_bounded,
+    read_bounded,
+    write_atomically,
+)
 from fer_bench.training.progress import Progress, read_progress, write_progress
 
 # Of an array file: twice the largest backbone, in float64.
@@ -192,9 +198,9 @@ class Found:
     problems: tuple[str, ...] = ()
 
 
-def is_there(run: RunDirectory) -> bool:
+def exists(run: RunDirectory) -> bool:
     """Whether the run has a checkpoint, intact or not."""
-    return any((run.state / name).exists() for name in (NEWEST, BEFORE))
+    return any(is_there(run.state / name) for name in (NEWEST, BEFORE))
 
 
 def find(run: RunDirectory, everywhere: Callable[[bool], bool] = bool) -> Found | None:
@@ -207,7 +213,7 @@ def find(run: RunDirectory, everywhere: Callable[[bool], bool] = bool) -> Found 
     Raises:
         RunError: none is intact; names every damaged file.
     """
-    if not is_there(run):
+    if not exists(run):
         return None
     lost: list[str] = []
     for name in (NEWEST, BEFORE):

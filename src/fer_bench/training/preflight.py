@@ -56,7 +56,7 @@ def has_finished(run: RunDirectory) -> bool:
     try:
         return run.status() == "finished"
     except RunError:
-        if checkpoint.is_there(run) and not is_newer(run.run_json):
+        if checkpoint.exists(run) and not is_newer(run.run_json):
             return False
         raise
 
@@ -83,7 +83,7 @@ def check_training(
     """
     check_packages(config.tracking)
     wanted = longer(config, more_epochs) if more_epochs else config
-    begins = fresh or not checkpoint.is_there(RunDirectory(outputs / wanted.run_id))
+    begins = fresh or not checkpoint.exists(RunDirectory(outputs / wanted.run_id))
     parent = find_parent(config, more_epochs, outputs) if begins and more_epochs else None
     if begins and not parent:
         find_weights(config.model, outputs)

@@ -34,14 +34,14 @@ from fer_bench.device import collective
 from fer_bench.device.selection import Device, out_of_memory
 from fer_bench.device.signals import stop_on_signals
 from fer_bench.display import Display
-from fer_bench.errors import Interrupted, TrainingError, WorkerLost
+from fer_bench.errors import Interrupted, RunError, TrainingError, WorkerLost
 from fer_bench.models import inference
 from fer_bench.runs import successor
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.runs.history import LARGEST_BYTES as LARGEST_HISTORY
 from fer_bench.runs.record import BestRecord
 from fer_bench.runs.tracking.mirror import Mirror, check_packages
-from fer_bench.storage.files import read_bounded, write_atomically
+from fer_bench.storage.files import is_there, read_bounded, write_atomically
 from fer_bench.timing import timed
 from fer_bench.training import checkpoint, schedule
 from fer_bench.training.checkpoint import Found
@@ -125,13 +125,18 @@ def _agree(run: RunDirectory, config: Experiment, device: Device, fresh: bool) -
     # Before this, the worker that writes may not yet have removed what a killed process left.
     collective.agree(device, "the experiment, or --fresh,", f"{config.to_yaml()} {fresh}")
     if not fresh:
-        record = read_bounded(run.run_json) if run.run_json.is_file() else b""
-        has_checkpoint = checkpoint.is_there(run)
+        record = read_bounded(run.run_json) if is_there(run.run_json) else b""
+        has_checkpoint = checkpoint.exists(run)
         collective.agree(device, f"what is in {run.path}", f"{record!r} {has_checkpoint}")
 
 
 def _find_checkpoint(run: RunDirectory, device: Device) -> Found | None:
     """The checkpoint to resume from: the same for all workers, and intact for all of them."""
+    if run.history.is_dir():
+        raise RunError(
+            f"{run.history}: is a folder, and the table of epochs belongs there. Move it away: the "
+            "table is written again."
+        )
     found = checkpoint.find(run, partial(collective.everywhere, device))
     collective.agree(device, f"the checkpoint in {run.path}", str(found and found.progress))
     return found

@@ -277,6 +277,17 @@ def test_a_folder_that_holds_the_archive_is_never_replaced(images: Path, mistake
     assert images.exists()
 
 
+@pytest.mark.parametrize("which", ["archive", "root"])
+def test_a_link_to_itself_is_named(images: Path, root: Path, which: str) -> None:
+    path = {"archive": images, "root": root}[which]
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(path.name)
+    with pytest.raises((DataError, OSError)) as raised:
+        unpack(images, root, force=True)
+    says(raised.value, path)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError, DataError])
 def test_the_old_folder_survives_a_failing_check(
     images: Path, filled_root: Path, error: type[BaseException]

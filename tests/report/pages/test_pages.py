@@ -340,6 +340,21 @@ def test_a_history_that_was_cut_off_is_named(run: RunDirectory) -> None:
     says(write_run_report(run).read_text(), run.history, "last line")
 
 
+@pytest.mark.parametrize("name", ["history.csv", "corruptions/test.json", "config.yaml"])
+def test_a_file_that_is_a_link_to_nothing_is_named(filled_run: RunDirectory, name: str) -> None:
+    path = filled_run.path / name
+    kept = path.read_bytes()
+    path.unlink()
+    path.symlink_to("gone")
+    try:
+        page = write_run_report(filled_run).read_text()
+    finally:
+        path.unlink()
+        path.write_bytes(kept)
+    check_page(page)
+    says(page, path)
+
+
 @pytest.mark.parametrize(
     "text",
     some_fast(["a: [", "seed: " + "9" * 5000, "<<<<<<< HEAD\na: 1\n", "- 1\n"], "a: ["),

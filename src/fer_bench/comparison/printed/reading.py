@@ -67,7 +67,11 @@ def _text_of(path: Path) -> str:
         content = read_bounded(path)
     except (OSError, ValueError) as error:
         raise TableError(f"cannot be read ({why_unreadable(error)}).") from error
-    return content.decode("utf-8-sig")
+    text = content.decode("utf-8-sig")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise TableError(f"line {line}: has bytes that are zero, as no text has.")
+    return text
 
 
 def parse_printed(text: str) -> PrintedTable:

@@ -30,7 +30,13 @@ from fer_bench.runs.documents import evaluate_command, read_corruptions, read_me
 from fer_bench.runs.history import is_cut_off
 from fer_bench.runs.predictions import read_predictions
 from fer_bench.runs.record import BestRecord, ParentRecord, RunRecord
-from fer_bench.storage.files import read_bounded, read_json, why_unreadable, write_atomically
+from fer_bench.storage.files import (
+    is_there,
+    read_bounded,
+    read_json,
+    why_unreadable,
+    write_atomically,
+)
 
 # Sheets of `fer explain`, in the order in which they are shown.
 SHEETS = {
@@ -66,7 +72,7 @@ def write_run_report(run: RunDirectory, with_images: bool = False) -> Path:
 
 def run_page(run: RunDirectory, with_images: bool = False) -> str:
     """The HTML of a run; also writes its PNG figures. See `write_run_report`."""
-    if not run.run_json.exists():
+    if not is_there(run.run_json):
         raise RunError(f"{run.path}: has no run.json, so it is not a run.")
     damages: list[str] = []
     record = _if_intact(run.read_record, damages) or RunRecord()
@@ -118,7 +124,7 @@ def _evaluations(run: RunDirectory, damages: list[str]) -> list[tuple[str, Mappi
 
 def _config(run: RunDirectory, damages: list[str]) -> tuple[dict[str, Any], str]:
     """The configuration as a mapping, empty if it isn't one, and its text."""
-    if not run.config.exists():
+    if not is_there(run.config):
         return {}, ""
     try:
         text = read_bounded(run.config).decode()
@@ -182,7 +188,7 @@ def _section(
 def _predictions(run: RunDirectory, name: str, metrics: Mapping[str, Any]) -> Predictions:
     """The predictions of an evaluation. Raises: RunError if they do not belong to its metrics."""
     path = run.predictions(name)
-    if not path.exists():
+    if not is_there(path):
         raise RunError(f"predictions/{name}.csv is missing: the charts that need it are left out")
     predictions = read_predictions(path)
     if AXES[0] in metrics and predictions.valence_arousal is None:
@@ -214,7 +220,7 @@ def _probability_charts(
 def _corruptions(run: RunDirectory, name: str) -> dict[str, Any] | None:
     """What the template shows of corrupted images; also writes a PNG figure."""
     source = run.corruptions(name)
-    if not source.exists():
+    if not is_there(source):
         return None
     document = read_corruptions(run, name)
     figure = run.figures / f"robustness_{name}.png"
