@@ -66,12 +66,13 @@ def test_a_kernel_shows_a_table_and_curves_and_commands_plain_lines(
         paths,
         "import fer_bench; run = fer_bench.train('tiny.yaml')",
         f"!{sys.executable} -m fer_bench train tiny.yaml --outputs others",
+        "run = fer_bench.train('tiny.yaml', more_epochs=1)",
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
 
-    _, trained, command = (cell["outputs"] for cell in notebook["cells"])
+    _, trained, command, continued = (cell["outputs"] for cell in notebook["cells"])
     (output,) = (one for one in trained if "data" in one)  # updated, not repeated
     html = output["data"]["text/html"]
     says(html, "epochs trained", "the best is epoch", "validation accuracy")
@@ -82,3 +83,7 @@ def test_a_kernel_shows_a_table_and_curves_and_commands_plain_lines(
     assert "\r" not in text.replace("\r\n", "\n")
     assert max(map(len, text.splitlines())) <= 200
     says(text, "val_loss", "tiny-s7-")
+    epochs = sum(stage["epochs"] for stage in tiny["stages"])
+    html = next(one for one in continued if "data" in one)["data"]["text/html"]
+    says(html, f"{epochs + 1} epochs trained", "continuing from")
+    assert html.count("<tr") == 1 + epochs + 1  # with those of the run that it continues

@@ -66,7 +66,7 @@ def open_display(progress: Progress, run: RunDirectory | None = None) -> Iterato
     Args:
         progress: a display, which stays open; None for a table and curves in a notebook, a live
             line on a terminal and plain lines elsewhere; False for none.
-        run: the run that is trained, whose earlier epochs a notebook shows, too.
+        run: the run whose epochs are done already: a notebook shows them, too.
     """
     if progress is False:
         yield NoDisplay()

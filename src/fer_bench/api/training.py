@@ -67,7 +67,7 @@ def train(  # noqa: PLR0913 - the options of `fer train`
         skip_finished=not fresh,
         verify=verify,
     )
-    with open_display(progress, training.run) as display:
+    with open_display(progress, training.begun) as display:
         chosen = None
         if training.checked:
             chosen = open_device(device, threads, message=display.message)
@@ -85,6 +85,12 @@ class PreparedTraining:
 
     run: RunDirectory
     checked: Checked | None
+
+    @property
+    def begun(self) -> RunDirectory:
+        """The run with the epochs that are done: the one that it continues, or its own."""
+        parent = self.checked.parent if self.checked else None
+        return parent.run if parent else self.run
 
 
 def prepare_training(
