@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fer_bench.device.kernels import ONEDNN_SWITCH
 from fer_bench.device.machine import cpu_model, usable_cores
-from fer_bench.device.precision import INSTRUCTION_LIMITS, ONEDNN_SWITCH
+from fer_bench.device.precision import INSTRUCTION_LIMITS
 from fer_bench.storage.cache import VARIABLE
 
 RESAMPLES = 9_999

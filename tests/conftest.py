@@ -21,7 +21,10 @@ from layouts import Face, Layout, Writer, Written, of_each
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from fer_bench.device import kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+kernels.choose()  # as commands do, before a test imports TensorFlow
 
 # No deadline: the time of an example depends on what else runs on the machine. `fast` repeats the
 # same few examples, so that a failure is due to the change under test; `full` looks for new ones.
@@ -106,9 +109,9 @@ def _own_precision() -> Iterator[None]:
 @pytest.fixture
 def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables that limit oneDNN, whatever the tests are run with."""
-    from fer_bench.device import precision
+    from fer_bench.device import kernels, precision
 
-    for variable in (precision.ONEDNN_SWITCH, *precision.INSTRUCTION_LIMITS):
+    for variable in (kernels.ONEDNN_SWITCH, *precision.INSTRUCTION_LIMITS):
         monkeypatch.delenv(variable, raising=False)
 
 

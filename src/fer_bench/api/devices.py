@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from fer_bench import settings
+from fer_bench.device import kernels
+from fer_bench.device.kernels import Kernels
 from fer_bench.device.workers import Workers
 from fer_bench.display import Display, NoDisplay
 from fer_bench.errors import DeviceError, RunError
@@ -25,6 +27,7 @@ def open_device(
     threads: int | None = None,
     workers: Workers | None = None,
     *,
+    begun_with: Kernels | None = None,
     message: Callable[[str], None],
 ) -> "Device":
     """Import TensorFlow, without what it prints at import, and choose a device.
@@ -33,6 +36,7 @@ def open_device(
         wanted: `auto`, `cpu`, `gpu` or `gpu:<index>`.
         threads: threads to compute with on the CPU; None for one per usable core.
         workers: the processes that train together.
+        begun_with: the kernels of the run that is resumed, see `device.kernels`.
         message: receives each setting of the user that is not used.
 
     Raises:
@@ -43,6 +47,8 @@ def open_device(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of C++, only errors concern a user
     hidden = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
     quiet = native_messages_hidden() if hidden else contextlib.nullcontext()
+    if unused := kernels.choose(begun_with):
+        message(unused)
     with timed("importing TensorFlow, opening the device"), quiet:
         from fer_bench.device import selection
 

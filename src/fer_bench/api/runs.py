@@ -1,5 +1,6 @@
 """A run: what was trained, how it went, and what it predicts."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,6 @@ from fer_bench.runs.documents import read_corruptions, read_metrics
 from fer_bench.runs.elsewhere import place_of_results
 from fer_bench.runs.names import named_run
 from fer_bench.runs.predictions import UNKNOWN, read_predictions
-from fer_bench.storage.files import is_there
 
 
 class Run:
@@ -64,7 +64,7 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch. Raises: RunError where no epoch is done."""
-        if not is_there(self._directory.history):
+        if not os.path.lexists(self._directory.history):
             raise RunError(f"{self.id}: no epoch is done (there is no {self._directory.history}).")
         epochs = self._directory.read_history()
         return pd.DataFrame([epoch.to_row() for epoch in epochs])
@@ -139,7 +139,7 @@ class Run:
         return written_page(place_of_results(self._directory, Path(to) if to else None))
 
     def _check_there(self, kind: str, path: Path) -> None:
-        if is_there(path):
+        if os.path.lexists(path):  # a link that leads nowhere is named when it is read
             return
         there = ", ".join(self.evaluations) or "none"
         raise RunError(

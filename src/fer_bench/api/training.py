@@ -10,7 +10,9 @@ from fer_bench.api.experiments import experiment_file, load_experiment
 from fer_bench.api.runs import Run
 from fer_bench.config.experiment import Experiment
 from fer_bench.data.contents import Verify
+from fer_bench.device.kernels import Kernels
 from fer_bench.display import Display
+from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory
 from fer_bench.training.parent import longer
 from fer_bench.training.preflight import FINISHED, Checked, check_training, is_finished
@@ -70,7 +72,8 @@ def train(  # noqa: PLR0913 - the options of `fer train`
     with open_display(progress, training.begun) as display:
         chosen = None
         if training.checked:
-            chosen = open_device(device, threads, message=display.message)
+            begun_with = None if fresh else training.begun_with
+            chosen = open_device(device, threads, begun_with=begun_with, message=display.message)
         return Run(run_training(training, chosen, display, fresh=fresh))
 
 
@@ -91,6 +94,14 @@ class PreparedTraining:
         """The run with the epochs that are done: the one that it continues, or its own."""
         parent = self.checked.parent if self.checked else None
         return parent.run if parent else self.run
+
+    @property
+    def begun_with(self) -> Kernels | None:
+        """The kernels with which these epochs were trained; None if there are none, or unknown."""
+        try:
+            return self.begun.read_record().kernels
+        except RunError:  # there is none, or training names what is wrong
+            return None
 
 
 def prepare_training(

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,6 +23,9 @@ from fer_bench.errors import ConfigError, FerError, Interrupted, WorkerLost
 from fer_bench.spelling import visible
 from fer_bench.timing import forget_times, times
 from fer_bench.user_folders import has_temporary_folder
+
+if TYPE_CHECKING:
+    from fer_bench.device.kernels import Kernels
 
 # The base class of the errors that Typer raises for arguments; it is not exported by name.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -215,14 +218,19 @@ def _report_end(kind: str, text: str, colour: str) -> None:
         discard_output()
 
 
-def open_device(name: str, threads: int | None = None, workers: Workers | None = None) -> Any:
+def open_device(
+    name: str,
+    threads: int | None = None,
+    workers: Workers | None = None,
+    begun_with: "Kernels | None" = None,
+) -> Any:
     """Choose a device; see `fer_bench.api.devices`."""
     if workers:
         where = workers.addresses[workers.index]
         notify(f"worker {workers.index} of {len(workers)} at {where}: waiting for the others")
     from fer_bench.api import devices
 
-    return devices.open_device(name, threads, workers, message=notify)
+    return devices.open_device(name, threads, workers, begun_with=begun_with, message=notify)
 
 
 @contextlib.contextmanager

@@ -97,8 +97,9 @@ def train(
     if dry_run:
         raise_all([*errors, *try_each(trainings, _show_plan)[1]])
         return
-    work_left = any(training.checked for training in trainings)
-    chosen = open_device(device, threads, together) if work_left else None
+    work_left = [training for training in trainings if training.checked]
+    begun_with = None if fresh or not work_left else work_left[0].begun_with
+    chosen = open_device(device, threads, together, begun_with) if work_left else None
 
     def train_one(training: "PreparedTraining") -> None:
         with open_display() as display:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer_bench.device import machine
+from fer_bench.device import kernels, machine
 from fer_bench.device.precision import BFLOAT16_FLAGS
 from fer_bench.device.selection import Device, why_no_gpu
 from fer_bench.storage.cache import cache_root
@@ -75,10 +75,14 @@ def choices(device: Device) -> dict[str, dict[str, Any]]:
     why_threads = cores.why if is_default else f"asked for; {cores.number} usable"
     precision, depthwise = (device.precision("auto", depthwise=each) for each in (False, True))
     exception = "" if depthwise == precision else f"; {depthwise} for depthwise networks"
+    library = {}
+    if device.kernels:
+        library["kernels"] = {"value": kernels.NAMES[device.kernels], "why": kernels.why()}
     return {
         "precision": {"value": precision, "why": f"{device.why}{exception}"},
         "xla": {"value": on_machine(device.compiles("auto")), "why": WHY_XLA[device.kind]},
         "threads": {"value": device.threads, "why": why_threads},
+        **library,
     }
 
 

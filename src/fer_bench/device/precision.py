@@ -3,6 +3,7 @@
 import os
 
 from fer_bench.device import machine
+from fer_bench.device.kernels import ONEDNN_SWITCH, uses_onednn
 
 # The Keras policy of each `training.precision`.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -18,9 +19,6 @@ INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
 EMULATED_BFLOAT16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
 
-# TensorFlow's switch for oneDNN. Without it, bfloat16 took 14 times as long as float32.
-ONEDNN_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
-
 
 def computes_bfloat16() -> bool:
     """Whether TensorFlow finds kernels for bfloat16 on the CPU.
@@ -28,7 +26,7 @@ def computes_bfloat16() -> bool:
     On a processor with AVX-512 it asks oneDNN for them without checking oneDNN's limit, and every
     convolution fails.
     """
-    asks_onednn = _uses_onednn() and "avx512f" in machine.cpu_flags()
+    asks_onednn = uses_onednn() and "avx512f" in machine.cpu_flags()
     return not (asks_onednn and _instruction_limit()[1] in WITHOUT_BFLOAT16)
 
 
@@ -38,17 +36,12 @@ def bfloat16_is_fast() -> tuple[bool, str]:
     names = " and ".join(name for flag, name in BFLOAT16_FLAGS.items() if flag in flags)
     if not names:
         return False, "no bfloat16 instructions"
-    if not _uses_onednn():
+    if not uses_onednn():  # bfloat16 then took 14 times as long as float32
         return False, f"{names} is not used: {ONEDNN_SWITCH}={os.environ[ONEDNN_SWITCH]}"
     variable, limit = _instruction_limit()
     if limit in (*WITHOUT_BFLOAT16, *EMULATED_BFLOAT16):
         return False, f"{names} is hidden by {variable}={limit}"
     return True, names
-
-
-def _uses_onednn() -> bool:
-    """Whether TensorFlow may use oneDNN, which it does unless the switch turns it off."""
-    return os.environ.get(ONEDNN_SWITCH, "").lower() not in ("0", "false")
 
 
 def _instruction_limit() -> tuple[str, str]:

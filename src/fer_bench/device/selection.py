@@ -13,9 +13,10 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from fer_bench import settings
-from fer_bench.device import machine
+from fer_bench.device import kernels, machine
+from fer_bench.device.kernels import ONEDNN_SWITCH, Kernels
 from fer_bench.device.names import DeviceName, parse_device
-from fer_bench.device.precision import ONEDNN_SWITCH, bfloat16_is_fast, computes_bfloat16
+from fer_bench.device.precision import bfloat16_is_fast, computes_bfloat16
 from fer_bench.device.workers import Workers
 from fer_bench.errors import DeviceError
 
@@ -43,6 +44,7 @@ class Device:
         memory_bytes: memory that one replica may use.
         memory_is_assumed: whether that memory is unknown and `ASSUMED_MEMORY` is used.
         computes_bfloat16: whether the device can compute in bfloat16 at all, however slowly.
+        kernels: the library that the CPU computes with; None on a GPU.
         workers: processes that train together, each with devices like these.
         worker: the index of this process among them; number 0 writes the run.
     """
@@ -57,6 +59,7 @@ class Device:
     memory_bytes: int
     memory_is_assumed: bool = False
     computes_bfloat16: bool = True
+    kernels: Kernels | None = None
     workers: int = 1
     worker: int = 0
 
@@ -184,6 +187,7 @@ def _cpu_device(threads: int, strategy: Any) -> Device:
         memory_bytes=available or ASSUMED_MEMORY,
         memory_is_assumed=not available,
         computes_bfloat16=computes_bfloat16(),
+        kernels=kernels.used(),
     )
 
 

@@ -164,6 +164,8 @@ class RunRecord:
     Attributes:
         schema: the version of the format.
         started: ISO 8601, as `ended`.
+        kernels: the library that the CPU computed with, with which the run is resumed; None on a
+            GPU.
         xla: whether XLA compiled the training step.
         trunk_views: how many views of each image the frozen layers saw.
         selection: the split that chose the model.
@@ -184,6 +186,7 @@ class RunRecord:
     ended: Time | None = None
     device: str | None = None
     precision: str | None = None
+    kernels: Literal["onednn", "eigen"] | None = None
     xla: bool | None = None
     threads: Positive | None = None
     workers: Positive | None = None

@@ -32,6 +32,7 @@ def write_record(session: Session, status: Status) -> None:
         ended=None if status == "running" else now(),
         device=device.name,
         precision=session.precision,
+        kernels=device.kernels,
         xla=session.compiled,
         threads=device.threads,
         workers=device.workers,

@@ -12,7 +12,7 @@ from fer_bench.data import decoding, pipeline
 from fer_bench.data.contents import LABELS, TrainedOn, Verification, Verify, labels_digest
 from fer_bench.data.load import load_manifest
 from fer_bench.data.manifest import Manifest
-from fer_bench.device import collective
+from fer_bench.device import collective, kernels
 from fer_bench.device.precision import POLICIES
 from fer_bench.device.selection import Device
 from fer_bench.device.signals import Stop
@@ -174,7 +174,7 @@ def open_session(  # noqa: PLR0913 - what is trained, where, and on which data
     manifest = _open_dataset(
         config, device, display, manifest or load_manifest(config.dataset, verify)
     )
-    origin = _origin(source, progress, manifest, display) if source else None
+    origin = _origin(source, progress, manifest, device, display) if source else None
     trained_on = _trained_on(source, manifest) if source else None
     backbone = _build_backbone(config, device)
     if origin is None:
@@ -224,9 +224,9 @@ def _first_progress(config: Experiment, start: Found | Parent | None) -> Progres
 
 
 def _origin(
-    source: RunDirectory, progress: Progress, manifest: Manifest, display: Display
+    source: RunDirectory, progress: Progress, manifest: Manifest, device: Device, display: Display
 ) -> Origin:
-    """How the run began whose checkpoint is restored, which must have been with this dataset."""
+    """How the run began whose checkpoint is restored: with this dataset, and with these kernels."""
     origin = progress.origin
     try:
         record = source.read_record()
@@ -236,6 +236,7 @@ def _origin(
         damaged = str(error).splitlines()[0]
         display.message(f"warning: {damaged} It is written again, from the checkpoint.")
     else:
+        kernels.check_same(record.kernels, device.kernels, source.run_id)
         origin = origin or Origin(
             record.started or now(), record.model.weights_digest, record.dataset.fingerprint or ""
         )
