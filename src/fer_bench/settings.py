@@ -33,6 +33,9 @@ KERAS: Mapping[str, Any] = {
     "floatx": "float32",
     "epsilon": 1e-7,
 }
+# What Keras imports, if it is there, for functions that no command calls. It takes a quarter of the
+# time to import TensorFlow and Keras. A program that imports fer_bench may call those functions.
+UNUSED = ("sklearn", "matplotlib")
 _overridden: list[str] = []
 
 
@@ -92,7 +95,8 @@ def _keras() -> Iterator[None]:
     os.environ["KERAS_HOME"] = os.devnull
     os.environ["KERAS_BACKEND"] = KERAS["backend"]
     try:
-        yield
+        with _hidden(UNUSED if "fer_bench.cli" in sys.modules else ()):
+            yield
     finally:
         del os.environ["KERAS_HOME"]
         if "KERAS_HOME" in variables:
@@ -100,6 +104,19 @@ def _keras() -> Iterator[None]:
     config: Any = importlib.import_module("keras.src.backend.config")
     # Where `get_file` looks for weights; there is no public way to set it.
     config._KERAS_DIR = folder
+
+
+@contextlib.contextmanager
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Nobody who looks for these packages in the block finds them, unless they are imported."""
+    hidden = [name for name in packages if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # as Python's import system allows
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _default_home() -> str:

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.metrics import f1_score
 
 from fer_bench.config.training import LESS_IS_BETTER, Training
 from fer_bench.metrics.valence_arousal import concordance
@@ -47,6 +46,8 @@ def validate(
 
 
 def _expression(logits: NDArray[np.float32], codes: NDArray[np.int32]) -> tuple[float, Row]:
+    from sklearn.metrics import f1_score  # takes a second to import; steps are trained by then
+
     predicted, classes = logits.argmax(axis=1), range(logits.shape[1])
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     cross_entropy = -float(log_probabilities[np.arange(len(codes)), codes].mean())
