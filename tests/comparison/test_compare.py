@@ -743,11 +743,13 @@ UNUSUAL: dict[str, Callable[[str], str]] = {
     "an id twice": lambda text: text + text.splitlines()[-1] + "\n",
     "a quoted id": lambda text: text.replace("test/0007", '"test/00,07"'),
     "a part of a row": lambda text: text + "test/0999,anger,anger,0.1\n",
+    "a row on two lines": lambda text: "\n".join(text.rsplit(",", 1)),
     "an empty row": lambda text: text + "\n\n",
     "an unknown class": lambda text: text.replace(",anger,", ",rage,", 1),
     "no rows": lambda text: text.splitlines()[0] + "\n",
     "another order of columns": lambda text: text.replace("sample_id,label", "label,sample_id", 1),
     "another column": lambda text: text.replace("p_anger", "anger", 1),
+    "another fourth column": lambda text: text.replace("predicted,p_", "predicted,", 1),
     "one class": lambda text: "sample_id,label,predicted,p_anger\n1,anger,anger,1\n",
     "nothing": lambda text: "",
 }

@@ -111,6 +111,36 @@ def test_damaged_metrics_are_reported(name: str, run: RunDirectory) -> None:
     says(caught.value, run.metrics("test+flip"), *parts, command)
 
 
+@pytest.mark.parametrize(
+    ("key", "inside", "outside"),
+    [
+        ("accuracy", (0, 1), (-0.01, 1.01)),
+        ("kappa", (-1, 1), (-1.01, 1.01)),
+        ("nll", (0, 36), (-0.01,)),
+        ("brier", (0, 2), (-0.01, 2.01)),
+        ("valence.rmse", (0, 2), (-0.01, 2.01)),
+        ("valence.sagr", (0, 1), (-0.01, 1.01)),
+        ("arousal.ccc", (-1, 1), (-1.01, 1.01)),
+        ("arousal.pcc", (-1, 1), (-1.01, 1.01)),
+    ],
+)
+def test_values_end_where_the_range_of_their_metric_ends(
+    key: str, inside: tuple[float, ...], outside: tuple[float, ...], run: RunDirectory
+) -> None:
+    def read(value: float) -> None:
+        axis, _, name = key.rpartition(".")
+        entry = {name: {"value": value, "low": None, "high": None}}
+        run.metrics("test").write_text(json.dumps({axis: entry} if axis else entry))
+        read_metrics(run, "test")
+
+    for value in inside:
+        read(value)
+    for value in outside:
+        with pytest.raises(RunError) as caught:
+            read(value)
+        says(caught.value, f"{key}.value", str(value))
+
+
 CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     "a severity": (lambda d: d["conditions"][0].update(severity=6), ("conditions.0.severity", "6")),
     "an accuracy": (
@@ -119,6 +149,10 @@ CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "a mean": (lambda d: d["mean_corruption_accuracy"].update(low=-1), ("low", "-1")),
     "a corruption": (lambda d: d["by_corruption"].update(fog=1), ("by_corruption.fog", "1")),
+    "the accuracy of a corruption": (
+        lambda d: d["by_corruption"]["fog"].update(value=1.5),
+        ("by_corruption.fog.value", "1.5"),
+    ),
     "no clean accuracy": (lambda d: d.update(clean=None), ("clean", "None")),
 }
 

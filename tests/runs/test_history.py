@@ -65,6 +65,7 @@ def test_a_number_that_lost_its_last_digits_is_noticed(path: Path) -> None:
         ("epoch,loss\n1,0.5\n3,0.5\n", ["line 3", "epoch", "'3'", 2]),
         ("epoch,loss\none,0.5\n", ["line 2", "epoch", "'one'", 1]),
         ("epoch,loss\n1,low\n", ["line 2", "loss", "'low'"]),
+        ("epoch,accuracy\n1,1.5\n", ["line 2", "accuracy", "1.5", "0 to 1"]),
         ("epoch,val_accuracy\n1,1.5\n", ["line 2", "val_accuracy", "1.5", "0 to 1"]),
         ("epoch,seconds\n1,-2\n", ["line 2", "seconds", "-2"]),
     ],

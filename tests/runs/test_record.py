@@ -35,6 +35,8 @@ RECORD = RunRecord(
     selection="test_split",
     best=BestRecord(epoch=2, metric="val_loss", value=0.25),
     parent=ParentRecord(run_id="small-s1-00000000", epoch=1, optimizer="new"),
+    images_per_second=0.25,
+    seconds=0.5,
 )
 
 
