@@ -762,6 +762,16 @@ def test_what_is_unusual_is_read_with_care(unusual: str, write_run: WriteRun) ->
     assert answers.read_answers(path) is None
 
 
+def test_a_last_row_shorter_than_the_longest_class_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    heading = "sample_id,label,predicted,p_happiness,p_sad"
+    path.write_text(f"{heading}\na,happiness,happiness,1,0\nb,sad,sad,0,1\n")
+    found = answers.read_answers(path)
+    assert found
+    assert found[0].classification
+    assert found[0].classification.predicted.tolist() == [0, 1]
+
+
 def test_a_file_without_its_last_line_break_is_read(write_run: WriteRun) -> None:
     path = write_run("cnn") / "predictions/test.csv"
     path.write_text(path.read_text().removesuffix("\n"))

@@ -237,6 +237,15 @@ def test_a_configuration_is_that_of_its_run(prebuilt_run: Path, tmp_path: Path) 
     assert is_config_of(["named otherwise"], config, read_config(config))
 
 
+@pytest.mark.parametrize("content", ["", "[]", "seed: 1\n", "published: []\n"])
+def test_what_lacks_published_values_is_not_that_configuration(
+    content: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    assert not is_config_of(["cnn-s1-00000000"], config, read_config(config))
+
+
 def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
     """They were added to the published values of an experiment whose runs existed."""
     config = load_experiment(Path(__file__).parents[2] / "configs" / "rafdb_effv2l_unfreeze45.yaml")
