@@ -22,6 +22,12 @@ def test_rows_are_typed(path: Path) -> None:
     assert (second.stage, second.numbers) == ("007", {"accuracy": 0.5})
 
 
+def test_values_may_lie_at_the_ends_of_their_range(path: Path) -> None:
+    path.write_text("epoch,accuracy,val_accuracy,learning_rate\n1,0,1,0\n")
+    (epoch,) = read_history(path)
+    assert epoch.numbers == {"accuracy": 0, "val_accuracy": 1, "learning_rate": 0}
+
+
 def test_what_is_written_again_is_the_same_file(prebuilt_run: Path, path: Path) -> None:
     rows = [epoch.to_row() for epoch in read_history(prebuilt_run / "history.csv")]
     pd.DataFrame(rows).to_csv(path, index=False)
