@@ -150,6 +150,12 @@ def test_a_run_that_was_not_begun_leaves_no_folder(run: RunDirectory) -> None:
     assert not run.path.exists()
 
 
+def test_the_folder_of_runs_need_not_be_there(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "new" / "outputs" / "a-s1-00000000")
+    with run.lock():
+        assert run.path.is_dir()
+
+
 def test_a_file_is_replaced_in_one_step(run: RunDirectory) -> None:
     write_atomically(run.model, "old")
 
