@@ -142,6 +142,7 @@ def test_values_end_where_the_range_of_their_metric_ends(
 
 
 CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "another version": (lambda d: d.update(schema=2), ("schema", "2", "1")),
     "a severity": (lambda d: d["conditions"][0].update(severity=6), ("conditions.0.severity", "6")),
     "an accuracy": (
         lambda d: d["conditions"][3]["accuracy"].update(value=1.5),
