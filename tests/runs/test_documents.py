@@ -54,6 +54,7 @@ def test_a_complete_document_is_read_as_it_was_written(run: RunDirectory) -> Non
         {"n": 3},
         {"n": 3, "accuracy": {"value": 0.5, "low": 0.1, "high": 0.9}},
         {"n": 3, "protocol": None, "arousal": None, "a key of another version": [1]},
+        {"n": 3, "protocol": {"split": "test"}},
         {"n": 3, "valence": {"n": 3, "ccc": {"value": None, "low": None, "high": None}}},
     ],
 )
