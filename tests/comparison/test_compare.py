@@ -758,11 +758,13 @@ UNUSUAL: dict[str, Callable[[str], str]] = {
     "an id twice": lambda text: text + text.splitlines()[-1] + "\n",
     "a quoted id": lambda text: text.replace("test/0007", '"test/00,07"'),
     "a part of a row": lambda text: text + "test/0999,anger,anger,0.1\n",
+    "a row on two lines": lambda text: "\n".join(text.rsplit(",", 1)),
     "an empty row": lambda text: text + "\n\n",
     "an unknown class": lambda text: text.replace(",anger,", ",rage,", 1),
     "no rows": lambda text: text.splitlines()[0] + "\n",
     "another order of columns": lambda text: text.replace("sample_id,label", "label,sample_id", 1),
     "another column": lambda text: text.replace("p_anger", "anger", 1),
+    "another fourth column": lambda text: text.replace("predicted,p_", "predicted,", 1),
     "one class": lambda text: "sample_id,label,predicted,p_anger\n1,anger,anger,1\n",
     "nothing": lambda text: "",
 }
@@ -773,6 +775,16 @@ def test_what_is_unusual_is_read_with_care(unusual: str, write_run: WriteRun) ->
     path = write_run("cnn") / "predictions/test.csv"
     path.write_text(UNUSUAL[unusual](path.read_text()))
     assert answers.read_answers(path) is None
+
+
+def test_a_last_row_shorter_than_the_longest_class_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    heading = "sample_id,label,predicted,p_happiness,p_sad"
+    path.write_text(f"{heading}\na,happiness,happiness,1,0\nb,sad,sad,0,1\n")
+    found = answers.read_answers(path)
+    assert found
+    assert found[0].classification
+    assert found[0].classification.predicted.tolist() == [0, 1]
 
 
 def test_a_file_without_its_last_line_break_is_read(write_run: WriteRun) -> None:

@@ -135,3 +135,10 @@ def test_reliability_adds_up_to_accuracy_and_calibration_error(seed: int, bins: 
     if bins == CALIBRATION_BINS:
         error = share @ np.abs(accuracy[filled] - confidence[filled])
         assert error == pytest.approx(values["ece"])
+
+
+def test_a_probability_that_rounding_put_above_1_is_in_the_last_bin() -> None:
+    expression = expression_of(predictions_of([0, 1], [[np.nextafter(1, 2), 0, 0]] * 2))
+    _, accuracy, count = reliability(expression, 5)
+    assert count.tolist() == [0, 0, 0, 0, 2]
+    assert accuracy[-1] == 0.5

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -24,6 +24,8 @@ from fer_bench.metrics.significance import (
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
+@example(10, 0)
+@example(10, 1)
 def test_wilson_is_that_of_statsmodels(n: int, share: float) -> None:
     correct = round(share * n)
     expected = proportion_confint(correct, n, alpha=0.05, method="wilson")
@@ -173,6 +175,19 @@ def test_the_spread_of_few_seeds_is_that_of_students_t() -> None:
     expected = ttest_ind(*means).confidence_interval(0.95)
     low, high, _ = seeds_difference(first, second, seed=0)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.004)
+
+
+def test_two_seeds_each_leave_two_degrees_of_freedom() -> None:
+    from scipy.stats import norm, t
+
+    first, second = (
+        np.repeat(np.array([[mean - spread], [mean + spread]]), 2000, axis=1)
+        for mean, spread in ((0.65, 0.02), (0.60, 0.01))
+    )
+    low, high, _ = seeds_difference(first, second, seed=0)
+    # One in sixteen draws has both seeds at the same end, which is more often than 2.5%.
+    reach = (0.02 + 0.01) * np.sqrt(2) * t.ppf(0.975, 2) / norm.ppf(0.975)
+    assert (low, high) == pytest.approx((0.05 - reach, 0.05 + reach))
 
 
 def test_seeds_cannot_be_drawn_from_one() -> None:

@@ -242,6 +242,14 @@ def test_absent_classes_follow_the_stated_rule() -> None:
     assert all(c["f1"] == 0 for c in by_class[3:])
 
 
+def test_a_class_that_neither_occurs_nor_is_predicted_counts_as_0_in_macro_means() -> None:
+    values = measure.values(alone(from_matrix(np.diag([5, 5, 0]))))
+    for name in ("macro_f1", "macro_precision", "macro_recall"):
+        assert values[name] == pytest.approx(2 / 3)
+    for name in ("balanced_accuracy", "weighted_f1", "weighted_precision"):
+        assert values[name] == pytest.approx(1)
+
+
 def test_what_is_undefined_is_null() -> None:
     document: Any = compute(alone(make([1, 1, 1], [[0.1, 0.9]] * 3)), resamples=20)
     nothing = {"value": None, "low": None, "high": None}

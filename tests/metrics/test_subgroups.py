@@ -64,6 +64,23 @@ def test_small_groups_are_named_with_their_size_only(predictions: Predictions) -
     assert entry["least"] == 20
 
 
+def test_the_smallest_group_that_is_measured_has_the_stated_size(predictions: Predictions) -> None:
+    attributes = attributes_of(predictions, gender=["male"] * 20 + [""] * 155)
+    (entry,) = by_attribute(predictions, attributes, resamples=20)
+    assert entry["least"] == entry["groups"][0]["n"] == 20
+    assert entry["suppressed"] == []
+
+
+def test_of_three_groups_the_best_is_compared_with_the_worst() -> None:
+    predictions = predictions_of([*[True] * 30, *[True, False] * 15, *[False] * 30])
+    attributes = attributes_of(predictions, race=["a"] * 30 + ["b"] * 30 + ["c"] * 30)
+    entry: Any
+    (entry,) = by_attribute(predictions, attributes, resamples=20)
+    assert (entry["best"]["accuracy"], entry["worst"]["accuracy"]) == ("a", "c")
+    assert entry["difference"]["accuracy"]["value"] == 1
+    assert entry["ratio"]["accuracy"]["value"] == 0
+
+
 def test_best_and_worst_are_compared(predictions: Predictions) -> None:
     entry: Any
     (entry,) = by_attribute(predictions, attributes_of(predictions, gender=GENDER), resamples=500)

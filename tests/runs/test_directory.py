@@ -10,7 +10,8 @@ from fer_bench.errors import RunError
 from fer_bench.runs.directory import RunDirectory, find_run, list_runs
 from fer_bench.storage import files as storage_files
 from fer_bench.storage.files import write_atomically, write_json
-from fer_bench.storage.locks import created_locked
+from fer_bench.storage.locks import LOCK, created_locked
+from fer_bench.storage.replacement import COMPLETE
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def test_file_names(run: RunDirectory) -> None:
         run.report: "report.html",
         run.predictions("test"): "predictions/test.csv",
         run.metrics("validation"): "metrics/validation.json",
+        run.corruptions("test+flip"): "corruptions/test+flip.json",
+        run.explanations("test"): "explanations/test",
     }
     assert all(path == run.path / name for path, name in paths.items())
     assert run.run_id == "small-s1-0123abcd"
@@ -123,6 +126,12 @@ def test_a_run_that_was_not_begun_leaves_no_folder(run: RunDirectory) -> None:
     assert not run.path.exists()
 
 
+def test_the_folder_of_runs_need_not_be_there(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "new" / "outputs" / "a-s1-00000000")
+    with run.lock():
+        assert run.path.is_dir()
+
+
 def test_a_file_is_replaced_in_one_step(run: RunDirectory) -> None:
     write_atomically(run.model, "old")
 
@@ -199,6 +208,15 @@ def test_whoever_opens_a_run_clears_what_a_killed_process_left(
     else:
         find_run(run.outputs, run.run_id)
         assert files(run) == set(TO_BE_KEPT)
+
+
+def test_an_evaluation_that_was_killed_when_complete_takes_its_place(run: RunDirectory) -> None:
+    complete = run.path / f"{COMPLETE}killed"
+    write_atomically(complete / "new/metrics/test.json", "new")
+    (complete / LOCK).touch()
+    run.settle()
+    assert run.metrics("test").read_text() == "new"
+    assert not complete.exists()
 
 
 def test_what_a_living_process_writes_is_left_alone(run: RunDirectory, ended: int) -> None:

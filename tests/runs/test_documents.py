@@ -54,6 +54,7 @@ def test_a_complete_document_is_read_as_it_was_written(run: RunDirectory) -> Non
         {"n": 3},
         {"n": 3, "accuracy": {"value": 0.5, "low": 0.1, "high": 0.9}},
         {"n": 3, "protocol": None, "arousal": None, "a key of another version": [1]},
+        {"n": 3, "protocol": {"split": "test"}},
         {"n": 3, "valence": {"n": 3, "ccc": {"value": None, "low": None, "high": None}}},
     ],
 )
@@ -123,7 +124,38 @@ def test_damaged_metrics_are_reported(name: str, run: RunDirectory) -> None:
     says(caught.value, run.metrics("test+flip"), *parts, command)
 
 
+@pytest.mark.parametrize(
+    ("key", "inside", "outside"),
+    [
+        ("accuracy", (0, 1), (-0.01, 1.01)),
+        ("kappa", (-1, 1), (-1.01, 1.01)),
+        ("nll", (0, 36), (-0.01,)),
+        ("brier", (0, 2), (-0.01, 2.01)),
+        ("valence.rmse", (0, 2), (-0.01, 2.01)),
+        ("valence.sagr", (0, 1), (-0.01, 1.01)),
+        ("arousal.ccc", (-1, 1), (-1.01, 1.01)),
+        ("arousal.pcc", (-1, 1), (-1.01, 1.01)),
+    ],
+)
+def test_values_end_where_the_range_of_their_metric_ends(
+    key: str, inside: tuple[float, ...], outside: tuple[float, ...], run: RunDirectory
+) -> None:
+    def read(value: float) -> None:
+        axis, _, name = key.rpartition(".")
+        entry = {name: {"value": value, "low": None, "high": None}}
+        run.metrics("test").write_text(json.dumps({axis: entry} if axis else entry))
+        read_metrics(run, "test")
+
+    for value in inside:
+        read(value)
+    for value in outside:
+        with pytest.raises(RunError) as caught:
+            read(value)
+        says(caught.value, f"{key}.value", str(value))
+
+
 CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "another version": (lambda d: d.update(schema=2), ("schema", "2", "1")),
     "a severity": (lambda d: d["conditions"][0].update(severity=6), ("conditions.0.severity", "6")),
     "an accuracy": (
         lambda d: d["conditions"][3]["accuracy"].update(value=1.5),
@@ -131,6 +163,10 @@ CORRUPTIONS_DAMAGES: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "a mean": (lambda d: d["mean_corruption_accuracy"].update(low=-1), ("low", "-1")),
     "a corruption": (lambda d: d["by_corruption"].update(fog=1), ("by_corruption.fog", "1")),
+    "the accuracy of a corruption": (
+        lambda d: d["by_corruption"]["fog"].update(value=1.5),
+        ("by_corruption.fog.value", "1.5"),
+    ),
     "no clean accuracy": (lambda d: d.update(clean=None), ("clean", "None")),
     "no conditions": (lambda d: d.update(conditions=[]), ("conditions",)),
     "no name of a corruption": (
@@ -192,6 +228,7 @@ def test_the_command_names_what_was_evaluated(run: RunDirectory) -> None:
     command = evaluate_command(run, "validation@drawn_compact+ten_crop")
     for part in ("--split validation", "--data configs/drawn_compact.yaml", "--views ten_crop"):
         assert part in command
+    assert "--corruptions" not in command
 
 
 def test_predictions_from_elsewhere_are_adopted_again(run: RunDirectory) -> None:
@@ -225,10 +262,19 @@ def test_a_configuration_is_that_of_its_run(prebuilt_run: Path, tmp_path: Path) 
     assert is_config_of(["named otherwise"], config, read_config(config))
 
 
+@pytest.mark.parametrize("content", ["", "[]", "seed: 1\n", "published: []\n"])
+def test_what_lacks_published_values_is_not_that_configuration(
+    content: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    assert not is_config_of(["cnn-s1-00000000"], config, read_config(config))
+
+
 def test_keys_that_came_later_are_no_part_of_the_digest(tmp_path: Path) -> None:
     """They were added to the published values of an experiment whose runs existed."""
-    config = load_experiment(Path(__file__).parents[2] / "configs" / "rafdb_effv2l_unfreeze45.yaml")
+    config = load_experiment(Path(__file__).parents[2] / "configs" / "rafdb4_resnet50.yaml")
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
-    assert config.published
+    assert "  metric_as: " in path.read_text()
     assert is_config_of([config.run_id], path, read_config(path))

@@ -22,6 +22,12 @@ def test_rows_are_typed(path: Path) -> None:
     assert (second.stage, second.numbers) == ("007", {"accuracy": 0.5})
 
 
+def test_values_may_lie_at_the_ends_of_their_range(path: Path) -> None:
+    path.write_text("epoch,accuracy,val_accuracy,learning_rate\n1,0,1,0\n")
+    (epoch,) = read_history(path)
+    assert epoch.numbers == {"accuracy": 0, "val_accuracy": 1, "learning_rate": 0}
+
+
 def test_what_is_written_again_is_the_same_file(prebuilt_run: Path, path: Path) -> None:
     rows = [epoch.to_row() for epoch in read_history(prebuilt_run / "history.csv")]
     pd.DataFrame(rows).to_csv(path, index=False)
@@ -65,6 +71,7 @@ def test_a_number_that_lost_its_last_digits_is_noticed(path: Path) -> None:
         ("epoch,loss\n1,0.5\n3,0.5\n", ["line 3", "epoch", "'3'", 2]),
         ("epoch,loss\none,0.5\n", ["line 2", "epoch", "'one'", 1]),
         ("epoch,loss\n1,low\n", ["line 2", "loss", "'low'"]),
+        ("epoch,accuracy\n1,1.5\n", ["line 2", "accuracy", "1.5", "0 to 1"]),
         ("epoch,val_accuracy\n1,1.5\n", ["line 2", "val_accuracy", "1.5", "0 to 1"]),
         ("epoch,seconds\n1,-2\n", ["line 2", "seconds", "-2"]),
     ],

@@ -35,6 +35,8 @@ RECORD = RunRecord(
     selection="test_split",
     best=BestRecord(epoch=2, metric="val_loss", value=0.25),
     parent=ParentRecord(run_id="small-s1-00000000", epoch=1, optimizer="new"),
+    images_per_second=0.25,
+    seconds=0.5,
 )
 
 
@@ -66,6 +68,7 @@ def test_an_older_record_without_a_schema_is_read(document: dict[str, Any], path
     write_json(path, document)
     found = read_record(path)
     assert (found.schema, found.dataset.classes, found.seconds) == (1, (), None)
+    assert not found.state_kept
 
 
 def test_a_key_of_a_later_version_is_ignored(path: Path) -> None:
@@ -115,6 +118,10 @@ def test_a_damaged_value_is_named(key: str, value: object, path: Path) -> None:
 )
 def test_what_is_no_record_at_all_is_named(content: str | bytes, path: Path) -> None:
     says(damage(path, content), path, "JSON", "--fresh")
+
+
+def test_a_key_that_occurs_twice_is_named(path: Path) -> None:
+    says(damage(path, '{"seed": 1, "seed": 2}'), path, "'seed'", "--fresh")
 
 
 def test_a_file_that_is_too_large_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

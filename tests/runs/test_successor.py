@@ -56,6 +56,14 @@ def test_a_successor_that_is_discarded_leaves_the_run_as_it_was(run: Path) -> No
     assert alone(run)
 
 
+def test_a_link_whose_target_is_gone_is_discarded(run: Path, tmp_path: Path) -> None:
+    """A killed process may have removed the files of a run on another disk, and not the link."""
+    shutil.rmtree(successor.beside(run))
+    successor.beside(run).symlink_to(tmp_path / "gone")
+    successor.discard(run)
+    assert alone(run)
+
+
 def test_where_the_runs_are_is_known_beside_another(run: Path) -> None:
     assert RunDirectory(run).outputs == run.parent
     beside = RunDirectory(successor.beside(run))
