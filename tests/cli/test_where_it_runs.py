@@ -10,6 +10,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,7 @@ def test_a_closed_terminal_stops_a_training_whose_state_is_saved(world: Path) ->
         if not process:
             os.chdir(place)
             os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where `nohup` started the tests
             start = "from fer_bench.cli import main; main()"
             os.execv(sys.executable, [sys.executable, "-c", start, *arguments])
         shown = b""
