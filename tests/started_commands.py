@@ -6,6 +6,7 @@ each has the `arguments` of a command and a `shell` that starts it: `plain`, `cl
 (standard output), `pipe` (whose reader is gone) or `nohup`. It writes `code`, `out` and `err`.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -48,6 +49,7 @@ def main() -> None:
     """Start every job. In the process of a command, this ends as the command does."""
     jobs: list[dict[str, Any]] = json.load(sys.stdin)
     import_everything()
+    gc.freeze()  # or each process would spend seconds on collecting all of it when it ends
     for job in jobs:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = os.fork()
