@@ -175,6 +175,20 @@ def test_splits_that_do_not_fit_the_release(
         load(writer(tmp_path, faces).dataset, **keys)
 
 
+def test_a_fraction_is_of_the_training_split_alone(drawn: dict[str, Any]) -> None:
+    whole, part = load(drawn), load(drawn, fraction=0.25)
+    for split in ("validation", "test"):
+        assert ids(part, split) == ids(whole, split)
+    assert ids(part, "train") < ids(whole, "train")
+    counts, before = part.counts()["train"], whole.counts()["train"]
+    assert all(abs(counts[name] - before[name] / 4) <= 0.5 for name in before)
+    assert part.dropped["not_in_fraction"] == len(ids(whole, "train")) - len(ids(part, "train"))
+    assert (
+        Dataset.model_validate(drawn).model_dump()
+        == Dataset.model_validate(drawn | {"fraction": None}).model_dump()
+    )  # so that no run id changes
+
+
 def test_a_list_that_lost_its_training_rows_is_named(tmp_path: Path, faces: list[Face]) -> None:
     section = list_.csv(tmp_path, faces).dataset | {"table": "labels.csv"}
     table = tmp_path / "labels.csv"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fer_bench.data.splits import carve, components, split_digest, undersample
+from fer_bench.data.splits import carve, components, keep_fraction, split_digest, undersample
 from fer_bench.errors import DataError
 
 LABELS = ("anger", "fear", "happiness")
@@ -172,6 +172,27 @@ def test_undersampling_laws(sizes: dict[str, int], seed: int, random: object) ->
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
     assert set(undersample(samples.iloc[order], seed)[0]["sample_id"]) == kept
+
+
+@settings(max_examples=40)
+@given(sizes, seeds, st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.randoms())
+def test_laws_of_a_fraction(
+    sizes: dict[str, int], seed: int, one: float, other: float, random: object
+) -> None:
+    samples = pd.concat([table(sizes), table({"fear": 70}, "test")], ignore_index=True)
+    small, large = sorted((one, other))
+    reduced, dropped = keep_fraction(samples, small, seed)
+    for label, size in sizes.items():
+        assert abs(count(reduced, "train", label) - max(small * size, 1)) <= 0.5 + 1e-9
+    assert count(reduced, "test", "fear") == 70
+    assert dropped == len(samples) - len(reduced)
+    kept = set(reduced["sample_id"])
+    assert [name for name in samples["sample_id"] if name in kept] == list(reduced["sample_id"])
+    assert kept <= set(keep_fraction(samples, large, seed)[0]["sample_id"])
+
+    order = list(range(len(samples)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert set(keep_fraction(samples.iloc[order], small, seed)[0]["sample_id"]) == kept
 
 
 def test_undersampling_seeds_differ() -> None:

@@ -216,7 +216,16 @@ class Dataset(Section):
     split_seed: int = Field(
         0,
         ge=0,
-        description="seed of the splits made here, of undersampling and of the views of expand",
+        description="seed of the splits made here, of fraction, of undersampling and of the views "
+        "of expand",
+    )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        exclude_if=is_none,
+        description="train on this share of each class of the training split; a smaller share is a "
+        "part of a larger one. Validation and test stay as they are; default: all of it",
     )
     balance: Annotated[Balance | tuple[Balance, ...], BeforeValidator(_one_or_more)] = Field(
         "none",

@@ -12,7 +12,7 @@ from fer_bench.data.contents import Verify, verifying
 from fer_bench.data.files.folders import listed, read_table, reading
 from fer_bench.data.manifest import Manifest, Problem, regrouped
 from fer_bench.data.spec import DatasetSpec
-from fer_bench.data.splits import carve, join_groups, undersample
+from fer_bench.data.splits import carve, join_groups, keep_fraction, undersample
 from fer_bench.errors import DataError
 from fer_bench.labels import chosen, ordered
 from fer_bench.registry import DATASETS
@@ -22,7 +22,7 @@ _GENERAL = "folder"
 
 
 def load_manifest(config: Dataset, verify: Verify = "sample") -> Manifest:
-    """Read the folder of a dataset, make its splits and undersample its training split.
+    """Read the folder of a dataset, make its splits and reduce its training split.
 
     A test split of the release stays as it is.
 
@@ -41,8 +41,12 @@ def load_manifest(config: Dataset, verify: Verify = "sample") -> Manifest:
         samples = join_groups(manifest.samples, groups[groups["group"] != ""])
         manifest = replace(manifest, samples=samples)
     samples = _divide(manifest, config)
-    _check_expand(samples, config)
     dropped = dict(manifest.dropped)
+    if config.fraction:
+        samples, dropped["not_in_fraction"] = keep_fraction(
+            samples, config.fraction, config.split_seed
+        )
+    _check_expand(samples, config)
     if "undersample" in config.balances:
         samples, dropped["undersampled"] = undersample(samples, config.split_seed, config.per_class)
     return replace(manifest, samples=samples, dropped=dropped)

@@ -50,6 +50,26 @@ def carve(samples: pd.DataFrame, into: str, fraction: float, seed: int) -> pd.Da
     return samples.assign(split=samples["split"].mask(moved, into))
 
 
+def keep_fraction(samples: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, int]:
+    """Keep a share of the `train` rows of every class, at least one row of each.
+
+    What a smaller fraction keeps, a larger one keeps too, so that the results for several fractions
+    are a learning curve.
+
+    Args:
+        samples: columns `sample_id`, `split` and `label`; left as it is.
+        fraction: the share to keep, in (0, 1).
+        seed: another seed keeps other samples.
+
+    Returns:
+        The remaining rows, in their order with index 0..n-1, and the number of dropped rows.
+    """
+    classes = _shuffled_classes(samples, f"fraction\t{seed}\t")
+    kept = (max(math.floor(len(names) * fraction + 0.5), 1) for names in classes)
+    surplus = {name for names, most in zip(classes, kept, strict=True) for name in names[most:]}
+    return _without(samples, surplus)
+
+
 def undersample(
     samples: pd.DataFrame, seed: int, per_class: int | None = None
 ) -> tuple[pd.DataFrame, int]:
@@ -63,13 +83,18 @@ def undersample(
     Returns:
         The remaining rows, in their order with index 0..n-1, and the number of dropped rows.
     """
-    train = samples[samples["split"] == "train"]
-    classes = [
-        _shuffled(names.tolist(), f"undersample\t{seed}\t")
-        for _, names in train.groupby("label")["sample_id"]
-    ]
+    classes = _shuffled_classes(samples, f"undersample\t{seed}\t")
     most = per_class or min(map(len, classes), default=0)
-    surplus = {name for names in classes for name in names[most:]}
+    return _without(samples, {name for names in classes for name in names[most:]})
+
+
+def _shuffled_classes(samples: pd.DataFrame, key: str) -> list[list[str]]:
+    """The ids of the `train` rows of each class, in the random order of `_shuffled`."""
+    train = samples[samples["split"] == "train"]
+    return [_shuffled(names.tolist(), key) for _, names in train.groupby("label")["sample_id"]]
+
+
+def _without(samples: pd.DataFrame, surplus: set[str]) -> tuple[pd.DataFrame, int]:
     stays = ~samples["sample_id"].isin(surplus)
     return samples[stays].reset_index(drop=True), len(surplus)
 
