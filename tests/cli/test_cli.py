@@ -1,5 +1,6 @@
 """The commands: their help, what goes to which stream, and their exit codes."""
 
+import errno
 import json
 import re
 import shutil
@@ -15,8 +16,11 @@ from typer.testing import Result
 import fer_bench
 import fer_bench.config.experiment
 import fer_bench.config.loading
+from fer_bench.api import training
 from fer_bench.cli import app
+from fer_bench.cli.console import STANDARD_OUTPUT
 from fer_bench.errors import Interrupted
+from fer_bench.runs.directory import RunDirectory
 
 Fer = Callable[..., Result]
 COMMANDS: Any = typer.main.get_command(app)
@@ -251,3 +255,27 @@ def test_a_dry_run_reports_what_would_fail(
     assert result.exit_code == 2
     says(result.stderr, *parts)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_is_trained_though_the_terminal_of_the_one_before_is_gone(
+    fer: Fer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def prepared(experiment: Any, outputs: Path, **_: Any) -> training.PreparedTraining:
+        return training.PreparedTraining(RunDirectory(outputs / experiment.run_id), None)
+
+    def train(one: training.PreparedTraining, *_: Any, **__: Any) -> None:
+        trained.append(one.run.run_id)
+
+    def gone(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error", STANDARD_OUTPUT)
+
+    monkeypatch.setattr(training, "prepare_training", prepared)
+    monkeypatch.setattr(training, "run_training", train)
+    monkeypatch.setattr("fer_bench.cli.train.say", gone)
+    config = Path(__file__).parents[2] / "configs" / "drawn_compact.yaml"
+    result = fer("train", config, config)
+    assert len(trained) == 2, result.output
+    assert result.exit_code == 2
+    says(result.stderr, "standard output")

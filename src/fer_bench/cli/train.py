@@ -104,9 +104,15 @@ def train(
     def train_one(training: "PreparedTraining") -> None:
         with open_display() as display:
             run_training(training, chosen, display, fresh=fresh)
-        say(training.run.run_id)
+        try:
+            say(training.run.run_id)
+        except OSError as error:  # of a terminal that is gone; the others are trained all the same
+            unprinted.append(error)
 
+    unprinted: list[OSError] = []
     raise_all([*errors, *try_each(trainings, train_one)[1]])
+    for error in unprinted:
+        raise error
 
 
 def _show_plan(training: "PreparedTraining") -> None:
