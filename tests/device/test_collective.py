@@ -257,13 +257,11 @@ def damage_weights(run: RunDirectory, checkpoint: str) -> Path:
 def test_several_workers_resume_before_a_damaged_checkpoint(
     drawn_root: Path, stopped_team: Path, tmp_path: Path
 ) -> None:
-    outputs = tmp_path / "all"
-    shutil.copytree(stopped_team, outputs)
-    (run,) = list_runs(outputs)
+    (run,) = list_runs(shutil.copytree(stopped_team, tmp_path / "all"))
     before = read_progress(run.state / "progress-before.json").epoch
     damaged = damage_weights(run, "progress.json")
     reached = pd.read_csv(run.history)
-    team = Team(arguments(drawn_root, outputs, [LONG]), 2, tmp_path / "logs")
+    team = Team(arguments(drawn_root, run.outputs, [LONG]), 2, tmp_path / "logs")
     try:
         wait_for_epochs(run, len(reached) + 1, team)
     finally:
@@ -279,12 +277,10 @@ def test_several_workers_resume_before_a_damaged_checkpoint(
 def test_several_workers_refuse_when_no_checkpoint_is_intact(
     drawn_root: Path, stopped_team: Path, tmp_path: Path
 ) -> None:
-    outputs = tmp_path / "all"
-    shutil.copytree(stopped_team, outputs)
-    (run,) = list_runs(outputs)
+    (run,) = list_runs(shutil.copytree(stopped_team, tmp_path / "all"))
     damaged = [damage_weights(run, name) for name in ("progress.json", "progress-before.json")]
-    before = {path.name: path.read_bytes() for path in run.state.iterdir()}
-    team = Team(arguments(drawn_root, outputs, [LONG]), 2, tmp_path / "logs")
+    before = {path.name: path.read_bytes() for path in run.state.glob("[!.]*")}
+    team = Team(arguments(drawn_root, run.outputs, [LONG]), 2, tmp_path / "logs")
     try:
         assert team.wait(240) == [2, 2], team.said(0) + team.said(1)
     finally:
@@ -292,7 +288,7 @@ def test_several_workers_refuse_when_no_checkpoint_is_intact(
     for index in range(2):
         says(team.said(index), *(path.name for path in damaged), "nothing was changed", "--fresh")
         assert "Traceback" not in team.said(index)
-    assert {path.name: path.read_bytes() for path in run.state.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in run.state.glob("[!.]*")} == before
 
 
 @pytest.mark.slow
