@@ -109,7 +109,7 @@ def _own_precision() -> Iterator[None]:
 @pytest.fixture
 def onednn_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables that limit oneDNN, whatever the tests are run with."""
-    from fer_bench.device import kernels, precision
+    from fer_bench.device import precision
 
     for variable in (kernels.ONEDNN_SWITCH, *precision.INSTRUCTION_LIMITS):
         monkeypatch.delenv(variable, raising=False)

@@ -140,7 +140,6 @@ def test_in_a_notebook_matplotlib_stays_the_users() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("program", ["fer_bench.cli", "fer_bench"])
 def test_commands_do_not_wait_for_what_keras_imports_for_others(program: str) -> None:
     """A program still has those parts of Keras."""
@@ -154,6 +153,7 @@ def test_commands_do_not_wait_for_what_keras_imports_for_others(program: str) ->
     assert found.startswith("[]" if program == "fer_bench.cli" else "['sklearn', 'matplotlib']")
 
 
+@pytest.mark.slow
 def test_keras_that_was_there_before_is_refused() -> None:
     code = (
         "import keras\nkeras.config.set_image_data_format('channels_first')\n"

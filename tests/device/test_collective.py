@@ -183,6 +183,13 @@ LONG = (
 )
 
 
+def wait_for_run(outputs: Path, team: Team) -> RunDirectory:
+    while not (runs := sorted(outputs.glob("*/run.json"))):
+        assert team.processes[0].poll() is None, team.said(0)
+        time.sleep(0.3)
+    return RunDirectory(runs[0].parent)
+
+
 def wait_for_epochs(run: RunDirectory, epochs: int, team: Team) -> None:
     deadline = time.monotonic() + 900
     while not run.history.exists() or len(pd.read_csv(run.history)) < epochs:
@@ -200,10 +207,7 @@ def test_a_lost_worker_stops_the_others_and_the_run_resumes(
     team = Team(words, 2, tmp_path / "logs")
     other = 1 - victim
     try:
-        while not (runs := sorted((tmp_path / "all").glob("*/run.json"))):
-            assert team.processes[0].poll() is None, team.said(0)
-            time.sleep(0.3)
-        run = RunDirectory(runs[0].parent)
+        run = wait_for_run(tmp_path / "all", team)
         wait_for_epochs(run, 2, team)
         os.killpg(team.processes[victim].pid, signal.SIGKILL)
         assert team.processes[other].wait(900) == 2, team.said(other)
@@ -233,10 +237,7 @@ def stopped_team(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("stopped")
     team = Team(arguments(drawn_root, folder / "all", [LONG]), 2, folder / "logs")
     try:
-        while not (runs := sorted((folder / "all").glob("*/run.json"))):
-            assert team.processes[0].poll() is None, team.said(0)
-            time.sleep(0.3)
-        wait_for_epochs(RunDirectory(runs[0].parent), 3, team)
+        wait_for_epochs(wait_for_run(folder / "all", team), 3, team)
     finally:
         team.kill()
     return folder / "all"

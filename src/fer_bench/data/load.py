@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal
 
 import pandas as pd
 
@@ -195,15 +195,19 @@ def _divide(manifest: Manifest, config: Dataset) -> pd.DataFrame:
             f"{config.root}: {manifest.release} has no test split; it has {_shown(sizes)}.\n"
             "Set dataset.split to divide it: {train: 0.7, validation: 0.2, test: 0.1}."
         )
-    return samples if config.validation is None else _with_validation(manifest, config)
+    if config.validation is None:
+        return samples
+    return _with_validation(manifest, config, config.validation)
 
 
-def _with_validation(manifest: Manifest, config: Dataset) -> pd.DataFrame:
+def _with_validation(
+    manifest: Manifest, config: Dataset, wanted: float | Literal["validation"]
+) -> pd.DataFrame:
     """The samples with a validation split: one of their own, or a part of the training split."""
     samples, sizes = manifest.samples, manifest.split_sizes()
     lists = config.root / config.table if config.table else config.root
     found = f"{lists}: {manifest.release} has"
-    if config.validation == "validation":
+    if wanted == "validation":
         if "validation" not in sizes:
             raise DataError(
                 f"{found} no validation split of its own; it has {_shown(sizes)}.\n"
@@ -220,8 +224,7 @@ def _with_validation(manifest: Manifest, config: Dataset) -> pd.DataFrame:
             f"{found} no training split to take a validation split from; it has {_shown(sizes)}.\n"
             "Check that it is the whole dataset."
         )
-    fraction = cast(float, config.validation)
-    return carve(samples, "validation", fraction, config.split_seed)
+    return carve(samples, "validation", wanted, config.split_seed)
 
 
 def _check_expand(samples: pd.DataFrame, config: Dataset) -> None:
