@@ -16,7 +16,12 @@ process. They take turns on the same machine (A B, B A, A B, ...), and one turn 
 fer-bench over that of the plain script, within each pair: the median, and its 95% interval. Above
 1, fer-bench is faster. fer-bench computes in the precision of `precision: auto`.
 
+With `--class`, a better processor stands in for one of that class (`baselines/processors.py`). The
+rows `free_…` compare with plain scripts that have the defaults of their library, and fer-bench's
+kernels of oneDNN with those of Eigen.
+
     python scripts/benchmark.py --list
+    python scripts/benchmark.py --class AVX2 --rows free_resnet50 --torch-python other/bin/python
     python scripts/benchmark.py --rows vgg16_all,resnet50_all --torch-python other/bin/python
 """
 
@@ -33,6 +38,7 @@ from typing import Any
 from baselines import children
 from baselines.children import Measurement, Reading
 from baselines.outcomes import HEADING, OURS, Outcome, outcomes_of
+from baselines.processors import PROCESSORS
 from baselines.rows import ROWS, Opponent, Row
 from drawn_images import scaled, write_images
 from measuring import (
@@ -47,6 +53,8 @@ from measuring import (
     table,
 )
 
+from fer_bench.device.machine import cpu_flags
+
 
 def main() -> None:
     """Measure and print."""
@@ -59,7 +67,10 @@ def main() -> None:
         torch_python = find_torch(arguments.torch_python)
     except ValueError as error:
         parser.error(str(error))
-    facts = machine()
+    [arguments.processor] = arguments.processor
+    if (flag := arguments.processor.flag) and flag not in cpu_flags():
+        parser.error(f"--class {arguments.processor.name}: this processor has no {flag}")
+    facts = machine() | {"class": arguments.processor.name}
     outcomes, failures = measure_all(arguments, torch_python, facts)
     print(f"\n{report_of(outcomes, facts, arguments)}")
     if failures:
@@ -102,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument(
+        "--class",
+        dest="processor",
+        type=choice_of(PROCESSORS),
+        default="native",
+        help=f"one of {', '.join(each.name for each in PROCESSORS)}",
+    )
     parser.add_argument("--torch-python", help="interpreter with torch, torchvision and timm")
     parser.add_argument(
         "--plain-epochs",
@@ -179,11 +197,16 @@ def measure_row(
 
         commands = {OURS: command("ours", "auto")}
         commands |= {each.name: command(each.framework, each.precision) for each in opponents}
+        frameworks = {OURS: "ours"} | {each.name: each.framework for each in opponents}
+        shared, processor = environment(arguments.device), arguments.processor
         return children.measure(
             commands,
             arguments.pairs,
             whole=row.task.whole,
-            environment=environment(arguments.device),
+            environments={
+                name: shared | processor.environment(framework)
+                for name, framework in frameworks.items()
+            },
             on_round=lambda number, turns: _report(row, number, turns),
         )
 
@@ -203,7 +226,8 @@ def report_of(
     return "\n".join(
         [
             machine_lines(facts),
-            f"- {OURS} on {facts.get('device', '?')}, in {facts.get('precision', '?')}",
+            f"- {OURS} on {facts.get('device', '?')}, in {facts.get('precision', '?')}; "
+            f"class of the processor: {facts['class']}",
             f"- drawn faces{scale}; seed {arguments.seed}; {arguments.pairs} pairs",
             "",
             table(HEADING, [outcome.cells for outcome in outcomes]),

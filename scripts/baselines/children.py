@@ -126,7 +126,7 @@ def measure(
     pairs: int,
     *,
     whole: bool,
-    environment: Mapping[str, str] | None = None,
+    environments: Mapping[str, Mapping[str, str]] | None = None,
     on_round: Callable[[int, Mapping[str, Reading]], None] = lambda *_: None,
 ) -> Measurement:
     """Let the child processes take turns in alternating order: A B, B A, A B, ...
@@ -136,7 +136,7 @@ def measure(
         pairs: number of rounds that count.
         whole: start new processes in each round; else each child is one process, whose first two
             epochs do not count.
-        environment: further environment variables of all children.
+        environments: further environment variables of each child.
         on_round: called with the number of each round, from 1, and its readings, including rounds
             that do not count.
 
@@ -146,7 +146,7 @@ def measure(
     measured = Measurement()
 
     def start(name: str) -> Child:
-        return Child(name, commands[name], environment)
+        return Child(name, commands[name], (environments or {}).get(name))
 
     with contextlib.ExitStack() as stack:
         staying = {} if whole else {name: stack.enter_context(start(name)) for name in commands}
@@ -193,5 +193,6 @@ def check_parameters(parameters: Mapping[str, int]) -> None:
 
 
 def command(framework: str, python: str, task: Task) -> list[str]:
-    """The command line of the child of `keras`, `torch`, or `ours`."""
-    return [python, "-m", f"baselines.{framework}_fit", task.to_json()]
+    """The command line of the child of `keras`, `torch`, `ours`, or `eigen`, which is ours, too."""
+    module = "ours" if framework == "eigen" else framework
+    return [python, "-m", f"baselines.{module}_fit", task.to_json()]

@@ -18,6 +18,7 @@ from fer_bench.models.build import backbone_layers, build_model
 
 # The name in `keras.applications`, and the module of the `preprocess_input` it needs, if any.
 APPLICATIONS = {
+    "efficientnetb3": ("EfficientNetB3", None),
     "efficientnetv2l": ("EfficientNetV2L", None),
     "mobilenetv3small": ("MobileNetV3Small", None),
     "resnet50": ("ResNet50", "resnet50"),

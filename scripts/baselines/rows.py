@@ -11,7 +11,7 @@ class Opponent:
     """A plain script.
 
     Attributes:
-        framework: `keras` or `torch`.
+        framework: `keras`, `torch`, or `eigen` for fer-bench itself without oneDNN.
         precision: the precision of its network.
         target: how many times as fast fer-bench should be.
     """
@@ -85,6 +85,7 @@ class Row:
 # The length of stages of which single epochs are timed. A realistic length: fer-bench makes some
 # choices that only pay off over many epochs.
 PLANNED = 20
+AUGMENTED = Augment(flip=True, rotation=0.05, zoom=0.1)
 
 
 def _fine_tuning(last: int, target: float) -> Row:
@@ -98,8 +99,7 @@ def _head(network: str, train: int) -> Row:
 
 
 def _files(network: str) -> Row:
-    augment = Augment(flip=True, rotation=0.05, zoom=0.1)
-    task = Task(network, 48, 64, (Stage("all", PLANNED),), augment=augment)
+    task = Task(network, 48, 64, (Stage("all", PLANNED),), augment=AUGMENTED)
     opponents = (Opponent("keras", "float32", 1.7), Opponent("torch", "float32", 1.5))
     return Row(f"files_{network}", task, 4000, 400, opponents, grey=True)
 
@@ -107,6 +107,17 @@ def _files(network: str) -> Row:
 def _all_layers(network: str, size: int, train: int, *opponents: Opponent) -> Row:
     task = Task(network, size, 32, (Stage("all", PLANNED),))
     return Row(f"{network}_all", task, train, train // 10, opponents)
+
+
+def _free(network: str, size: int, batch_size: int, train: int) -> Row:
+    """All layers train; against plain scripts with their defaults, and against Eigen's kernels."""
+    task = Task(network, size, batch_size, (Stage("all", PLANNED),), augment=AUGMENTED)
+    opponents = (
+        Opponent("keras", "float32", 2),
+        Opponent("torch", "float32", 1.5),
+        Opponent("eigen", "float32", 1),
+    )
+    return Row(f"free_{network}", task, train, train // 8, opponents)
 
 
 _SLIDES = (Stage("head", 5), Stage("last-20", 10), Stage("last-45", 20))
@@ -131,4 +142,10 @@ ROWS = (
     _all_layers(
         "resnet50", 64, 640, Opponent("keras", "float32", 1.3), Opponent("torch", "bfloat16", 0.95)
     ),
+    _free("cnn_compact", 48, 64, 512),
+    _free("cnn_slides", 48, 64, 1024),
+    _free("resnet50", 64, 32, 192),
+    _free("vgg16", 96, 32, 96),
+    _free("mobilenetv3small", 96, 32, 512),
+    _free("efficientnetb3", 96, 32, 96),
 )

@@ -27,6 +27,7 @@ NORMALIZATION = {
     "cnn_compact": HALVES,
     "mobilenetv3small": HALVES,
     "efficientnetv2l": HALVES,
+    "efficientnetb3": IMAGENET,
     "resnet50": IMAGENET,
     "vgg16": IMAGENET,
 }  # cnn_slides takes [0, 1]
@@ -118,6 +119,12 @@ def efficientnetv2l(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - commo
     return network, network.num_features
 
 
+def efficientnetb3(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
+    """EfficientNet-B3 without its classifier, padded as TensorFlow pads."""
+    network = timm.create_model("tf_efficientnet_b3", pretrained=False, num_classes=0)
+    return network, network.num_features
+
+
 def vgg16(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - common signature
     """The convolutions of VGG16 with average pooling."""
     return nn.Sequential(torchvision.models.vgg16(weights=None).features, *pooled()), 512
@@ -132,6 +139,7 @@ def mobilenetv3small(size: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - comm
 NETWORKS: dict[str, Callable[[int], tuple[nn.Module, int]]] = {
     "cnn_compact": compact,
     "cnn_slides": slides,
+    "efficientnetb3": efficientnetb3,
     "efficientnetv2l": efficientnetv2l,
     "mobilenetv3small": mobilenetv3small,
     "resnet50": resnet50,

@@ -18,6 +18,7 @@ import benchmark
 from baselines import task as tasks
 from baselines.children import Child, Measurement, Reading, check_parameters, measure
 from baselines.outcomes import HEADING, OURS, Outcome, outcomes_of
+from baselines.processors import PROCESSORS, Processor
 from baselines.rows import ROWS, Opponent, Row
 from baselines.turns import Turns, peak_memory
 from drawn_images import scaled, write_images
@@ -271,7 +272,7 @@ def test_every_row_is_an_experiment(row: Row, tmp_path: Path) -> None:
     assert config.selection_split == "test"
     frozen = [stage.freeze_batch_norm for stage in config.stages]
     assert frozen == [stage.train != "all" for stage in row.task.stages]
-    assert config.image.augment.warps == (row.name.startswith("files"))
+    assert config.image.augment.warps == row.name.startswith(("files", "free"))
 
 
 @pytest.mark.large
@@ -292,3 +293,28 @@ def test_a_row_is_measured_printed_and_kept(tmp_path: Path) -> None:
     # TensorFlow leaves what it compiles of its own there.
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"rows.json"}
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=lambda processor: processor.name)
+def test_a_class_hides_instructions_from_every_child_and_leaves_keras_its_default(
+    processor: Processor,
+) -> None:
+    ours, keras, eigen = (processor.environment(name) for name in ("ours", "keras", "eigen"))
+    assert eigen["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    for environment in (ours, keras, eigen, processor.environment("torch")):
+        assert environment.get("ONEDNN_MAX_CPU_ISA", "native") == processor.name
+    on_by_itself = processor.name not in ("AVX2", "AVX512_CORE")
+    assert (keras.get("TF_ENABLE_ONEDNN_OPTS"), ours.get("TF_ENABLE_ONEDNN_OPTS")) == (
+        (None, None) if on_by_itself else ("0", "1")
+    )
+
+
+def test_each_child_has_its_own_variables(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    code = FAKE.replace("os.getpid()", "os.environ['LIMIT']")
+    commands = {
+        name: [sys.executable, "-c", code, name, str(notes), "100", "epochs"] for name in "AB"
+    }
+    limits = {name: {"LIMIT": f"limit-{name}"} for name in "AB"}
+    measure(commands, 1, whole=False, environments=limits)
+    assert set(notes.read_text().splitlines()) == {"A limit-A", "B limit-B"}
